@@ -1,0 +1,93 @@
+"""Files at the edges: atomic writes, checksums and the package's own kind of error."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+
+class InputError(ValueError):
+    """Bad input from a user: one sentence that says what, where, and what to do.
+
+    The command line prints its message without a traceback and exits with status 1.
+    """
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` only if the block succeeds.
+
+    What is interrupted leaves no file of the final name, so a half-written result can never be
+    taken for a finished one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` to `path` atomically; the same frame gives the same bytes."""
+    with atomic_path(path) as partial:
+        frame.write_parquet(partial, compression="zstd", statistics=True)
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """Read a Parquet file.
+
+    Raises:
+        InputError: the file is missing, truncated or not Parquet.
+    """
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the step that makes it first") from None
+    except (pl.exceptions.ComputeError, OSError) as error:
+        raise InputError(
+            f"{path}: not a readable Parquet file ({error}); delete it and run the step that "
+            "makes it again"
+        ) from error
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the step that makes it first") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file in hex; of a folder, of its sorted listing `sha256  relative/path`.
+
+    The folder's value is what `find . -type f | sort | xargs sha256sum | sha256sum` prints when run
+    inside it with `LC_ALL=C` and the leading `./` removed.
+    """
+    if path.is_dir():
+        listing = hashlib.sha256()
+        files = (p for p in path.rglob("*") if p.is_file())
+        for relative in sorted(p.relative_to(path).as_posix() for p in files):
+            listing.update(f"{sha256(path / relative)}  {relative}\n".encode())
+        return listing.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
