@@ -1,0 +1,409 @@
+"""A GGUF model and its decoding contexts, on llama-cpp-python's low-level API.
+
+    with Model(Path("model.gguf")) as model:
+        tokens = model.tokenize("Hello <|im_end|>")
+        model.detokenize(tokens)  # "Hello "
+        with Context(model, sequences=4, positions=128, batch=4, outputs=4) as context:
+            ...
+
+llama.cpp's own log is kept from stderr; its last error lines go into the exceptions raised here.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import struct
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from alignment_extraction.files import InputError
+
+_logger = logging.getLogger(__name__)
+
+MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ in llama.cpp's llama-cparams.h
+_ERROR_LEVEL = 3
+_errors: deque[str] = deque(maxlen=8)
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _keep_errors(level: int, text: bytes | None, _: object) -> None:
+    if level == _ERROR_LEVEL and text:
+        _errors.append(text.decode("utf-8", "replace").strip())
+
+
+def _last_error() -> str:
+    # llama.cpp prefixes lines with the C++ function's name, which tells a user nothing.
+    messages = [line.split(": ", 1)[-1] for line in _errors if line]
+    return messages[0] if messages else "it gave no reason"
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what is not a GGUF that llama.cpp's reader can be trusted with.
+
+    Header: magic "GGUF", version uint32, tensor count int64, key-value count int64, all in
+    little-endian order. A count that cannot fit in the file is refused here because the C reader
+    allocates for it first.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = file.read(24)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give the path of a GGUF model") from None
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror})") from error
+    if header[:4] != b"GGUF":
+        raise InputError(f"{path}: not a GGUF file (it does not start with the bytes GGUF)")
+    if len(header) < 24:
+        raise InputError(f"{path}: truncated GGUF ({size} bytes); fetch the file again")
+    version, tensors, pairs = struct.unpack("<IQQ", header[4:])
+    if version not in (2, 3):
+        raise InputError(f"{path}: GGUF version {version}, where version 2 or 3 is expected")
+    # A key-value pair takes at least 13 bytes (8 length, 4 type, 1 value), a tensor's entry 32.
+    if 13 * pairs + 32 * tensors > size:
+        raise InputError(
+            f"{path}: the header promises {tensors} tensors and {pairs} entries, more than "
+            f"{size} bytes can hold; the file is truncated or damaged, fetch it again"
+        )
+
+
+class Model:
+    """A loaded GGUF model: its vocabulary and metadata, and the weights that contexts share.
+
+    A context manager; `close` frees the weights.
+
+    Attributes:
+        path: the GGUF file.
+        threads: CPU threads for decoding.
+        n_vocab: number of tokens in the vocabulary.
+        n_ctx_train: context length, in tokens, that the model was trained with.
+        chat_template: the file's Jinja chat template, None where it has none.
+        bos: beginning-of-sequence token, None where the vocabulary has none.
+        eos: end-of-sequence token, None where the vocabulary has none.
+        add_bos: whether the file asks for `bos` in front of every text.
+        eog: every end-of-generation token (end of turn, end of text, ...), as llama.cpp finds them.
+        forgets: whether a context can go back to an earlier position (attention alone, no
+            recurrent state).
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, gpu_layers: int = 0) -> None:
+        """Load `path`.
+
+        Args:
+            path: a GGUF file.
+            threads: CPU threads for decoding; None for all that this process may use.
+            gpu_layers: layers to put on the GPU, where llama.cpp was built with one; -1 for all.
+
+        Raises:
+            InputError: no such file, not a GGUF, damaged, or a model that llama.cpp cannot load
+                or that does not predict the next token.
+        """
+        self.path = Path(path)
+        self._model: Any = None
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        self.threads = threads or len(os.sched_getaffinity(0))
+        _check_header(self.path)
+        llama_cpp.llama_backend_init()
+        llama_cpp.llama_log_set(_keep_errors, ctypes.c_void_p(0))
+        _errors.clear()
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
+            # GCC drops the stores to the tile configuration that ggml's AMX kernels load
+            # (llama.cpp pull request 26954), which kills the process at the first product. The
+            # weights' plain layout, without repacked kernels either, avoids them.
+            params.use_extra_bufts = False
+            _logger.warning(
+                "llama.cpp was built with AMX kernels, which crash; running without them, slower. "
+                "Rebuild llama-cpp-python with CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-tile "
+                "-DCMAKE_CXX_FLAGS=-mno-amx-tile'"
+            )
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not self._model:
+            raise InputError(f"{self.path}: llama.cpp cannot load this model: {_last_error()}")
+        if self._metadata(f"{self._metadata('general.architecture')}.attention.causal") == "false":
+            self.close()
+            raise InputError(
+                f"{self.path}: an encoder (attention is not causal); give a language model that "
+                "predicts the next token"
+            )
+        vocab = self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(vocab)
+        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
+        template = llama_cpp.llama_model_chat_template(self._model, None)
+        self.chat_template: str | None = template.decode() if template else None
+        self.bos = self._token_or_none(llama_cpp.llama_vocab_bos(vocab))
+        self.eos = self._token_or_none(llama_cpp.llama_vocab_eos(vocab))
+        self.add_bos: bool = llama_cpp.llama_vocab_get_add_bos(vocab)
+        self.forgets = not (
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+        )
+        self.eog = frozenset(
+            token for token in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(vocab, token)
+        )
+        # Bytes of every token as text: nothing for special ones.
+        self._text = [
+            b"" if token in self.eog else self._piece_bytes(token, special=False)
+            for token in range(self.n_vocab)
+        ]
+
+    @staticmethod
+    def _token_or_none(token: int) -> int | None:
+        return None if token == llama_cpp.LLAMA_TOKEN_NULL else token
+
+    def _metadata(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(256)
+        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return None if length < 0 else buffer.value.decode("utf-8", "replace")
+
+    def _piece_bytes(self, token: int, *, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of `text`; no beginning-of-sequence token is ever added.
+
+        Args:
+            text: any text; characters that UTF-8 cannot hold (lone surrogates) become "?".
+            special: read `<|im_start|>` and its like as one token; False keeps them plain text.
+        """
+        data = text.encode("utf-8", "replace")
+        size = len(data) + 8
+        while True:
+            tokens = (llama_cpp.llama_token * size)()
+            count = llama_cpp.llama_tokenize(
+                self._vocab, data, len(data), tokens, size, False, special
+            )
+            if count >= 0:
+                return list(tokens[:count])
+            size = -count
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Text of `tokens` without any special token.
+
+        Characters whose UTF-8 bytes are split over tokens are put together; bytes that form no
+        character become U+FFFD.
+
+        Raises:
+            IndexError: a token outside the vocabulary.
+        """
+        text = self._text
+        return b"".join([text[token] for token in tokens]).decode("utf-8", "replace")
+
+    def piece(self, token: int) -> str:
+        """Text of one token, special ones included (`<|im_end|>`), for messages and prefixes.
+
+        Raises:
+            IndexError: a token outside the vocabulary.
+        """
+        if not 0 <= token < self.n_vocab:
+            raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
+        return self._piece_bytes(token, special=True).decode("utf-8", "replace")
+
+    def vocabulary_hash(self) -> str:
+        """SHA-256, in hex, over every token's bytes and over which tokens end a generation.
+
+        Equal for two models exactly if a token id means the same to both.
+        """
+        digest = hashlib.sha256()
+        for token in range(self.n_vocab):
+            piece = self._piece_bytes(token, special=True)
+            digest.update(struct.pack("<I?", len(piece), token in self.eog) + piece)
+        return digest.hexdigest()
+
+    def check_tokens(self, tokens: Sequence[int], name: str) -> None:
+        """Raise `InputError`, naming `name`, if a token id is outside the vocabulary."""
+        for token in tokens:
+            if not 0 <= token < self.n_vocab:
+                raise InputError(
+                    f"{name}: token {token} is outside the vocabulary of {self.path} "
+                    f"(0 to {self.n_vocab - 1}); tokenise it with this model"
+                )
+
+    @property
+    def handle(self) -> Any:
+        """The `llama_model` pointer, for llama_cpp's functions."""
+        if not self._model:
+            raise RuntimeError("the model is closed")
+        return self._model
+
+    def close(self) -> None:
+        """Free the weights. Contexts of this model must be closed before; twice is harmless."""
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def require_same_vocabulary(first: Model, second: Model) -> None:
+    """Check that token ids mean the same to two models that are to be compared.
+
+    Raises:
+        InputError: they do not.
+    """
+    if first.n_vocab != second.n_vocab or first.vocabulary_hash() != second.vocabulary_hash():
+        raise InputError(
+            f"{first.path} and {second.path} have different vocabularies ({first.n_vocab} and "
+            f"{second.n_vocab} tokens, or other texts for the same ids); only models that share "
+            "one tokenizer can be compared token by token"
+        )
+
+
+class Context:
+    """A `llama_context` and one batch whose arrays are numpy's.
+
+    Fill the first k entries of the arrays, call `decode(k)`, read `logits(rows)`. Every sequence
+    has a key-value stream of its own, so its attention never looks at its neighbours' cells.
+
+    Attributes:
+        tokens: int32 (batch,), token ids to feed.
+        positions: int32 (batch,), their positions, counted from 0 in each sequence.
+        sequences: int32 (batch,), the sequence that each belongs to. Neighbours in the batch must
+            have equal or ascending sequences, as llama.cpp splits a batch at any other order.
+        wanted: int8 (batch,), 1 where the logits that follow the token are wanted, else 0.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        sequences: int,
+        positions: int,
+        batch: int,
+        outputs: int,
+    ) -> None:
+        """Make a context.
+
+        Args:
+            model: the model; must outlive the context.
+            sequences: number of sequences, 1 to 256.
+            positions: tokens that each sequence can hold.
+            batch: most tokens in one `decode`, all of which are computed together.
+            outputs: most of them whose logits are wanted; float32 (outputs, n_vocab) is allocated
+                twice.
+
+        Raises:
+            InputError: llama.cpp cannot make it (too little memory, say).
+        """
+        self._vocab_size = model.n_vocab
+        params = llama_cpp.llama_context_default_params()
+        # llama.cpp rounds the positions of a stream up to a multiple of 256.
+        params.n_ctx = sequences * (-(-positions // 256) * 256)
+        params.n_batch = params.n_ubatch = batch
+        params.n_seq_max = sequences
+        params.n_outputs_max = outputs
+        params.n_threads = params.n_threads_batch = model.threads
+        params.kv_unified = False
+        # A sliding window's cache cannot give back positions unless it is kept in full.
+        params.swa_full = True
+        params.no_perf = True
+        self.tokens = np.zeros(batch, np.int32)
+        self.positions = np.zeros(batch, np.int32)
+        self.sequences = np.zeros(batch, np.int32)
+        self.wanted = np.ones(batch, np.int8)
+        # One sequence a token: each pointer leads to that token's entry of `sequences`.
+        self._one = np.ones(batch, np.int32)
+        self._pointers = self.sequences.ctypes.data + 4 * np.arange(batch, dtype=np.uintp)
+        fields = dict(llama_cpp.llama_batch._fields_)
+
+        def pointer(field: str, array: npt.NDArray[Any]) -> Any:
+            return ctypes.cast(array.ctypes.data, fields[field])
+
+        self._batch = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=pointer("token", self.tokens),
+            pos=pointer("pos", self.positions),
+            n_seq_id=pointer("n_seq_id", self._one),
+            seq_id=pointer("seq_id", self._pointers),
+            logits=pointer("logits", self.wanted),
+        )
+        _errors.clear()
+        self._context = llama_cpp.llama_init_from_model(model.handle, params)
+        if not self._context:
+            raise InputError(
+                f"{model.path}: llama.cpp cannot make a context of {sequences} sequences of "
+                f"{positions} tokens ({_last_error()}); ask for fewer slots or tokens"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._view = np.empty((0, self._vocab_size), np.float32)
+        self._view_of = (0, 0)
+
+    def decode(self, count: int) -> None:
+        """Feed the first `count` entries of the batch.
+
+        Raises:
+            RuntimeError: llama.cpp refuses.
+        """
+        self._batch.n_tokens = count
+        _errors.clear()
+        status = llama_cpp.llama_decode(self._context, self._batch)
+        if status != 0:
+            raise RuntimeError(f"llama_decode gave {status}: {_last_error()}")
+
+    def logits(self, rows: int) -> npt.NDArray[np.float32]:
+        """Logits of the last `decode`, float32 (rows, n_vocab), in the order of `wanted`.
+
+        A view on llama.cpp's own buffer: valid until the next `decode`.
+        """
+        pointer = llama_cpp.llama_get_logits(self._context)
+        address = ctypes.addressof(pointer.contents)
+        # Making a view costs more than decoding a small model's layer; llama.cpp moves the buffer
+        # only when it grows.
+        if (address, rows) != self._view_of:
+            self._view_of = (address, rows)
+            self._view = np.ctypeslib.as_array(pointer, (rows, self._vocab_size))
+        return self._view
+
+    def truncate(self, sequence: int, length: int) -> bool:
+        """Forget all but the first `length` tokens; False where the model's memory cannot."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def copy(self, source: int, target: int) -> None:
+        """Let sequence `target` hold what `source` holds."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+
+    def close(self) -> None:
+        """Free the context; twice is harmless."""
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
