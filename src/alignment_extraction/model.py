@@ -29,7 +29,7 @@ from alignment_extraction.files import InputError
 _logger = logging.getLogger(__name__)
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ in llama.cpp's llama-cparams.h
-_ERROR_LEVEL = 3
+_ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
 _errors: deque[str] = deque(maxlen=8)
 
 

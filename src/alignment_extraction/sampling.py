@@ -430,8 +430,8 @@ def sample(
             over = state.take(
                 every, *sampler.draw(context.logits(slots), state.next_uniforms(every))
             )
-            for slot in over:
-                context.truncate(int(slot), len(prefix))
+            for done in over:
+                context.truncate(int(done), len(prefix))
             clock.tick()
     clock.tick(last=True)
     return _frame(model, [(i, state.results[i]) for i in state.indices])
