@@ -60,47 +60,54 @@ class ControlledSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_characters: PositiveInt = Field(
-        600,
+        default=500,
         description="gsm_symbolic templates whose question and chain of thought are longer than "
         "this on average are left out, in characters",
     )
     pretraining_templates: PositiveInt = Field(
-        18, description="gsm_symbolic templates whose instances are the base model's raw text"
+        default=12,
+        description="gsm_symbolic templates whose instances are the base model's raw text",
     )
     pretraining_instances: PositiveInt = Field(
-        45, description="raw texts of each pretraining template"
+        default=60, description="raw texts of each gsm_symbolic pretraining template"
+    )
+    pretraining_task_instances: PositiveInt = Field(
+        default=150, description="raw texts of each other pretraining task"
     )
     sft_templates: PositiveInt = Field(
-        40, description="gsm_symbolic templates with member conversations"
+        default=30, description="gsm_symbolic templates with member conversations"
     )
     sft_instances: PositiveInt = Field(
-        25, description="member conversations of each gsm_symbolic SFT template"
+        default=25, description="member conversations of each gsm_symbolic SFT template"
     )
     sft_repeated: dict[PositiveInt, PositiveInt] = Field(
-        {64: 1, 16: 2, 4: 5},
+        default={64: 1, 16: 2, 4: 5},
         description="repetitions: how many of a template's member conversations are trained on that"
         " many times an epoch; the remaining ones once",
     )
     sft_fresh_instances: PositiveInt = Field(
-        10, description="fresh instances of each gsm_symbolic SFT template, never trained on"
+        default=10,
+        description="fresh instances of each gsm_symbolic SFT template, never trained on",
     )
     sft_held_out_templates: PositiveInt = Field(
-        12, description="gsm_symbolic templates that are held out of all training"
+        default=10, description="gsm_symbolic templates that are held out of all training"
     )
     sft_held_out_instances: PositiveInt = Field(
-        35, description="instances of each held-out gsm_symbolic template"
+        default=40, description="instances of each held-out gsm_symbolic template"
     )
     sft_task_instances: PositiveInt = Field(
-        250,
+        default=250,
         description="conversations of each RL task in the SFT set, each once: they teach the format"
         " of the answer",
     )
-    rl_instances: PositiveInt = Field(40, description="RL training questions of each RL task")
+    rl_instances: PositiveInt = Field(
+        default=40, description="RL training questions of each RL task"
+    )
     rl_fresh_instances: PositiveInt = Field(
-        40, description="fresh questions of each RL task, never trained on"
+        default=40, description="fresh questions of each RL task, never trained on"
     )
     rl_held_out_instances: PositiveInt = Field(
-        40, description="questions of each task that is held out of all training"
+        default=40, description="questions of each task that is held out of all training"
     )
 
 
@@ -213,8 +220,10 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
     held_out = [gsm_task(t) for t in templates["held-out"]]
 
     builder = _Builder(seed)
-    for task in [*pretraining, *PRETRAINING_TASKS]:
+    for task in pretraining:
         builder.add(task, "pretraining", "member", [1] * settings.pretraining_instances)
+    for task in PRETRAINING_TASKS:
+        builder.add(task, "pretraining", "member", [1] * settings.pretraining_task_instances)
     for task in sft:
         builder.add(task, "sft", "member", member_repetitions)
         builder.add(task, "sft", "fresh-instance", [1] * settings.sft_fresh_instances)
