@@ -72,7 +72,7 @@ class ControlledSettings(BaseModel):
         default=60, description="raw texts of each gsm_symbolic pretraining template"
     )
     pretraining_task_instances: PositiveInt = Field(
-        default=150, description="raw texts of each other pretraining task"
+        default=800, description="raw texts of each other pretraining task"
     )
     sft_templates: PositiveInt = Field(
         default=30, description="gsm_symbolic templates with member conversations"
@@ -96,15 +96,15 @@ class ControlledSettings(BaseModel):
         default=40, description="instances of each held-out gsm_symbolic template"
     )
     sft_task_instances: PositiveInt = Field(
-        default=250,
+        default=400,
         description="conversations of each RL task in the SFT set, each once: they teach the format"
         " of the answer",
     )
     rl_instances: PositiveInt = Field(
-        default=40, description="RL training questions of each RL task"
+        default=50, description="RL training questions of each RL task"
     )
     rl_fresh_instances: PositiveInt = Field(
-        default=40, description="fresh questions of each RL task, never trained on"
+        default=30, description="fresh questions of each RL task, never trained on"
     )
     rl_held_out_instances: PositiveInt = Field(
         default=40, description="questions of each task that is held out of all training"

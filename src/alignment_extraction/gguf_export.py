@@ -199,7 +199,7 @@ def load_model(path: Path) -> LlamaForCausalLM:
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
-    except (ValueError, KeyError, OSError) as error:
+    except Exception as error:  # struct.error, IndexError and others, from deep inside
         raise InputError(f"{path}: not a readable GGUF of a Llama ({error})") from error
     if not isinstance(model, LlamaForCausalLM):
         raise InputError(f"{path}: a GGUF of {type(model).__name__}, but a Llama is expected")

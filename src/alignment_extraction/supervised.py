@@ -128,7 +128,7 @@ def stage_arguments(
         "seed": settings.seed,
         "save_steps": stage.checkpoint_steps,
         "save_total_limit": 1,
-        "logging_steps": 10,
+        "logging_steps": stage.log_steps,
         "disable_tqdm": False,
         "report_to": "none",
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -292,7 +292,7 @@ def train_sft(
             # Batches of like lengths: little padding, and no conversation sees another one.
             train_sampling_strategy="group_by_length",
             packing=False,
-            gradient_checkpointing=False,
+            activation_checkpointing=False,
         ),
         train_dataset=_conversations(rows, settings),
         processing_class=loaded,

@@ -42,10 +42,11 @@ class ArchitectureSettings(_Settings):
 class StageSettings(_Settings):
     """What every stage of training has: AdamW with a linear warm-up and a linear decay to zero."""
 
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak of the schedule")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak of the schedule")
     warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
     batch_size: PositiveInt = Field(default=16, description="sequences a step")
+    log_steps: PositiveInt = Field(default=10, description="steps between two points of a curve")
     checkpoint_steps: PositiveInt = Field(
         default=200, description="steps between two checkpoints; what an interruption can lose"
     )
@@ -59,7 +60,7 @@ class BaseSettings(StageSettings):
         description="a Llama to start from, with its tokenizer, instead of random weights: a local"
         " folder or a name on the hub; `architecture` then does not apply",
     )
-    epochs: float = Field(default=12, gt=0, description="passes over the raw text")
+    epochs: float = Field(default=8, gt=0, description="passes over the raw text")
     batch_size: PositiveInt = Field(default=16, description="blocks a step")
     block: PositiveInt = Field(
         default=256, description="length that the raw text is cut into, in tokens"
@@ -70,7 +71,7 @@ class SftSettings(StageSettings):
     """Supervised training on the conversations, repeated ones as often as they are repeated."""
 
     epochs: float = Field(default=5, gt=0, description="passes over the conversations")
-    batch_size: PositiveInt = Field(default=32, description="conversations a step")
+    batch_size: PositiveInt = Field(default=16, description="conversations a step")
     max_tokens: PositiveInt = Field(
         default=512, description="a longer conversation is cut here, in tokens"
     )
