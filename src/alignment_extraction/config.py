@@ -130,7 +130,9 @@ class ThresholdSettings(Settings):
     """From which score on a generation counts as memorised."""
 
     embedding: Similarity = Field(0.95, description="cosine similarity (the paper's 0.95)")
-    string: Similarity = Field(0.9, description="Levenshtein and Indel similarity (the paper's 0.9)")
+    string: Similarity = Field(
+        0.9, description="Levenshtein and Indel similarity (the paper's 0.9)"
+    )
     sweep: SweepSettings = SweepSettings()
 
 
@@ -166,7 +168,9 @@ class StudySettings(Settings):
 
     def prefix_text(self, name: str) -> str | None:
         """The literal text of prefix `name`, or None where it is derived."""
-        return next((p.text for p in self.prefixes if not isinstance(p, str) and p.name == name), None)
+        return next(
+            (p.text for p in self.prefixes if not isinstance(p, str) and p.name == name), None
+        )
 
     def cells(self) -> Iterator[Cell]:
         """Every model x prefix x seed, in the order of params.yaml."""
@@ -275,7 +279,9 @@ def validate(values: Any, origin: str = "params.yaml") -> Params:
             message = "unknown key; remove it or correct its spelling"
         elif first["type"] == "missing":
             message = "missing; add it"
-        more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+        more = (
+            f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+        )
         raise InputError(f"{origin}: {key + ': ' if key else ''}{message}{more}") from None
 
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """Write `frame` to `path` atomically; the same frame gives the same bytes."""
+def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write `frame` to `path` atomically; the same frame gives the same bytes.
+
+    Args:
+        frame: the rows.
+        path: where to.
+        about: what the rows were made with, kept in the file's key-value metadata.
+    """
     with atomic_path(path) as partial:
-        frame.write_parquet(partial, compression="zstd", statistics=True)
+        frame.write_parquet(
+            partial, compression="zstd", statistics=True, metadata=dict(about or {})
+        )
 
 
 def read_parquet(path: Path) -> pl.DataFrame:

@@ -133,4 +133,6 @@ def exact_search(vectors: Vectors, queries: Vectors) -> Neighbours:
 
 def recall_at_1(found: Neighbours, exact: Neighbours) -> float:
     """Share of queries whose exact nearest neighbour was found; equal scores count as found."""
-    return float(np.mean((found.position == exact.position) | (found.cosine >= exact.cosine - 1e-6)))
+    return float(
+        np.mean((found.position == exact.position) | (found.cosine >= exact.cosine - 1e-6))
+    )

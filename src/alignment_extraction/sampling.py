@@ -40,6 +40,10 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "answer_log_likelihood": pl.Float64,
 }
 _BLOCK = 256  # entries of the vocabulary whose weights are summed at once
+_PREFILL = 512  # the prefix is decoded in pieces of this many tokens, whatever the slots
+# llama.cpp's CPU kernels take the rows of a batch in groups of 4 or 8 and treat the rest otherwise.
+# With whole groups alone, a row's result depends on nothing but that row.
+_GROUP = 8
 _CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
 
 
@@ -86,10 +90,15 @@ class Sampler:
         self.top_p = top_p
         self.min_p = min_p
         self.n_vocab = n_vocab
+        # Whether the weights that tokens are drawn by are others than softmax's.
+        self._reshapes = temperature != 0 and (
+            temperature != 1 or self.top_k > 0 or top_p < 1 or min_p > 0
+        )
         self._rows = max(1, _CACHE // n_vocab)
-        width = -(-n_vocab // _BLOCK) * _BLOCK
+        self._width = -(-n_vocab // _BLOCK) * _BLOCK
         # The columns beyond the vocabulary stay 0 for ever.
-        self._work = [np.zeros((self._rows, width), np.float32) for _ in range(threads)]
+        self._work = [np.zeros((self._rows, self._width), np.float32) for _ in range(threads)]
+        self._kept = np.zeros((0, self._width), np.float32)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def draw(self, logits: Floats, uniforms: Doubles) -> tuple[Tokens, Doubles]:
@@ -109,53 +118,59 @@ class Sampler:
             FloatingPointError: the logits hold a NaN or an infinity.
         """
         rows = len(logits)
-        tokens = np.empty(rows, np.int32)
-        log_probabilities = np.empty(rows, np.float64)
-        workers = len(self._work)
+        top = np.empty((rows, 1), np.float32)
+        normaliser = np.empty(rows, np.float64)
+        sums = np.empty((rows, self._width // _BLOCK), np.float64)
+        if self._reshapes and len(self._kept) < rows:
+            self._kept = np.zeros((rows, self._width), np.float32)
 
         def part(worker: int) -> None:
-            for start in range(worker * self._rows, rows, workers * self._rows):
-                stop = min(rows, start + self._rows)
-                tokens[start:stop], log_probabilities[start:stop] = self._draw(
-                    logits[start:stop], uniforms[start:stop], self._work[worker][: stop - start]
-                )
+            for start in range(worker * self._rows, rows, len(self._work) * self._rows):
+                these = slice(start, min(rows, start + self._rows))
+                some = logits[these]
+                work = self._kept[these] if self._reshapes else self._work[worker][: len(some)]
+                weights = work[:, : self.n_vocab]
+                np.max(some, axis=1, keepdims=True, out=top[these])
+                np.subtract(some, top[these], out=weights)
+                np.exp(weights, out=weights)
+                blocks = work.reshape(len(some), -1, _BLOCK)
+                sums[these] = np.einsum("ijk->ij", blocks)
+                normaliser[these] = np.log(sums[these].sum(axis=1))
+                if self._reshapes:
+                    for row in weights:
+                        self._truncate(row)
+                    if self.temperature != 1:
+                        np.power(weights, np.float32(1 / self.temperature), out=weights)
+                    sums[these] = np.einsum("ijk->ij", blocks)
 
         if self._pool is None or rows <= self._rows:
-            for worker in range(workers):
+            for worker in range(len(self._work)):
                 part(worker)
         else:
-            list(self._pool.map(part, range(workers)))
-        if not np.isfinite(log_probabilities).all():
-            raise FloatingPointError("the model's logits hold a NaN or an infinity")
-        return tokens, log_probabilities
-
-    def _draw(self, logits: Floats, uniforms: Doubles, work: Floats) -> tuple[Tokens, Doubles]:
-        each = np.arange(len(logits))
-        top = logits.max(axis=1, keepdims=True)
-        weights = work[:, : self.n_vocab]
-        np.subtract(logits, top, out=weights)
-        np.exp(weights, out=weights)
-        blocks = work.reshape(len(work), -1, _BLOCK)
-        cumulative = blocks.sum(axis=2).cumsum(axis=1, dtype=np.float64)
-        normaliser = np.log(cumulative[:, -1])
+            list(self._pool.map(part, range(len(self._work))))
+        each = np.arange(rows)
         if self.temperature == 0:
             tokens = logits.argmax(axis=1)
         else:
-            if self.top_k or self.top_p < 1 or self.min_p > 0:
-                for row in weights:
-                    self._truncate(row)
-            if self.temperature != 1:
-                np.power(weights, np.float32(1 / self.temperature), out=weights)
-            if self.top_k or self.top_p < 1 or self.min_p > 0 or self.temperature != 1:
-                cumulative = blocks.sum(axis=2).cumsum(axis=1, dtype=np.float64)
-            block, rest = _invert(cumulative, uniforms)
-            token_in_block, _ = _invert(blocks[each, block].cumsum(axis=1, dtype=np.float64), rest)
-            tokens = block * _BLOCK + token_in_block
-        chosen = logits[each, tokens].astype(np.float64) - top[:, 0]
-        return tokens.astype(np.int32), chosen - normaliser
+            block, rest = _invert(sums.cumsum(axis=1), uniforms)
+            columns = block[:, None] * _BLOCK + np.arange(_BLOCK)
+            if self._reshapes:
+                weights = self._kept[each[:, None], columns]
+            else:
+                inside = np.minimum(columns, self.n_vocab - 1)
+                weights = np.exp(logits[each[:, None], inside] - top)
+                weights[columns >= self.n_vocab] = 0
+            column, _ = _invert(weights.cumsum(axis=1, dtype=np.float64), rest)
+            tokens = columns[each, column]
+        log_probabilities = logits[each, tokens].astype(np.float64) - top[:, 0] - normaliser
+        if not np.isfinite(log_probabilities).all():
+            raise FloatingPointError("the model's logits hold a NaN or an infinity")
+        return tokens.astype(np.int32), log_probabilities
 
     def _truncate(self, weights: Floats) -> None:
         """Set to 0 the weights, softmax times a constant, of all tokens but the kept ones."""
+        if not (self.top_k or self.top_p < 1 or self.min_p > 0):
+            return
         if self.top_k:
             kept = np.argpartition(weights, -self.top_k)[-self.top_k :]
         elif self.top_p < 1:
@@ -210,6 +225,10 @@ def uniforms(seed: int, index: int, count: int) -> Doubles:
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
+def _padded(slots: int) -> int:
+    return max(1, -(-slots // _GROUP)) * _GROUP
+
+
 @dataclass(frozen=True)
 class _Turn:
     """One turn of one sample: its tokens, why it ended, and its log-likelihood in nats."""
@@ -223,6 +242,12 @@ class _Turn:
 class _Sample:
     question: _Turn
     answer: _Turn | None = None
+
+
+_PER_SLOT = (
+    *("index", "token", "position", "forced", "length", "limit"),
+    *("log_likelihood", "drawn", "written", "uniforms"),
+)
 
 
 class _Slots:
@@ -263,6 +288,24 @@ class _Slots:
         self.written = np.zeros((count, max(max_tokens, max_answer_tokens)), np.int32)
         self.uniforms = np.zeros((count, draws + 1), np.float64)
         self.question: list[_Turn | None] = [None] * count  # once it is over
+
+    def compact(self) -> dict[int, int]:
+        """Once few samples are left, move them to the first slots and drop the others.
+
+        Gives {slot: the lower slot that its sample moved to}.
+        """
+        live = np.flatnonzero(self.index < self.indices.stop)
+        width = _padded(len(live))
+        if width > len(self.index) // 2:
+            return {}
+        free = np.setdiff1d(np.arange(width), live)
+        moves = dict(zip(live[live >= width].tolist(), free.tolist(), strict=False))
+        order = np.arange(width)
+        order[list(moves.values())] = list(moves)
+        for name in _PER_SLOT:
+            setattr(self, name, getattr(self, name)[order])
+        self.question = [self.question[slot] for slot in order]
+        return moves
 
     def start(self, slots: npt.NDArray[np.intp], prefix_length: int) -> None:
         """Give each of `slots` the next sample, at the end of the prefix.
@@ -366,7 +409,7 @@ def sample(
             fed: begin with the template's end of turn), after which the answer is sampled. None for
             questions alone.
         max_answer_tokens: most tokens of the answer; at least 1 with `answer_header`.
-        slots: sequences decoded together, 1 to 256.
+        slots: sequences decoded together, 1 to 256, rounded up to a multiple of 8.
         progress: called about twice a second and at the end with the number of finished samples
             and the number of tokens drawn since the last call.
 
@@ -393,8 +436,10 @@ def sample(
         min_p=min_p,
         threads=model.threads,
     )
+    # Never more slots than samples; the samples come out the same with any number of them.
+    width = _padded(min(slots, n))
     state = _Slots(
-        slots,
+        width,
         seed=seed,
         indices=range(first, first + n),
         max_tokens=max_tokens,
@@ -403,19 +448,19 @@ def sample(
         eog=model.eog,
         n_vocab=model.n_vocab,
     )
-    every = np.arange(slots)
+    every = np.arange(width)
     clock = _Clock(state, progress)
     with (
         contextlib.closing(sampler),
         Context(
-            model, sequences=slots, positions=room, batch=max(slots, _PREFILL), outputs=slots
+            model, sequences=width, positions=room, batch=max(width, _PREFILL), outputs=width
         ) as context,
     ):
         prefix_logits = _decode_prefix(context, prefix)
-        for slot in range(1, slots):
+        for slot in range(1, width):
             context.copy(0, slot)
-        context.sequences[:slots] = every
-        context.wanted[:slots] = 1
+        context.sequences[:width] = every
+        context.wanted[:width] = 1
         over = every
         while True:
             while len(over):
@@ -424,20 +469,21 @@ def sample(
                 over = state.take(over, *sampler.draw(rows, state.next_uniforms(over)))
             if len(state.results) == n:
                 break
-            context.tokens[:slots] = state.token
-            context.positions[:slots] = state.position
-            context.decode(slots)
+            if len(state.results) > n - len(every) // 2:
+                for source, target in state.compact().items():
+                    context.copy(source, target)
+                every = every[: len(state.index)]
+            context.tokens[: len(every)] = state.token
+            context.positions[: len(every)] = state.position
+            context.decode(len(every))
             over = state.take(
-                every, *sampler.draw(context.logits(slots), state.next_uniforms(every))
+                every, *sampler.draw(context.logits(len(every)), state.next_uniforms(every))
             )
             for done in over:
                 context.truncate(int(done), len(prefix))
             clock.tick()
     clock.tick(last=True)
     return _frame(model, [(i, state.results[i]) for i in state.indices])
-
-
-_PREFILL = 512  # the prefix is decoded in pieces of this many tokens, whatever the slots
 
 
 def _decode_prefix(context: Context, prefix: Sequence[int]) -> Floats:

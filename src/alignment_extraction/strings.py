@@ -23,7 +23,11 @@ SCORERS = {
 LEAST_SIMILARITY = 0.5
 """Matches below this are not searched for: `best_matches` reports them as none."""
 
+_LEAST_LENGTH_RATIO = {"levenshtein": 1 / 2, "indel": 1 / 3}
+"""Shorter over longer length below which `LEAST_SIMILARITY` is out of reach."""
+
 _CELLS = 4_000_000
+"""Entries of the score matrix held at once (16 MB)."""
 
 
 class StringMatches(NamedTuple):
@@ -63,15 +67,16 @@ def best_matches(
     order = np.argsort(lengths, kind="stable")
     sorted_lengths = lengths[order]
     query_lengths = np.array([len(text) for text in queries])
-    ratio = LEAST_SIMILARITY if metric == "levenshtein" else LEAST_SIMILARITY / 2 / 0.75
+    ratio = _LEAST_LENGTH_RATIO[metric]
     query_order = np.argsort(query_lengths, kind="stable")
+    sorted_query_lengths = query_lengths[query_order]
     start = 0
     while start < len(query_order):
-        shortest = query_lengths[query_order[start]]
+        shortest = sorted_query_lengths[start]
         stop = int(
-            np.searchsorted(query_lengths[query_order], max(shortest * 1.1, shortest + 1), "right")
+            np.searchsorted(sorted_query_lengths, max(shortest * 1.1, shortest + 1), "right")
         )
-        longest = query_lengths[query_order[stop - 1]]
+        longest = sorted_query_lengths[stop - 1]
         low = int(np.searchsorted(sorted_lengths, np.floor(shortest * ratio), "left"))
         high = int(np.searchsorted(sorted_lengths, np.ceil(longest / ratio), "right"))
         if high > low:

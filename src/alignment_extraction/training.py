@@ -60,11 +60,9 @@ class BaseSettings(StageSettings):
         description="a Llama to start from, with its tokenizer, instead of random weights: a local"
         " folder or a name on the hub; `architecture` then does not apply",
     )
-    epochs: float = Field(default=6, gt=0, description="passes over the raw text")
-    batch_size: PositiveInt = Field(default=8, description="blocks a step")
-    block: PositiveInt = Field(
-        default=256, description="length that the raw text is cut into, in tokens"
-    )
+    epochs: float = Field(default=8, gt=0, description="passes over the raw text")
+    batch_size: PositiveInt = Field(default=32, description="texts a step")
+    max_tokens: PositiveInt = Field(default=512, description="a longer text is cut here, in tokens")
 
 
 class SftSettings(StageSettings):

@@ -26,7 +26,13 @@ TOY = TrainingSettings.model_validate(
             "vocabulary": 512,
             "context": 256,
         },
-        "base": {"log_steps": 1, "epochs": 1, "block": 64, "batch_size": 8, "checkpoint_steps": 4},
+        "base": {
+            "log_steps": 1,
+            "epochs": 1,
+            "max_tokens": 64,
+            "batch_size": 8,
+            "checkpoint_steps": 4,
+        },
         "sft": {"epochs": 1, "batch_size": 8, "checkpoint_steps": 4, "max_tokens": 160},
         "rl": {
             "log_steps": 1,
@@ -103,8 +109,8 @@ def train_sft(corpus: pl.DataFrame, folder: Path, output: Path, loss_on: Any = "
 def test_pretraining_shows_no_chat_tokens(corpus: pl.DataFrame, folder: Path) -> None:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     texts = supervised.members(corpus, "pretraining")["text"]
-    blocks = supervised._blocks(texts, tokenizer, TOY.base.block)
-    ids = {i for block in blocks["input_ids"] for i in block}
+    documents = supervised._documents(texts, tokenizer, limit=200)
+    ids = {i for document in documents["input_ids"] for i in document}
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert not ids & {start, end}
     assert tokenizer.pad_token_id in ids  # <|endoftext|> stands after each text

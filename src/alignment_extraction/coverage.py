@@ -1,0 +1,106 @@
+"""Coverage: which corpus items were extracted, how often, and how that grows with samples."""
+
+import numpy as np
+import polars as pl
+
+from alignment_extraction.config import ThresholdSettings
+from alignment_extraction.matching import groups_of
+from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
+from alignment_extraction.statistics import rarefaction, wilson
+
+
+def item_hits(
+    scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: ThresholdSettings
+) -> pl.DataFrame:
+    """How often each corpus item was extracted, by cell, part and metric.
+
+    Returns:
+        Columns model, prefix, seed, part, metric, reference, id, hits, repetitions, template;
+        items that were never hit are absent.
+    """
+    groups = scores.filter(~pl.col("reference").str.starts_with("role:"))
+    frames = []
+    for metric in METRICS:
+        column = (
+            "match_id"
+            if metric == "embedding"
+            else (f"{'levenshtein' if metric == 'verbatim' else metric}_best_id")
+        )
+        frames.append(
+            groups.filter(is_hit(metric, threshold_of(metric, thresholds)))
+            .group_by([*KEYS, column])
+            .agg(hits=pl.len().cast(pl.Int64))
+            .rename({column: "id"})
+            .with_columns(metric=pl.lit(metric))
+        )
+    about = corpus.select("id", "repetitions", "template")
+    return (
+        pl.concat([frame.select(*KEYS, "metric", "id", "hits") for frame in frames])
+        .join(about, on="id", how="left")
+        .sort([*KEYS, "metric", "hits", "id"], descending=[False] * 6 + [True, False])
+    )
+
+
+def coverage(items: pl.DataFrame, rate_table: pl.DataFrame, points: int = 40) -> pl.DataFrame:
+    """Expected number of distinct corpus items extracted, against the number of generations.
+
+    Returns:
+        Columns model, prefix, seed, part, reference, metric, samples, distinct (see
+        `statistics.rarefaction`).
+    """
+    keys = [*KEYS, "metric"]
+    totals = {tuple(row[k] for k in keys): row["n"] for row in rate_table.iter_rows(named=True)}
+    frames = []
+    for key, hits in items.group_by(keys, maintain_order=True):
+        n = totals[key]
+        counts = np.append(hits["hits"].to_numpy(), n - hits["hits"].sum())
+        samples = np.unique(np.linspace(0, n, points).round().astype(np.int64))
+        frames.append(
+            pl.DataFrame(
+                {
+                    **{k: [v] * len(samples) for k, v in zip(keys, key, strict=True)},
+                    "samples": samples,
+                    "distinct": rarefaction(counts, samples),
+                }
+            )
+        )
+    if not frames:
+        schema = {k: rate_table.schema[k] for k in keys}
+        return pl.DataFrame(schema={**schema, "samples": pl.Int64, "distinct": pl.Float64})
+    return pl.concat(frames)
+
+
+def by_repetition(
+    items: pl.DataFrame, rate_table: pl.DataFrame, corpus: pl.DataFrame
+) -> pl.DataFrame:
+    """Share of the corpus items extracted at least once, by how often they were repeated.
+
+    Returns:
+        Columns model, prefix, seed, part, reference, metric, repetitions, items, extracted, rate,
+        low, high (Wilson at 95 %), hits_per_item. Empty where nothing is repeated.
+    """
+    if corpus["repetitions"].max() == 1:
+        return pl.DataFrame()
+    population = (
+        corpus.with_columns(groups_of(corpus).alias("reference"))
+        .group_by("reference", "repetitions")
+        .agg(items=pl.len().cast(pl.Int64))
+    )
+    keys = [*KEYS, "metric"]
+    extracted = items.group_by([*keys, "repetitions"]).agg(
+        extracted=pl.len().cast(pl.Int64), hits=pl.col("hits").sum()
+    )
+    table = (
+        rate_table.select(keys)
+        .join(population, on="reference")
+        .join(extracted, on=[*keys, "repetitions"], how="left")
+        .with_columns(pl.col("extracted", "hits").fill_null(0))
+        .sort([*keys, "repetitions"])
+    )
+    interval = wilson(table["extracted"], table["items"])
+    return table.with_columns(
+        rate=pl.Series(interval.estimate),
+        low=pl.Series(interval.low),
+        high=pl.Series(interval.high),
+        hits_per_item=pl.col("hits") / pl.col("items"),
+    ).drop("hits")

@@ -1,0 +1,194 @@
+"""The nearest corpus items of every generated text, by embedding and by string.
+
+The corpus is searched group by group (a source, or a split of one), so that the same generations
+can be held against members and against held-out items.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from alignment_extraction.embedding import (
+    Vectors,
+    identity_of,
+    read_vectors,
+    texts_of,
+    unique_texts,
+)
+from alignment_extraction.files import InputError
+from alignment_extraction.index import build_index, exact_search, recall_at_1, search
+from alignment_extraction.strings import Metric, best_matches, pairwise
+
+MATCH_SCHEMA: dict[str, pl.DataType] = {
+    "text": pl.String(),
+    "part": pl.String(),
+    "group": pl.String(),
+    "match_id": pl.String(),
+    "cosine": pl.Float32(),
+    "levenshtein": pl.Float32(),
+    "indel": pl.Float32(),
+    "levenshtein_best_id": pl.String(),
+    "levenshtein_best": pl.Float32(),
+    "indel_best_id": pl.String(),
+    "indel_best": pl.Float32(),
+}
+"""One row for each distinct text x part x group: its embedding match with the three scores against
+it, and each string metric's own best match in the group (null below 0.5)."""
+
+
+def groups_of(corpus: pl.DataFrame) -> pl.Series:
+    """The group of each corpus row: its source, and its split where it has one."""
+    return corpus.select(
+        pl.concat_str([pl.col("source"), pl.col("split")], separator=".", ignore_nulls=True).alias(
+            "group"
+        )
+    )["group"]
+
+
+class Group(NamedTuple):
+    """One group of a corpus, ready to be searched for one part."""
+
+    ids: list[str]
+    texts: list[str]
+    vectors: Vectors
+
+
+def read_group(corpus: pl.DataFrame, group: str, part: str, vectors_path: Path) -> Group:
+    """The rows of `group` that have `part`, with their vectors.
+
+    Args:
+        corpus: the whole corpus, in file order.
+        group: see `groups_of`.
+        part: `question`, `answer` or `both`.
+        vectors_path: embeddings of the whole corpus's `part` (see `corpus_texts`).
+
+    Raises:
+        InputError: no such group, or it has no row with that part.
+    """
+    texts, rows = corpus_texts(corpus, part)
+    vectors = read_vectors(vectors_path, texts)
+    chosen = (groups_of(corpus)[rows] == group).to_numpy()
+    if not chosen.any():
+        known = ", ".join(groups_of(corpus).unique(maintain_order=True))
+        raise InputError(
+            f"group {group!r} has no row with a {part} in the corpus (its groups: {known})"
+        )
+    positions = np.flatnonzero(chosen)
+    return Group(
+        ids=corpus["id"][rows][positions].to_list(),
+        texts=[texts[i] for i in positions],
+        vectors=np.ascontiguousarray(vectors[positions]),
+    )
+
+
+def corpus_texts(corpus: pl.DataFrame, part: str) -> tuple[list[str], Any]:
+    """The texts of the rows that have `part`, and the numbers of those rows."""
+    texts = texts_of(corpus, part)
+    rows = np.flatnonzero((texts.str.len_bytes() > 0).fill_null(False).to_numpy())
+    return texts[rows].to_list(), rows
+
+
+def index_group(
+    corpus: pl.DataFrame,
+    group: str,
+    part: str,
+    vectors_path: Path,
+    output: Path,
+    *,
+    trees: int,
+    seed: int,
+) -> None:
+    """Build the Annoy index of one group and part (see `index.build_index`)."""
+    vectors = read_group(corpus, group, part, vectors_path).vectors
+    build_index(vectors, output, trees=trees, seed=seed, identity=identity_of(vectors_path))
+
+
+def _audit(
+    found: Any, group: Group, queries: Vectors, index: Path, size: int, seed: int
+) -> dict[str, float]:
+    """Annoy's recall@1 on a random sample of the queries, measured against exact search."""
+    stream = np.random.default_rng([seed, zlib.crc32(index.name.encode())])
+    sample = np.sort(stream.choice(len(queries), min(size, len(queries)), replace=False))
+    exact = exact_search(group.vectors, queries[sample])
+    part = type(found)(found.position[sample], found.cosine[sample])
+    return {"queries": len(sample), "recall_at_1": recall_at_1(part, exact)}
+
+
+def match(
+    generations: pl.DataFrame,
+    corpus: pl.DataFrame,
+    *,
+    parts: Sequence[str],
+    generation_vectors: Mapping[str, Path],
+    corpus_vectors: Mapping[str, Path],
+    indexes: Mapping[tuple[str, str], Path],
+    candidates: int,
+    search_k: int,
+    audit: int,
+    seed: int,
+    threads: int = 1,
+) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
+    """Search every distinct generated text in every group of the corpus.
+
+    Args:
+        generations: has `question` and `answer`.
+        corpus: in the corpus schema.
+        parts: which parts to compare.
+        generation_vectors: part -> embeddings of the distinct generated texts.
+        corpus_vectors: part -> embeddings of the corpus.
+        indexes: (group, part) -> Annoy index.
+        candidates: neighbours that are re-scored exactly.
+        search_k: nodes that Annoy inspects; -1 is trees x candidates.
+        audit: queries also searched exactly, for recall@1.
+        seed: of the audit's sample.
+        threads: for the string search.
+
+    Returns:
+        The matches (`MATCH_SCHEMA`), and for each `group/part` the audit's `queries` and
+        `recall_at_1`.
+    """
+    frames: list[pl.DataFrame] = []
+    audits: dict[str, dict[str, float]] = {}
+    for part in parts:
+        texts = unique_texts(generations, part)
+        if not texts:
+            continue
+        identity = identity_of(generation_vectors[part])
+        queries = np.asarray(read_vectors(generation_vectors[part], texts))
+        for name in sorted(group for group, of in indexes if of == part):
+            group = read_group(corpus, name, part, corpus_vectors[part])
+            index = indexes[name, part]
+            found = search(
+                index,
+                group.vectors,
+                queries,
+                identity=identity,
+                candidates=candidates,
+                search_k=search_k,
+            )
+            matched = [group.texts[i] for i in found.position]
+            columns: dict[str, Any] = {
+                "text": texts,
+                "part": [part] * len(texts),
+                "group": [name] * len(texts),
+                "match_id": [group.ids[i] for i in found.position],
+                "cosine": found.cosine,
+            }
+            metrics: tuple[Metric, ...] = ("levenshtein", "indel")
+            for metric in metrics:
+                columns[metric] = pairwise(metric, texts, matched, threads)
+                best = best_matches(metric, texts, group.texts, threads)
+                columns[f"{metric}_best_id"] = [
+                    group.ids[i] if i >= 0 else None for i in best.position
+                ]
+                columns[f"{metric}_best"] = best.similarity
+            frames.append(pl.DataFrame(columns, schema=MATCH_SCHEMA).fill_nan(None))
+            if audit:
+                audits[f"{name}/{part}"] = _audit(found, group, queries, index, audit, seed)
+    if not frames:
+        return pl.DataFrame(schema=MATCH_SCHEMA), audits
+    return pl.concat(frames), audits

@@ -1,0 +1,107 @@
+"""The results of a study: everything that is computed from scores, as files of one folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from alignment_extraction import coverage, scores
+from alignment_extraction.config import Cell, ThresholdSettings
+from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
+
+TABLES = ("rates", "ratios", "sweep", "items", "coverage", "repetitions", "matches")
+"""Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
+
+
+class CellFiles(NamedTuple):
+    """The files of one model x prefix x seed."""
+
+    parts: tuple[str, ...]
+    generations: tuple[Path, ...]
+    matches: Path
+    audit: Path
+
+    def read_generations(self) -> pl.DataFrame:
+        """All shards of the cell as one frame."""
+        return pl.concat([read_parquet(path) for path in self.generations])
+
+
+def score(cells: Mapping[Cell, CellFiles], corpus: pl.DataFrame) -> pl.DataFrame:
+    """The scores of all cells of a study: see `scores.score_cell`. No threshold enters."""
+    return pl.concat(
+        [
+            scores.score_cell(
+                cell, files.read_generations(), read_parquet(files.matches), corpus, files.parts
+            )
+            for cell, files in cells.items()
+        ]
+    )
+
+
+def search_audit(cells: Mapping[Cell, CellFiles]) -> dict[str, float]:
+    """Annoy's recall@1 over all audited queries of a study, and their number."""
+    audited = [entry for files in cells.values() for entry in read_json(files.audit).values()]
+    queries = sum(entry["queries"] for entry in audited)
+    if not queries:
+        return {"queries": 0}
+    found = sum(entry["queries"] * entry["recall_at_1"] for entry in audited)
+    return {"queries": int(queries), "recall_at_1": found / queries}
+
+
+def evaluate(
+    *,
+    scored: pl.DataFrame,
+    cells: Mapping[Cell, CellFiles],
+    corpus: pl.DataFrame,
+    about: Mapping[str, Any],
+    thresholds: ThresholdSettings,
+    folder: Path,
+) -> None:
+    """Turn the scores of a study into its `TABLES` and metrics.json.
+
+    Args:
+        scored: from `score`.
+        cells: files of each cell; only the generations are read, for the best matches.
+        corpus: what they were matched with.
+        about: counts of the corpus and the search audit, passed on to metrics.json.
+        thresholds: from which score on a generation counts as extracted.
+        folder: where the files go.
+    """
+    rate_table = scores.rates(scored, thresholds)
+    ratio_table = scores.ratios(rate_table)
+    items = coverage.item_hits(scored, corpus, thresholds)
+    generations = {cell: files.read_generations() for cell, files in cells.items()}
+    tables = {
+        "rates": rate_table,
+        "ratios": ratio_table,
+        "sweep": scores.sweep(scored, thresholds.sweep),
+        "items": items,
+        "coverage": coverage.coverage(items, rate_table),
+        "repetitions": coverage.by_repetition(items, rate_table, corpus),
+        "matches": scores.top_matches(scored, generations, corpus),
+    }
+    for name in TABLES:
+        write_parquet(tables[name], folder / f"{name}.parquet")
+    write_json({**about, "rates": summary(rate_table, ratio_table)}, folder / "metrics.json")
+
+
+def summary(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, Any]:
+    """Rates against each role as nested dictionaries, model > prefix > seed > part > role > metric.
+
+    Infinite and undefined ratios are left out, since JSON cannot hold them.
+    """
+    metrics: dict[str, Any] = {}
+
+    def entry(row: Mapping[str, Any]) -> dict[str, Any]:
+        level = metrics
+        for key in (*scores.KEYS, "metric"):
+            level = level.setdefault(str(row[key]).removeprefix("role:"), {})
+        return level
+
+    of_roles = pl.col("reference").str.starts_with("role:")
+    for row in rate_table.filter(of_roles).iter_rows(named=True):
+        entry(row).update({k: row[k] for k in ("n", "hits", "rate", "low", "high", "mean_score")})
+    for row in ratio_table.filter(of_roles & pl.col("ratio").is_finite()).iter_rows(named=True):
+        entry(row)["embedding_ratio"] = row["ratio"]
+    return metrics

@@ -1,0 +1,251 @@
+"""Scores of generations against the corpus: extraction rates, ratios, threshold sweeps, the best matches.
+
+A *reference* is what generations are held against: one group of the corpus (a source or a split of
+one) or a role (the best over its groups, written `role:member`). A generation counts as extracted by a
+metric where its score reaches that metric's threshold:
+
+- `embedding`: cosine similarity to the nearest neighbour (approximate semantic memorisation);
+- `levenshtein`, `indel`: similarity to that metric's own best match in the whole group;
+- `verbatim`: equal to a corpus text, character for character.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from alignment_extraction.config import Cell, SweepSettings, ThresholdSettings
+from alignment_extraction.embedding import texts_of
+from alignment_extraction.matching import groups_of
+from alignment_extraction.statistics import ratio, wilson
+
+METRICS = ("embedding", "levenshtein", "indel", "verbatim")
+CELL_KEYS = ["model", "prefix", "seed"]
+KEYS = [*CELL_KEYS, "part", "reference"]
+_SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
+# float32 scores of identical texts can fall a hair below the threshold they ought to meet.
+_TOLERANCE = 1e-6
+
+
+def score_cell(
+    cell: Cell,
+    generations: pl.DataFrame,
+    matches: pl.DataFrame,
+    corpus: pl.DataFrame,
+    parts: Sequence[str],
+) -> pl.DataFrame:
+    """One row for each generation x part x reference of one cell.
+
+    Args:
+        cell: model, prefix and seed, put into columns.
+        generations: has `index`, `question`, `answer`.
+        matches: `matching.MATCH_SCHEMA` of the same generations.
+        corpus: in the corpus schema.
+        parts: the parts that were matched.
+
+    Returns:
+        Columns model, prefix, seed, index, part, reference, match_id, cosine, levenshtein, indel
+        (to the embedding match), levenshtein_best(_id), indel_best(_id) (null below 0.5). Role
+        rows hold, for each score on its own, the best over the role's groups.
+    """
+    texts = pl.concat(
+        [
+            generations.select(
+                "index", text=texts_of(generations, part), part=pl.lit(part, pl.String)
+            )
+            for part in parts
+        ]
+    ).drop_nulls("text")
+    scored = (
+        texts.join(matches, on=["text", "part"], how="inner", maintain_order="left")
+        .drop("text")
+        .rename({"group": "reference"})
+    )
+    roles = corpus.select(groups_of(corpus), "role").unique(maintain_order=True)
+    with_role = scored.join(roles.rename({"group": "reference"}), on="reference")
+    by_embedding = with_role.sort("cosine", descending=True, maintain_order=True)
+    role_rows = (
+        by_embedding.group_by("index", "part", "role", maintain_order=True)
+        .agg(
+            pl.col("match_id", "cosine", "levenshtein", "indel").first(),
+            *[
+                expression
+                for metric in ("levenshtein", "indel")
+                for expression in (
+                    pl.col(f"{metric}_best_id")
+                    .sort_by(f"{metric}_best", descending=True, nulls_last=True)
+                    .first(),
+                    pl.col(f"{metric}_best").max(),
+                )
+            ],
+        )
+        .with_columns(reference=pl.concat_str([pl.lit("role:"), "role"]))
+        .select(scored.columns)
+    )
+    return (
+        pl.concat([scored, role_rows])
+        .sort("part", "reference", "index")
+        .select(
+            pl.lit(cell.model).alias("model"),
+            pl.lit(cell.prefix).alias("prefix"),
+            pl.lit(cell.seed, pl.Int64).alias("seed"),
+            "index",
+            "part",
+            "reference",
+            pl.exclude("index", "part", "reference"),
+        )
+    )
+
+
+def is_hit(metric: str, threshold: float) -> pl.Expr:
+    """Whether a row of scores counts as extracted by `metric` at `threshold`."""
+    if metric == "verbatim":
+        return pl.col("levenshtein_best").eq(1).fill_null(False)
+    return pl.col(_SCORE[metric]).ge(threshold - _TOLERANCE).fill_null(False)
+
+
+def threshold_of(metric: str, thresholds: ThresholdSettings) -> float:
+    """The operating threshold of a metric; `verbatim` is equality."""
+    if metric == "verbatim":
+        return 1.0
+    return thresholds.embedding if metric == "embedding" else thresholds.string
+
+
+def rates(scores: pl.DataFrame, thresholds: ThresholdSettings) -> pl.DataFrame:
+    """Extraction rates at the operating thresholds, with Wilson intervals at 95 %.
+
+    Returns:
+        Columns model, prefix, seed, part, reference, metric, threshold, n (generations), hits,
+        rate, low, high, mean_score (of the score against the embedding match).
+    """
+    means = {"embedding": "cosine", "verbatim": "levenshtein"}
+    frames = [
+        scores.group_by(KEYS, maintain_order=True)
+        .agg(
+            n=pl.len().cast(pl.Int64),
+            hits=is_hit(metric, threshold_of(metric, thresholds)).sum().cast(pl.Int64),
+            mean_score=pl.col(means.get(metric, metric)).mean().cast(pl.Float64),
+        )
+        .with_columns(metric=pl.lit(metric), threshold=pl.lit(threshold_of(metric, thresholds)))
+        for metric in METRICS
+    ]
+    table = pl.concat(frames).sort([*KEYS, "metric"])
+    interval = wilson(table["hits"], table["n"])
+    return table.with_columns(
+        rate=pl.Series(interval.estimate),
+        low=pl.Series(interval.low),
+        high=pl.Series(interval.high),
+    ).select(*KEYS, "metric", "threshold", "n", "hits", "rate", "low", "high", "mean_score")
+
+
+def ratios(rate_table: pl.DataFrame) -> pl.DataFrame:
+    """How many times more the embedding finds than each string metric, with Katz intervals.
+
+    Returns:
+        Columns model, prefix, seed, part, reference, metric, n, embedding_hits, hits, ratio, low,
+        high. Infinite where the string metric found nothing, NaN where neither did.
+    """
+    embedding = rate_table.filter(metric="embedding").select(*KEYS, embedding_hits="hits")
+    table = rate_table.filter(pl.col("metric") != "embedding").join(embedding, on=KEYS)
+    intervals = [
+        ratio(row["embedding_hits"], row["hits"], row["n"]) for row in table.iter_rows(named=True)
+    ]
+    return table.select(*KEYS, "metric", "n", "embedding_hits", "hits").with_columns(
+        ratio=pl.Series([float(i.estimate) for i in intervals], dtype=pl.Float64),
+        low=pl.Series([float(i.low) for i in intervals], dtype=pl.Float64),
+        high=pl.Series([float(i.high) for i in intervals], dtype=pl.Float64),
+    )
+
+
+def sweep(scores: pl.DataFrame, settings: SweepSettings) -> pl.DataFrame:
+    """Extraction rates over a grid of thresholds.
+
+    Returns:
+        Columns model, prefix, seed, part, reference, metric, threshold, n, rate.
+    """
+    grid = np.linspace(settings.start, settings.stop, settings.points)
+    frames = []
+    for metric, column in _SCORE.items():
+        grouped = scores.group_by(KEYS, maintain_order=True).agg(
+            n=pl.len().cast(pl.Int64), score=pl.col(column).fill_null(-1.0).sort()
+        )
+        for row in grouped.iter_rows(named=True):
+            values = np.asarray(row["score"])
+            reached = len(values) - np.searchsorted(values, grid - _TOLERANCE, "left")
+            frames.append(
+                pl.DataFrame(
+                    {
+                        **{key: [row[key]] * len(grid) for key in KEYS},
+                        "metric": [metric] * len(grid),
+                        "threshold": grid,
+                        "n": [row["n"]] * len(grid),
+                        "rate": reached / row["n"],
+                    }
+                )
+            )
+    return pl.concat(frames).sort([*KEYS, "metric", "threshold"])
+
+
+def top_matches(
+    scores: pl.DataFrame,
+    generations: Mapping[Cell, pl.DataFrame],
+    corpus: pl.DataFrame,
+    count: int = 50,
+) -> pl.DataFrame:
+    """The best matches of a study: distinct generated texts by cosine, then Levenshtein.
+
+    Returns:
+        Columns model, prefix, seed, index, part, reference, occurrences (equal texts in the cell),
+        generation, match, match_id, source, cosine, levenshtein, indel.
+    """
+    texts = pl.concat(
+        [
+            frame.select(
+                pl.lit(cell.model).alias("model"),
+                pl.lit(cell.prefix).alias("prefix"),
+                pl.lit(cell.seed, pl.Int64).alias("seed"),
+                "index",
+                part=pl.lit(part, pl.String),
+                generation=texts_of(frame, part),
+            )
+            for cell, frame in generations.items()
+            for part in scores["part"].unique(maintain_order=True)
+        ]
+    )
+    items = pl.concat(
+        [
+            corpus.select(
+                pl.col("id").alias("match_id"),
+                "source",
+                part=pl.lit(part, pl.String),
+                match=texts_of(corpus, part),
+            )
+            for part in scores["part"].unique(maintain_order=True)
+        ]
+    )
+    cell_part = [*CELL_KEYS, "index", "part"]
+    return (
+        scores.filter(~pl.col("reference").str.starts_with("role:"))
+        .sort(
+            ["cosine", "levenshtein", *cell_part],
+            descending=[True, True, False, False, False, False, False],
+        )
+        .unique(cell_part, keep="first", maintain_order=True)
+        .join(texts, on=cell_part, how="left", maintain_order="left")
+        .with_columns(occurrences=pl.len().over([*CELL_KEYS, "part", "generation"]).cast(pl.Int64))
+        .unique(["part", "generation"], keep="first", maintain_order=True)
+        .head(count)
+        .join(items, on=["match_id", "part"], how="left", maintain_order="left")
+        .select(
+            *cell_part,
+            "reference",
+            "occurrences",
+            "generation",
+            "match",
+            "match_id",
+            "source",
+            "cosine",
+            "levenshtein",
+            "indel",
+        )
+    )

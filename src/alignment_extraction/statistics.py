@@ -1,0 +1,114 @@
+"""Intervals for rates, ratios and differences. All are at 95 % unless told otherwise."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+from scipy.stats import norm
+
+Array = np.ndarray[Any, Any]
+
+
+class Interval(NamedTuple):
+    """An estimate with its bounds; arrays or numbers."""
+
+    estimate: Any
+    low: Any
+    high: Any
+
+
+def wilson(hits: Any, n: Any, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion (Wilson 1927, without continuity correction).
+
+    With no hits the upper bound is about 3.84 / (n + 3.84): what an honest zero bounds.
+
+    Args:
+        hits: number of successes, scalar or array.
+        n: number of trials; NaN comes out where it is 0.
+        level: coverage of the interval.
+    """
+    hits, n = np.asarray(hits, np.float64), np.asarray(n, np.float64)
+    z = norm.ppf((1 + level) / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = hits / n
+        centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return Interval(rate, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1))
+
+
+def ratio(hits: int, other_hits: int, n: int, level: float = 0.95) -> Interval:
+    """Ratio of two proportions of the same n trials, with Katz's log interval.
+
+    The two are counted on the same generations, so they are positively correlated and the
+    interval is wider than it need be. Where `other_hits` is 0 the ratio is unbounded: the estimate
+    and the upper bound are infinite, the lower bound takes Wilson's bounds of both.
+    """
+    if hits == 0:
+        return Interval(0.0 if other_hits else np.nan, 0.0, np.inf)
+    if other_hits == 0:
+        low = wilson(hits, n, level).low / wilson(0, n, level).high
+        return Interval(np.inf, float(low), np.inf)
+    z = norm.ppf((1 + level) / 2)
+    estimate = hits / other_hits
+    spread = np.exp(z * np.sqrt(1 / hits - 1 / n + 1 / other_hits - 1 / n))
+    return Interval(estimate, float(estimate / spread), float(estimate * spread))
+
+
+def rarefaction(counts: Array, samples: Array) -> Array:
+    """Expected number of distinct items in a random subset of the samples, exactly.
+
+    E[distinct(m)] = sum over items of 1 - C(N - n_i, m) / C(N, m), with N the samples drawn in all
+    and n_i those that hit item i (Hurlbert 1971). It replaces the curve of one random order.
+
+    Args:
+        counts: hits of each item, then as the last entry the samples that hit none.
+        samples: sizes m, each between 0 and the sum of `counts`.
+    """
+    total = counts.sum()
+    hit = np.asarray(counts[:-1], np.float64)
+    hit = hit[hit > 0]
+    m = np.asarray(samples, np.float64)[:, None]
+    rest = total - hit[None, :]
+    possible = rest >= m
+    with np.errstate(invalid="ignore"):
+        log_missed = (
+            gammaln(rest + 1)
+            - gammaln(np.where(possible, rest - m, 0) + 1)
+            - gammaln(total + 1)
+            + gammaln(total - m + 1)
+        )
+    expected: Array = (1 - np.where(possible, np.exp(log_missed), 0.0)).sum(axis=1)
+    return expected
+
+
+def bootstrap_mean(values: Array, seed: int, level: float = 0.95, draws: int = 2000) -> Interval:
+    """Mean with a percentile bootstrap interval; NaN for no values."""
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan)
+    means = _bootstrap_means(np.asarray(values, np.float64), seed, draws)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def bootstrap_difference(
+    treated: Array, control: Array, seed: int, level: float = 0.95, draws: int = 2000
+) -> Interval:
+    """Difference of two independent means with a percentile bootstrap interval."""
+    if not len(treated) or not len(control):
+        return Interval(np.nan, np.nan, np.nan)
+    differences = _bootstrap_means(np.asarray(treated, np.float64), seed, draws) - _bootstrap_means(
+        np.asarray(control, np.float64), seed + 1, draws
+    )
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.mean(treated) - np.mean(control)), float(low), float(high))
+
+
+def _bootstrap_means(values: Array, seed: int, draws: int) -> Array:
+    stream = np.random.default_rng(seed)
+    # In blocks: draws x values at once would not stay small.
+    block = max(1, 4_000_000 // max(1, len(values)))
+    means = [
+        values[stream.integers(0, len(values), (min(block, draws - at), len(values)))].mean(axis=1)
+        for at in range(0, draws, block)
+    ]
+    return np.concatenate(means)

@@ -1,0 +1,148 @@
+"""What every rule uses: the checked parameters, and the files of each part of a study."""
+
+import ast
+import json
+import shlex
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from alignment_extraction import config as schema
+from alignment_extraction.files import InputError
+
+try:
+    schema.load(Path("params.yaml"))
+    PARAMS = schema.validate(config)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+NAME = r"[a-z0-9][a-z0-9.-]*"
+SOURCE = Path("src/alignment_extraction")
+
+
+wildcard_constraints:
+    study=NAME,
+    model=NAME,
+    corpus=NAME,
+    embedder=NAME,
+    prefix=NAME,
+    part="question|answer|both",
+    seed=r"\d+",
+    shard=r"\d{5}",
+
+
+def code(*modules):
+    """Source files that the given modules of the package consist of, imports included.
+
+    They are inputs of the rules, so that an edited module reruns the steps that use it.
+    """
+    found, waiting = set(), list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = SOURCE / f"{name}.py"
+        if path in found or not path.exists():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "alignment_extraction"
+            ):
+                inside = node.module.partition(".")[2]
+                waiting.extend([inside] if inside else [alias.name for alias in node.names])
+    return sorted(str(path) for path in found)
+
+
+def settings(value):
+    """A section of params.yaml as JSON, with only the keys that differ from nothing."""
+    return json.dumps(value, sort_keys=True)
+
+
+def options(**values):
+    """Command-line options; those without a value are left out."""
+    words = []
+    for key, value in values.items():
+        if value is not None:
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+# Models and corpora -----------------------------------------------------------------------------
+
+
+def model_file(name):
+    """The GGUF of a model; a trained model in F16 is used as the training wrote it."""
+    model = PARAMS.models[name]
+    if model.trained and model.quantisation == "F16":
+        return f"data/models/trained/{model.trained}.gguf"
+    return f"data/models/{name}.gguf"
+
+
+def study_models(study):
+    """Names of the models that a study samples or scores."""
+    about = PARAMS.studies[study]
+    pairs = [name for pair in about.likelihood for name in (pair.before, pair.after)]
+    return list(dict.fromkeys([*about.models, *pairs]))
+
+
+def corpus_file(study):
+    return f"data/corpora/{PARAMS.studies[study].corpus}/corpus.parquet"
+
+
+def corpus_files(corpus):
+    folder = f"data/corpora/{corpus}"
+    return [f"{folder}/corpus.parquet", f"{folder}/rejects.parquet", f"{folder}/statistics.json"]
+
+
+# The cells of a study: model x prefix x seed -------------------------------------------------------
+
+
+def cell_of(wildcards):
+    return schema.Cell(wildcards.model, wildcards.prefix, int(wildcards.seed))
+
+
+def cell_path(cell):
+    return f"{cell.model}/{cell.prefix}/seed-{cell.seed}"
+
+
+def shard_sizes(study, cell):
+    """First index and number of generations of each shard of a cell."""
+    sampling = PARAMS.studies[study].cell_sampling(cell)
+    firsts = range(0, sampling.samples, sampling.shard)
+    return [(first, min(sampling.shard, sampling.samples - first)) for first in firsts]
+
+
+def shards(study, cell):
+    folder = f"data/generations/{study}/{cell_path(cell)}"
+    return [f"{folder}/{i:05d}.parquet" for i in range(len(shard_sizes(study, cell)))]
+
+
+def parts(study, cell):
+    """What of a cell's generations is compared with the corpus."""
+    about = PARAMS.studies[study]
+    return about.parts if about.cell_sampling(cell).answer else ("question",)
+
+
+def cell_files(study):
+    """The cells of a study with their files, as `score` and `evaluate` take them."""
+    return [
+        {
+            **cell._asdict(),
+            "parts": parts(study, cell),
+            "generations": shards(study, cell),
+            "matches": f"data/matches/{study}/{cell_path(cell)}.parquet",
+            "audit": f"data/matches/{study}/{cell_path(cell)}.json",
+        }
+        for cell in PARAMS.studies[study].cells()
+    ]
+
+
+def likelihood_files(study):
+    return [
+        f"data/likelihood/{study}/{pair.before}_{pair.after}.parquet"
+        for pair in PARAMS.studies[study].likelihood
+    ]
+
+
+def study_results(study):
+    """What a finished study leaves in results/."""
+    return [f"results/{study}/metrics.json", f"results/{study}/report.html"]

@@ -1,0 +1,62 @@
+"""Generations: sampled in shards, each reproducible on its own, and embedded."""
+
+
+def generation_options(wildcards):
+    study = PARAMS.studies[wildcards.study]
+    cell = cell_of(wildcards)
+    sampling = study.cell_sampling(cell)
+    first, samples = shard_sizes(wildcards.study, cell)[int(wildcards.shard)]
+    return options(
+        prefix=cell.prefix,
+        prefix_text=study.prefix_text(cell.prefix),
+        seed=cell.seed,
+        first=first,
+        samples=samples,
+        max_tokens=sampling.max_tokens,
+        max_answer_tokens=sampling.max_answer_tokens if sampling.answer else None,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        slots=sampling.slots,
+        gpu_layers=sampling.gpu_layers,
+    )
+
+
+rule generate:
+    input:
+        model=lambda wildcards: model_file(wildcards.model),
+        code=code("generation"),
+    output:
+        "data/generations/{study}/{model}/{prefix}/seed-{seed}/{shard}.parquet",
+    params:
+        options=generation_options,
+    log:
+        "logs/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.tsv"
+    threads: 1
+    shell:
+        "alignment-extraction generate --model {input.model} {params.options}"
+        " --threads {threads} --output {output} 2> >(tee {log} >&2)"
+
+
+rule embed_generations:
+    input:
+        generations=lambda wildcards: shards(wildcards.study, cell_of(wildcards)),
+        embedder=lambda wildcards: f"data/embedders/{PARAMS.studies[wildcards.study].embedder}",
+        code=code("embedding"),
+    output:
+        vectors="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.npy",
+        about="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.json",
+    params:
+        options=lambda wildcards: embedder_options(PARAMS.studies[wildcards.study].embedder),
+    log:
+        "logs/embed_generations/{study}/{model}/{prefix}/seed-{seed}/{part}.log",
+    benchmark:
+        "logs/benchmarks/embed_generations/{study}/{model}/{prefix}/seed-{seed}/{part}.tsv"
+    threads: 1
+    shell:
+        "OMP_NUM_THREADS={threads} alignment-extraction embed-generations {input.generations}"
+        " --embedder {input.embedder} --part {wildcards.part} {params.options}"
+        " --output {output.vectors} 2> >(tee {log} >&2)"
