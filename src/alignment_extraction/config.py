@@ -70,6 +70,11 @@ class CorpusSettings(Settings):
             raise ValueError("two sources have one name")
         return self
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that the corpus is searched by: each source, or each split of one."""
+        return GROUPS if self.controlled else tuple(source.name for source in self.sources)
+
 
 class LiteralPrefix(Settings):
     """A prefix typed by hand instead of derived from the model's chat template."""
@@ -214,7 +219,8 @@ class Params(Settings):
     """The whole of params.yaml."""
 
     run: tuple[str, ...] = Field(min_length=1, description="studies that `snakemake` builds")
-    seed: int = Field(0, ge=0, description="seed of everything but sampling")
+    seed: int = Field(0, ge=0, description="seed of everything but sampling and training")
+    gpu_layers: int = Field(0, ge=-1, description="layers put on a GPU; 0 is none, -1 is all")
     models: dict[Name, ModelSettings]
     embedders: dict[Name, EmbedderSettings]
     corpora: dict[Name, CorpusSettings]

