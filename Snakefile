@@ -11,6 +11,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/corpora.smk"
 include: "workflow/rules/generations.smk"
 include: "workflow/rules/matches.smk"
+include: "workflow/rules/likelihood.smk"
 include: "workflow/rules/results.smk"
 
 
@@ -41,7 +42,10 @@ rule models:
 
 rule generations:
     input:
-        [[shards(study, cell) for cell in PARAMS.studies[study].cells()] for study in PARAMS.run],
+        [
+            [shards(study, cell) for cell in PARAMS.studies[study].cells()]
+            for study in PARAMS.run
+        ],
 
 
 rule results:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -26,6 +27,8 @@ wildcard_constraints:
     corpus=NAME,
     embedder=NAME,
     prefix=NAME,
+    before=NAME,
+    after=NAME,
     part="question|answer|both",
     seed=r"\d+",
     shard=r"\d{5}",
@@ -34,13 +37,14 @@ wildcard_constraints:
 def code(*modules):
     """Source files that the given modules of the package consist of, imports included.
 
-    They are inputs of the rules, so that an edited module reruns the steps that use it.
+    They are inputs of the rules, so that an edited module reruns the steps that use it. The schema
+    is left out: what it gives reaches the rules as parameters.
     """
     found, waiting = set(), list(modules)
     while waiting:
         name = waiting.pop()
         path = SOURCE / f"{name}.py"
-        if path in found or not path.exists():
+        if name == "config" or path in found or not path.exists():
             continue
         found.add(path)
         for node in ast.walk(ast.parse(path.read_text())):
@@ -48,13 +52,20 @@ def code(*modules):
                 "alignment_extraction"
             ):
                 inside = node.module.partition(".")[2]
-                waiting.extend([inside] if inside else [alias.name for alias in node.names])
+                waiting.extend(
+                    [inside] if inside else [alias.name for alias in node.names]
+                )
     return sorted(str(path) for path in found)
 
 
 def settings(value):
-    """A section of params.yaml as JSON, with only the keys that differ from nothing."""
+    """Settings as JSON, which the verbs read from standard input."""
     return json.dumps(value, sort_keys=True)
+
+
+def either(names):
+    """A wildcard constraint that admits these names alone."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
 def options(**values):
@@ -90,7 +101,16 @@ def corpus_file(study):
 
 def corpus_files(corpus):
     folder = f"data/corpora/{corpus}"
-    return [f"{folder}/corpus.parquet", f"{folder}/rejects.parquet", f"{folder}/statistics.json"]
+    return [
+        f"{folder}/corpus.parquet",
+        f"{folder}/rejects.parquet",
+        f"{folder}/statistics.json",
+    ]
+
+
+def embedder_options(name):
+    embedder = PARAMS.embedders[name]
+    return options(max_tokens=embedder.max_tokens, batch_size=embedder.batch_size)
 
 
 # The cells of a study: model x prefix x seed -------------------------------------------------------
@@ -141,6 +161,16 @@ def likelihood_files(study):
         f"data/likelihood/{study}/{pair.before}_{pair.after}.parquet"
         for pair in PARAMS.studies[study].likelihood
     ]
+
+
+TABLES = ["rates", "ratios", "sweep", "items", "coverage", "repetitions", "matches"]
+LIKELIHOOD_TABLES = ["likelihood", "shifts", "likelihood_counts"]
+
+
+def result_tables(study):
+    """The Parquet files that a study's results consist of, beside scores.parquet."""
+    names = TABLES + (LIKELIHOOD_TABLES if PARAMS.studies[study].likelihood else [])
+    return [f"results/{study}/{name}.parquet" for name in names]
 
 
 def study_results(study):

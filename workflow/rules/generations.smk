@@ -19,7 +19,7 @@ def generation_options(wildcards):
         top_p=sampling.top_p,
         min_p=sampling.min_p,
         slots=sampling.slots,
-        gpu_layers=sampling.gpu_layers,
+        gpu_layers=PARAMS.gpu_layers,
     )
 
 
@@ -29,13 +29,13 @@ rule generate:
         code=code("generation"),
     output:
         "data/generations/{study}/{model}/{prefix}/seed-{seed}/{shard}.parquet",
-    params:
-        options=generation_options,
     log:
         "logs/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.log",
     benchmark:
         "logs/benchmarks/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.tsv"
     threads: 1
+    params:
+        options=generation_options,
     shell:
         "alignment-extraction generate --model {input.model} {params.options}"
         " --threads {threads} --output {output} 2> >(tee {log} >&2)"
@@ -49,14 +49,16 @@ rule embed_generations:
     output:
         vectors="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.npy",
         about="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.json",
-    params:
-        options=lambda wildcards: embedder_options(PARAMS.studies[wildcards.study].embedder),
     log:
         "logs/embed_generations/{study}/{model}/{prefix}/seed-{seed}/{part}.log",
     benchmark:
         "logs/benchmarks/embed_generations/{study}/{model}/{prefix}/seed-{seed}/{part}.tsv"
     threads: 1
+    params:
+        options=lambda wildcards: embedder_options(
+            PARAMS.studies[wildcards.study].embedder
+        ),
     shell:
-        "OMP_NUM_THREADS={threads} alignment-extraction embed-generations {input.generations}"
+        "alignment-extraction embed-generations {input.generations}"
         " --embedder {input.embedder} --part {wildcards.part} {params.options}"
         " --output {output.vectors} 2> >(tee {log} >&2)"

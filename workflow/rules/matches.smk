@@ -13,7 +13,7 @@ def match_files(wildcards):
             "corpus": f"data/embeddings/corpora/{corpora}/{part}.npy",
             "indexes": {
                 group: f"data/indexes/{corpora}/{study.index.trees}-trees/{group}.{part}.ann"
-                for group in PARAMS.corpus_groups(study.corpus)
+                for group in PARAMS.corpora[study.corpus].groups
             },
         }
         for part in parts(wildcards.study, cell)
@@ -31,7 +31,10 @@ def match_inputs(wildcards):
 def match_options(wildcards):
     index = PARAMS.studies[wildcards.study].index
     return options(
-        candidates=index.candidates, search_k=index.search_k, audit=index.audit, seed=PARAMS.seed
+        candidates=index.candidates,
+        search_k=index.search_k,
+        audit=index.audit,
+        seed=PARAMS.seed,
     )
 
 
@@ -44,14 +47,14 @@ rule match:
     output:
         matches="data/matches/{study}/{model}/{prefix}/seed-{seed}.parquet",
         audit="data/matches/{study}/{model}/{prefix}/seed-{seed}.json",
-    params:
-        files=lambda wildcards: settings({"parts": match_files(wildcards)}),
-        options=match_options,
     log:
         "logs/match/{study}/{model}/{prefix}/seed-{seed}.log",
     benchmark:
         "logs/benchmarks/match/{study}/{model}/{prefix}/seed-{seed}.tsv"
     threads: 1
+    params:
+        files=lambda wildcards: settings({"parts": match_files(wildcards)}),
+        options=match_options,
     shell:
         "echo {params.files:q} | alignment-extraction match {input.generations}"
         " --corpus {input.corpus} --settings - {params.options} --threads {threads}"

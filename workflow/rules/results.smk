@@ -1,11 +1,13 @@
-"""Results: scores, rates at thresholds, likelihoods, figures, the report, the MLflow record."""
-
-RESULT_TABLES = ["rates", "ratios", "sweep", "items", "coverage", "repetitions", "matches"]
+"""Results: scores, rates at thresholds, figures, the report, the MLflow record."""
 
 
 def all_shards(wildcards):
     study = PARAMS.studies[wildcards.study]
     return [shard for cell in study.cells() for shard in shards(wildcards.study, cell)]
+
+
+def study_settings(wildcards):
+    return settings(PARAMS.studies[wildcards.study].model_dump(mode="json"))
 
 
 rule score:
@@ -17,18 +19,18 @@ rule score:
         ],
         generations=all_shards,
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        code=code("results", "scores"),
+        code=code("results"),
     output:
         scores="results/{study}/scores.parquet",
         audit="results/{study}/search.json",
-    params:
-        cells=lambda wildcards: settings(cell_files(wildcards.study)),
     log:
         "logs/score/{study}.log",
     benchmark:
         "logs/benchmarks/score/{study}.tsv"
+    params:
+        cells=lambda wildcards: settings(cell_files(wildcards.study)),
     shell:
-        "echo {params.cells:q} | alignment-extraction score --cells - --corpus {input.corpus}"
+        "alignment-extraction score --cells <(echo {params.cells:q}) --corpus {input.corpus}"
         " --output {output.scores} --audit-output {output.audit} 2> >(tee {log} >&2)"
 
 
@@ -37,21 +39,24 @@ rule evaluate:
         scores="results/{study}/scores.parquet",
         audit="results/{study}/search.json",
         generations=all_shards,
+        likelihood=lambda wildcards: likelihood_files(wildcards.study),
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        statistics=lambda wildcards: corpus_files(PARAMS.studies[wildcards.study].corpus)[2],
+        statistics=lambda wildcards: corpus_files(
+            PARAMS.studies[wildcards.study].corpus
+        )[2],
         code=code("results"),
     output:
-        tables=expand("results/{{study}}/{table}.parquet", table=RESULT_TABLES),
+        tables=[f"results/{{study}}/{table}.parquet" for table in TABLES],
         metrics="results/{study}/metrics.json",
+    log:
+        "logs/evaluate/{study}.log",
+    benchmark:
+        "logs/benchmarks/evaluate/{study}.tsv"
     params:
         cells=lambda wildcards: settings(cell_files(wildcards.study)),
         thresholds=lambda wildcards: settings(
             PARAMS.studies[wildcards.study].thresholds.model_dump()
         ),
-    log:
-        "logs/evaluate/{study}.log",
-    benchmark:
-        "logs/benchmarks/evaluate/{study}.tsv"
     shell:
         "alignment-extraction evaluate --scores {input.scores} --audit {input.audit}"
         " --cells <(echo {params.cells:q}) --thresholds <(echo {params.thresholds:q})"

@@ -1,0 +1,52 @@
+# make run    the main job (params.yaml: run); make run SMALL=1 is the same at a small size
+# make test   all tests but the slow ones
+# make lint   style and types
+# Variables: PYTHON (the interpreter that .venv is made with), CORES, GPU=1 (llama.cpp with CUDA)
+
+PYTHON ?= python3
+CORES ?= all
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+ifdef GPU
+export CMAKE_ARGS ?= -DGGML_CUDA=on
+else ifneq ($(shell grep -sc amx_tile /proc/cpuinfo),)
+# GCC miscompiles ggml's AMX kernels (llama.cpp pull request 26954); AVX-512 takes their place.
+ifneq ($(shell grep -sc amx_tile /proc/cpuinfo),0)
+export CMAKE_ARGS ?= -DCMAKE_C_FLAGS=-mno-amx-tile -DCMAKE_CXX_FLAGS=-mno-amx-tile
+endif
+endif
+
+SMALL_CONFIG := $(if $(SMALL),--configfile workflow/small.yaml)
+
+.PHONY: run test test-slow lint format environment
+
+environment: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+run: environment
+	dvc pull --quiet models
+	snakemake --cores $(CORES) $(SMALL_CONFIG)
+
+test: environment
+	pytest
+
+test-slow: environment
+	pytest -m slow
+
+lint: environment
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+
+format: environment
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow

@@ -1,0 +1,38 @@
+"""Likelihood: each corpus row scored under a model before training and one after."""
+
+
+def likelihood_pair(wildcards):
+    return next(
+        pair
+        for pair in PARAMS.studies[wildcards.study].likelihood
+        if (pair.before, pair.after) == (wildcards.before, wildcards.after)
+    )
+
+
+def likelihood_options(wildcards):
+    pair = likelihood_pair(wildcards)
+    sources = shlex.join(
+        word for source in pair.sources for word in ("--source", source)
+    )
+    return f"{sources} {options(limit=pair.limit, gpu_layers=PARAMS.gpu_layers)}"
+
+
+rule likelihood:
+    input:
+        before=lambda wildcards: model_file(wildcards.before),
+        after=lambda wildcards: model_file(wildcards.after),
+        corpus=lambda wildcards: corpus_file(wildcards.study),
+        code=code("likelihood"),
+    output:
+        "data/likelihood/{study}/{before}_{after}.parquet",
+    log:
+        "logs/likelihood/{study}/{before}_{after}.log",
+    benchmark:
+        "logs/benchmarks/likelihood/{study}/{before}_{after}.tsv"
+    threads: 2
+    params:
+        options=likelihood_options,
+    shell:
+        "alignment-extraction likelihood --before {input.before} --after {input.after}"
+        " --corpus {input.corpus} {params.options} --threads {threads}"
+        " --output {output} 2> >(tee {log} >&2)"
