@@ -21,6 +21,16 @@ PrefixForm = Literal["full", "user", "bos", "none"]
 Part = Literal["question", "answer", "both"]
 Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
 TrainedModel = Literal["base", "sft", "sft-assistant-loss", "rl"]
+CONTROLLED_GROUPS = (
+    "pretraining.member",
+    "sft.member",
+    "sft.fresh-instance",
+    "sft.held-out-template",
+    "rl.member",
+    "rl.fresh-instance",
+    "rl.held-out-template",
+)
+"""The groups of the corpus that `controlled.build` makes."""
 
 
 class Settings(BaseModel):
@@ -73,7 +83,9 @@ class CorpusSettings(Settings):
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups that the corpus is searched by: each source, or each split of one."""
-        return GROUPS if self.controlled else tuple(source.name for source in self.sources)
+        return (
+            CONTROLLED_GROUPS if self.controlled else tuple(source.name for source in self.sources)
+        )
 
 
 class LiteralPrefix(Settings):
@@ -205,6 +217,9 @@ class StudySettings(Settings):
                 for name in given:
                     if name not in known:
                         raise ValueError(f"overrides.{i}.{key}: {name!r} is not in `{key}`")
+            for key in override.sampling:
+                if key not in SamplingSettings.model_fields:
+                    raise ValueError(f"overrides.{i}.sampling.{key}: unknown key")
         for cell in self.cells():
             sampling = self.cell_sampling(cell)
             if not sampling.answer and "answer" in self.parts and not self._any_answer():
@@ -285,6 +300,8 @@ def validate(values: Any, origin: str = "params.yaml") -> Params:
             message = "unknown key; remove it or correct its spelling"
         elif first["type"] == "missing":
             message = "missing; add it"
+        elif isinstance(first["input"], str | int | float) and "not" not in message:
+            message += f", not {first['input']!r}"
         more = (
             f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
         )

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from alignment_extraction import config as schema
 from alignment_extraction.files import InputError
+from alignment_extraction.validation import check_prefixes
 
 try:
     schema.load(Path("params.yaml"))
@@ -86,6 +87,14 @@ def model_file(name):
     if model.trained and model.quantisation == "F16":
         return f"data/models/trained/{model.trained}.gguf"
     return f"data/models/{name}.gguf"
+
+
+# Not again in the processes that Snakemake starts for single jobs.
+if workflow.is_main_process:
+    try:
+        check_prefixes(PARAMS, lambda name: Path(model_file(name)))
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def study_models(study):
