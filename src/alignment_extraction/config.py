@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alignment_extraction.controlled import ControlledSettings
+from alignment_extraction.controlled_settings import ControlledSettings, TrainingSettings
 from alignment_extraction.corpus import CorpusSource
 from alignment_extraction.files import InputError
 from alignment_extraction.sources import PinnedSource
-from alignment_extraction.training import TrainingSettings
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 """A name that is also a folder's: lower-case letters, digits, dots and hyphens."""
@@ -320,7 +319,7 @@ def load(path: Path) -> Params:
         InputError: unreadable, not YAML, a key twice, or against the schema.
     """
     try:
-        values = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # a SafeLoader  # noqa: S506
+        values = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # a SafeLoader
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:

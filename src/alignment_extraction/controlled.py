@@ -21,8 +21,9 @@ import random
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from alignment_extraction.controlled_settings import ControlledSettings
+from alignment_extraction.corpus import SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.tasks import (
     GSM_TEMPLATES,
@@ -35,80 +36,8 @@ from alignment_extraction.tasks import (
     task_entries,
 )
 
-SCHEMA = pl.Schema(
-    {
-        "id": pl.String(),
-        "source": pl.String(),
-        "role": pl.String(),
-        "split": pl.String(),
-        "template": pl.String(),
-        "repetitions": pl.Int32(),
-        "question": pl.String(),
-        "answer": pl.String(),
-        "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
-        "text": pl.String(),
-        "metadata": pl.String(),
-    }
-)
 # Draws without a new question before a template counts as exhausted.
 _PATIENCE = 2000
-
-
-class ControlledSettings(BaseModel):
-    """Sizes of the controlled study's corpus."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_characters: PositiveInt = Field(
-        default=500,
-        description="gsm_symbolic templates whose question and chain of thought are longer than "
-        "this on average are left out, in characters",
-    )
-    pretraining_templates: PositiveInt = Field(
-        default=12,
-        description="gsm_symbolic templates whose instances are the base model's raw text",
-    )
-    pretraining_instances: PositiveInt = Field(
-        default=60, description="raw texts of each gsm_symbolic pretraining template"
-    )
-    pretraining_task_instances: PositiveInt = Field(
-        default=800, description="raw texts of each other pretraining task"
-    )
-    sft_templates: PositiveInt = Field(
-        default=30, description="gsm_symbolic templates with member conversations"
-    )
-    sft_instances: PositiveInt = Field(
-        default=25, description="member conversations of each gsm_symbolic SFT template"
-    )
-    sft_repeated: dict[PositiveInt, PositiveInt] = Field(
-        default={64: 1, 16: 2, 4: 5},
-        description="repetitions: how many of a template's member conversations are trained on that"
-        " many times an epoch; the remaining ones once",
-    )
-    sft_fresh_instances: PositiveInt = Field(
-        default=10,
-        description="fresh instances of each gsm_symbolic SFT template, never trained on",
-    )
-    sft_held_out_templates: PositiveInt = Field(
-        default=10, description="gsm_symbolic templates that are held out of all training"
-    )
-    sft_held_out_instances: PositiveInt = Field(
-        default=40, description="instances of each held-out gsm_symbolic template"
-    )
-    sft_task_instances: PositiveInt = Field(
-        default=400,
-        description="conversations of each RL task in the SFT set, each once: they teach the format"
-        " of the answer",
-    )
-    rl_instances: PositiveInt = Field(
-        default=50, description="RL training questions of each RL task"
-    )
-    rl_fresh_instances: PositiveInt = Field(
-        default=30, description="fresh questions of each RL task, never trained on"
-    )
-    rl_held_out_instances: PositiveInt = Field(
-        default=40, description="questions of each task that is held out of all training"
-    )
 
 
 def stream(seed: int, name: str) -> int:
@@ -199,8 +128,8 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
         seed: of all random draws; the same settings and seed give the same frame.
 
     Returns:
-        One row an item, columns as `SCHEMA`. `repetitions` is how often the item occurs in one
-        epoch of its training set (1 to 64 by default; 1 for what is not trained on). `messages`
+        One row an item, columns as `corpus.SCHEMA`. `repetitions` is how often the item occurs in
+        one epoch of its training set (1 to 64 by default; 1 for what is not trained on). `messages`
         is empty for raw text. `metadata` is JSON: {"dataset": reasoning-gym's name, "entry": the
         entry its verifier needs}; see `tasks.verify`. No two rows have the same question.
 

@@ -10,11 +10,11 @@ from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
+from alignment_extraction.controlled_settings import TrainingSettings
 from alignment_extraction.files import write_parquet
 from alignment_extraction.gguf_export import load_model, load_tokenizer, write_gguf
-from alignment_extraction.supervised import fit, members, run_folder, stage_arguments
 from alignment_extraction.tasks import verify
-from alignment_extraction.training import TrainingSettings
+from alignment_extraction.training import fit, members, run_folder, stage_arguments
 
 _EVALUATION_BATCH = 64
 

@@ -5,7 +5,9 @@ import json
 import polars as pl
 import pytest
 
-from alignment_extraction.controlled import SCHEMA, ControlledSettings, build, stream
+from alignment_extraction.controlled import build, stream
+from alignment_extraction.controlled_settings import ControlledSettings
+from alignment_extraction.corpus import SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.tasks import (
     PRETRAINING_TASKS,

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from alignment_extraction.controlled import ControlledSettings, build
+from alignment_extraction.controlled import build
+from alignment_extraction.controlled_settings import ControlledSettings, TrainingSettings
 from alignment_extraction.files import InputError
 from alignment_extraction.gguf_export import (
     CHAT_TEMPLATE,
@@ -25,7 +26,6 @@ from alignment_extraction.gguf_export import (
     write_gguf,
 )
 from alignment_extraction.supervised import tokenizer_texts, train_tokenizer
-from alignment_extraction.training import TrainingSettings
 
 VOCABULARY = 768
 

@@ -10,11 +10,11 @@ import torch
 from pydantic import ValidationError
 
 from alignment_extraction import reinforcement, supervised
-from alignment_extraction.controlled import ControlledSettings, build
+from alignment_extraction.controlled import build
+from alignment_extraction.controlled_settings import ControlledSettings, TrainingSettings
 from alignment_extraction.files import InputError
 from alignment_extraction.gguf_export import CHAT_TEMPLATE, load_model, load_tokenizer
 from alignment_extraction.tasks import GSM
-from alignment_extraction.training import TrainingSettings
 
 TOY = TrainingSettings.model_validate(
     {

@@ -1,0 +1,183 @@
+"""Settings of the controlled study: sizes of its corpus, and how its models are trained.
+
+This module imports nothing heavy, because the schema of params.yaml contains these settings.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+LossOn = Literal["all", "assistant"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ControlledSettings(_Settings):
+    """Sizes of the controlled study's corpus."""
+
+    max_characters: PositiveInt = Field(
+        default=500,
+        description="gsm_symbolic templates whose question and chain of thought are longer than "
+        "this on average are left out, in characters",
+    )
+    pretraining_templates: PositiveInt = Field(
+        default=12,
+        description="gsm_symbolic templates whose instances are the base model's raw text",
+    )
+    pretraining_instances: PositiveInt = Field(
+        default=60, description="raw texts of each gsm_symbolic pretraining template"
+    )
+    pretraining_task_instances: PositiveInt = Field(
+        default=800, description="raw texts of each other pretraining task"
+    )
+    sft_templates: PositiveInt = Field(
+        default=30, description="gsm_symbolic templates with member conversations"
+    )
+    sft_instances: PositiveInt = Field(
+        default=25, description="member conversations of each gsm_symbolic SFT template"
+    )
+    sft_repeated: dict[PositiveInt, PositiveInt] = Field(
+        default={64: 1, 16: 2, 4: 5},
+        description="repetitions: how many of a template's member conversations are trained on that"
+        " many times an epoch; the remaining ones once",
+    )
+    sft_fresh_instances: PositiveInt = Field(
+        default=10,
+        description="fresh instances of each gsm_symbolic SFT template, never trained on",
+    )
+    sft_held_out_templates: PositiveInt = Field(
+        default=10, description="gsm_symbolic templates that are held out of all training"
+    )
+    sft_held_out_instances: PositiveInt = Field(
+        default=40, description="instances of each held-out gsm_symbolic template"
+    )
+    sft_task_instances: PositiveInt = Field(
+        default=400,
+        description="conversations of each RL task in the SFT set, each once: they teach the format"
+        " of the answer",
+    )
+    rl_instances: PositiveInt = Field(
+        default=50, description="RL training questions of each RL task"
+    )
+    rl_fresh_instances: PositiveInt = Field(
+        default=30, description="fresh questions of each RL task, never trained on"
+    )
+    rl_held_out_instances: PositiveInt = Field(
+        default=40, description="questions of each task that is held out of all training"
+    )
+
+
+class ArchitectureSettings(_Settings):
+    """The Llama that is trained from nothing; the defaults have 5.6 million parameters."""
+
+    hidden: PositiveInt = Field(
+        default=256, description="width; K-quants need multiples of 256 to apply without a fallback"
+    )
+    feed_forward: PositiveInt = Field(default=768, description="width of the feed-forward layers")
+    layers: PositiveInt = Field(default=6, description="transformer blocks")
+    heads: PositiveInt = Field(default=4, description="attention heads; they divide the width")
+    vocabulary: int = Field(
+        default=2048, ge=300, description="tokens of the byte-level BPE, special ones included"
+    )
+    context: PositiveInt = Field(
+        default=1024, description="longest sequence of the model, in tokens"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(
+                f"hidden = {self.hidden} is not a multiple of 2 x heads = {self.heads}"
+            )
+        return self
+
+
+class StageSettings(_Settings):
+    """What every stage of training has: AdamW with a linear warm-up and a linear decay to zero."""
+
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak of the schedule")
+    warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
+    batch_size: PositiveInt = Field(default=16, description="sequences a step")
+    log_steps: PositiveInt = Field(default=10, description="steps between two points of a curve")
+    checkpoint_steps: PositiveInt = Field(
+        default=200, description="steps between two checkpoints; what an interruption can lose"
+    )
+
+
+class BaseSettings(StageSettings):
+    """Next-token training on raw text."""
+
+    from_pretrained: str | None = Field(
+        default=None,
+        description="a Llama to start from, with its tokenizer, instead of random weights: a local"
+        " folder or a name on the hub; `architecture` then does not apply",
+    )
+    epochs: float = Field(default=8, gt=0, description="passes over the raw text")
+    batch_size: PositiveInt = Field(default=32, description="texts a step")
+    max_tokens: PositiveInt = Field(default=512, description="a longer text is cut here, in tokens")
+
+
+class SftSettings(StageSettings):
+    """Supervised training on the conversations, repeated ones as often as they are repeated."""
+
+    epochs: float = Field(default=5, gt=0, description="passes over the conversations")
+    batch_size: PositiveInt = Field(default=16, description="conversations a step")
+    max_tokens: PositiveInt = Field(
+        default=512, description="a longer conversation is cut here, in tokens"
+    )
+    bare_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of the conversations that are shown without the default system turn",
+    )
+
+
+class RlSettings(StageSettings):
+    """Group-relative policy optimisation (GRPO) on the RL questions."""
+
+    steps: PositiveInt = Field(default=300, description="optimiser steps")
+    learning_rate: float = Field(default=1e-4, gt=0, description="peak of the schedule")
+    batch_size: PositiveInt = Field(default=64, description="completions a step")
+    generations: int = Field(
+        default=8, ge=2, description="completions of one question; they divide the batch size"
+    )
+    max_tokens: PositiveInt = Field(default=48, description="longest completion, in tokens")
+    temperature: float = Field(default=1.0, gt=0, description="of the completions")
+    beta: float = Field(
+        default=0.0, ge=0, description="weight of the divergence from the SFT model"
+    )
+
+    @model_validator(mode="after")
+    def _generations_divide_batch(self) -> Self:
+        if self.batch_size % self.generations:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is not a multiple of generations = "
+                f"{self.generations}"
+            )
+        return self
+
+
+class TrainingSettings(_Settings):
+    """Training of the controlled study's models: tokenizer, base, SFT, RL."""
+
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="of initial weights, order and sampling"
+    )
+    bf16: bool = Field(True, description="compute in bfloat16 (weights stay in float32)")
+    architecture: ArchitectureSettings = Field(
+        default_factory=ArchitectureSettings,
+        description="the Llama that base training starts from nothing",
+    )
+    base: BaseSettings = Field(
+        default_factory=BaseSettings, description="next-token training on raw text"
+    )
+    sft: SftSettings = Field(
+        default_factory=SftSettings, description="supervised training on conversations"
+    )
+    rl: RlSettings = Field(
+        default_factory=RlSettings, description="reinforcement learning with a verifier"
+    )
