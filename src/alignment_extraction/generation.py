@@ -7,33 +7,10 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
-from alignment_extraction.files import sha256
+from alignment_extraction.files import InputError, sha256
 from alignment_extraction.model import Model
 from alignment_extraction.prefix import model_turns, prefix_tokens
 from alignment_extraction.sampling import sample
-
-
-def split_turns(frame: pl.DataFrame, header: str) -> pl.DataFrame:
-    """Split a question in which the model itself went on to the assistant's turn.
-
-    In templates whose headers are plain text (OLMo 2's `<|assistant|>`), no special token ends the
-    user's turn: the model writes the header and answers. What follows the first `header` becomes
-    the answer; the token columns keep the whole sequence.
-
-    Args:
-        frame: columns `question` and `answer` at least.
-        header: text between the turns, special tokens removed.
-    """
-    if not header.strip():
-        return frame
-    parts = pl.col("question").str.splitn(header.strip(), 2).struct
-    runs_on = pl.col("question").str.contains(header.strip(), literal=True)
-    return frame.with_columns(
-        question=pl.when(runs_on)
-        .then(parts.field("field_0").str.strip_chars_end())
-        .otherwise("question"),
-        answer=pl.when(runs_on).then(parts.field("field_1").str.strip_chars()).otherwise("answer"),
-    )
 
 
 def generate(
@@ -52,6 +29,9 @@ def generate(
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Draw generations `first` to `first + samples - 1` of one model, prefix and seed.
 
+    The question ends with an end-of-generation token. Where the template has none between user and
+    assistant (Llama 2, OLMo 2), the assistant's header is what ends it.
+
     Args:
         model_path: the GGUF.
         prefix: a named form or a name for `prefix_text` (see `prefix.prefix_tokens`).
@@ -68,34 +48,29 @@ def generate(
     Returns:
         The generations (columns of `sampling.sample`), and what they were made with: model and its
         sha256, prefix, settings, as strings to keep in the Parquet's metadata.
+
+    Raises:
+        InputError: the model cannot be loaded, the template gives no such prefix or no header for
+            an answer, or a number is out of range (see `Model`, `prefix_tokens`, `sample`).
     """
     with Model(model_path, threads=threads, gpu_layers=gpu_layers) as model:
         tokens = prefix_tokens(model, prefix, prefix_text)
-        header = model_turns(model).answer_header if model.chat_template else ""
-        plain_header = model.detokenize(model.tokenize(header))
-        bar = tqdm(total=samples, unit="sample", desc=f"{model_path.stem} {prefix} seed {seed}")
-        tokens_done = 0
-
-        def progress(samples_done: int, new_tokens: int) -> None:
-            nonlocal tokens_done
-            tokens_done += new_tokens
-            bar.update(samples_done - bar.n)
-            elapsed = bar.format_dict["elapsed"] or 1e-9
-            bar.set_postfix_str(f"{tokens_done / elapsed:,.0f} tokens/s", refresh=False)
-
-        with bar:
-            frame = sample(
-                model,
-                tokens,
-                samples,
-                seed=seed,
-                first=first,
-                max_tokens=max_tokens,
-                answer_header=None if max_answer_tokens is None else model.tokenize(header),
-                max_answer_tokens=max_answer_tokens or 0,
-                progress=progress,
-                **sampling,
-            )
+        header = _answer_header(model, needed=max_answer_tokens is not None)
+        header_tokens = model.tokenize(header)
+        frame = _sample_with_bar(
+            model,
+            tokens,
+            samples,
+            label=f"{model_path.stem} {prefix} seed {seed}",
+            seed=seed,
+            first=first,
+            max_tokens=max_tokens,
+            answer_header=None if max_answer_tokens is None else header_tokens,
+            max_answer_tokens=max_answer_tokens or 0,
+            # Behind an end token the model never gets to write the header.
+            end_text="" if model.eog.intersection(header_tokens) else header,
+            **sampling,
+        )
         about = {
             "model": model_path.name,
             "model_sha256": sha256(model_path),
@@ -105,6 +80,33 @@ def generate(
             "max_answer_tokens": str(max_answer_tokens),
             **{key: str(value) for key, value in sampling.items()},
         }
-    # Only a header of plain text can stand in a question: special tokens end the turn.
-    is_plain = "|" in plain_header or "[" in plain_header
-    return (split_turns(frame, plain_header) if is_plain else frame), about
+    return frame, about
+
+
+def _answer_header(model: Model, *, needed: bool) -> str:
+    """The text between question and answer; "" if unknown, as it may be for a literal prefix."""
+    try:
+        return model_turns(model).answer_header
+    except InputError as error:
+        if needed:
+            raise InputError(
+                f"no answer can be drawn, as the assistant's header is unknown: {error}"
+            ) from error
+        return ""
+
+
+def _sample_with_bar(
+    model: Model, prefix: list[int], samples: int, *, label: str, **options: Any
+) -> pl.DataFrame:
+    """`sample` behind a progress bar with samples/s, tokens/s and the time left."""
+    tokens_drawn = 0
+    with tqdm(total=samples, unit="sample", desc=label) as bar:
+
+        def progress(done: int, new_tokens: int) -> None:
+            nonlocal tokens_drawn
+            tokens_drawn += new_tokens
+            elapsed = bar.format_dict["elapsed"] or 1e-9
+            bar.set_postfix_str(f"{tokens_drawn / elapsed:,.0f} tokens/s", refresh=False)
+            bar.update(done - bar.n)
+
+        return sample(model, prefix, samples, progress=progress, **options)

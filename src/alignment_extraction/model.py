@@ -1,10 +1,8 @@
-"""A GGUF model and its decoding contexts, on llama-cpp-python's low-level API.
+"""A GGUF model and its vocabulary, on llama-cpp-python's low-level API.
 
     with Model(Path("model.gguf")) as model:
         tokens = model.tokenize("Hello <|im_end|>")
         model.detokenize(tokens)  # "Hello "
-        with Context(model, sequences=4, positions=128, batch=4, outputs=4) as context:
-            ...
 
 llama.cpp's own log is kept from stderr; its last error lines go into the exceptions raised here.
 """
@@ -21,14 +19,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import llama_cpp
-import numpy as np
-import numpy.typing as npt
 
 from alignment_extraction.files import InputError
 
 _logger = logging.getLogger(__name__)
 
-MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ in llama.cpp's llama-cparams.h
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
 _errors: deque[str] = deque(maxlen=8)
 
@@ -39,7 +34,13 @@ def _keep_errors(level: int, text: bytes | None, _: object) -> None:
         _errors.append(text.decode("utf-8", "replace").strip())
 
 
-def _last_error() -> str:
+def forget_errors() -> None:
+    """Forget the error lines of llama.cpp's log so far; call it before what may fail."""
+    _errors.clear()
+
+
+def last_error() -> str:
+    """The first error line of llama.cpp's log since `forget_errors`, for a message."""
     # llama.cpp prefixes lines with the C++ function's name, which tells a user nothing.
     messages = [line.split(": ", 1)[-1] for line in _errors if line]
     return messages[0] if messages else "it gave no reason"
@@ -114,7 +115,7 @@ class Model:
         _check_header(self.path)
         llama_cpp.llama_backend_init()
         llama_cpp.llama_log_set(_keep_errors, ctypes.c_void_p(0))
-        _errors.clear()
+        forget_errors()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
@@ -129,7 +130,7 @@ class Model:
             )
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self._model:
-            raise InputError(f"{self.path}: llama.cpp cannot load this model: {_last_error()}")
+            raise InputError(f"{self.path}: llama.cpp cannot load this model: {last_error()}")
         if self._metadata(f"{self._metadata('general.architecture')}.attention.causal") == "false":
             self.close()
             raise InputError(
@@ -215,14 +216,17 @@ class Model:
             raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
         return self._piece_bytes(token, special=True).decode("utf-8", "replace")
 
+    def pieces(self) -> list[bytes]:
+        """UTF-8 of every token, special ones included; some hold part of a character alone."""
+        return [self._piece_bytes(token, special=True) for token in range(self.n_vocab)]
+
     def vocabulary_hash(self) -> str:
         """SHA-256, in hex, over every token's bytes and over which tokens end a generation.
 
         Equal for two models exactly if a token id means the same to both.
         """
         digest = hashlib.sha256()
-        for token in range(self.n_vocab):
-            piece = self._piece_bytes(token, special=True)
+        for token, piece in enumerate(self.pieces()):
             digest.update(struct.pack("<I?", len(piece), token in self.eog) + piece)
         return digest.hexdigest()
 
@@ -272,138 +276,3 @@ def require_same_vocabulary(first: Model, second: Model) -> None:
             f"{second.n_vocab} tokens, or other texts for the same ids); only models that share "
             "one tokenizer can be compared token by token"
         )
-
-
-class Context:
-    """A `llama_context` and one batch whose arrays are numpy's.
-
-    Fill the first k entries of the arrays, call `decode(k)`, read `logits(rows)`. Every sequence
-    has a key-value stream of its own, so its attention never looks at its neighbours' cells.
-
-    Attributes:
-        tokens: int32 (batch,), token ids to feed.
-        positions: int32 (batch,), their positions, counted from 0 in each sequence.
-        sequences: int32 (batch,), the sequence that each belongs to. Neighbours in the batch must
-            have equal or ascending sequences, as llama.cpp splits a batch at any other order.
-        wanted: int8 (batch,), 1 where the logits that follow the token are wanted, else 0.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        *,
-        sequences: int,
-        positions: int,
-        batch: int,
-        outputs: int,
-    ) -> None:
-        """Make a context.
-
-        Args:
-            model: the model; must outlive the context.
-            sequences: number of sequences, 1 to 256.
-            positions: tokens that each sequence can hold.
-            batch: most tokens in one `decode`, all of which are computed together.
-            outputs: most of them whose logits are wanted; float32 (outputs, n_vocab) is allocated
-                twice.
-
-        Raises:
-            InputError: llama.cpp cannot make it (too little memory, say).
-        """
-        self._vocab_size = model.n_vocab
-        params = llama_cpp.llama_context_default_params()
-        # llama.cpp rounds the positions of a stream up to a multiple of 256.
-        params.n_ctx = sequences * (-(-positions // 256) * 256)
-        params.n_batch = params.n_ubatch = batch
-        params.n_seq_max = sequences
-        params.n_outputs_max = outputs
-        params.n_threads = params.n_threads_batch = model.threads
-        params.kv_unified = False
-        # A sliding window's cache cannot give back positions unless it is kept in full.
-        params.swa_full = True
-        params.no_perf = True
-        self.tokens = np.zeros(batch, np.int32)
-        self.positions = np.zeros(batch, np.int32)
-        self.sequences = np.zeros(batch, np.int32)
-        self.wanted = np.ones(batch, np.int8)
-        # One sequence a token: each pointer leads to that token's entry of `sequences`.
-        self._one = np.ones(batch, np.int32)
-        self._pointers = self.sequences.ctypes.data + 4 * np.arange(batch, dtype=np.uintp)
-        fields = dict(llama_cpp.llama_batch._fields_)
-
-        def pointer(field: str, array: npt.NDArray[Any]) -> Any:
-            return ctypes.cast(array.ctypes.data, fields[field])
-
-        self._batch = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=pointer("token", self.tokens),
-            pos=pointer("pos", self.positions),
-            n_seq_id=pointer("n_seq_id", self._one),
-            seq_id=pointer("seq_id", self._pointers),
-            logits=pointer("logits", self.wanted),
-        )
-        _errors.clear()
-        self._context = llama_cpp.llama_init_from_model(model.handle, params)
-        if not self._context:
-            raise InputError(
-                f"{model.path}: llama.cpp cannot make a context of {sequences} sequences of "
-                f"{positions} tokens ({_last_error()}); ask for fewer slots or tokens"
-            )
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._view = np.empty((0, self._vocab_size), np.float32)
-        self._view_of = (0, 0)
-
-    def decode(self, count: int) -> None:
-        """Feed the first `count` entries of the batch.
-
-        Raises:
-            RuntimeError: llama.cpp refuses.
-        """
-        self._batch.n_tokens = count
-        _errors.clear()
-        status = llama_cpp.llama_decode(self._context, self._batch)
-        if status != 0:
-            raise RuntimeError(f"llama_decode gave {status}: {_last_error()}")
-
-    def logits(self, rows: int) -> npt.NDArray[np.float32]:
-        """Logits of the last `decode`, float32 (rows, n_vocab), in the order of `wanted`.
-
-        A view on llama.cpp's own buffer: valid until the next `decode`.
-        """
-        pointer = llama_cpp.llama_get_logits(self._context)
-        address = ctypes.addressof(pointer.contents)
-        # Making a view costs more than decoding a small model's layer; llama.cpp moves the buffer
-        # only when it grows.
-        if (address, rows) != self._view_of:
-            self._view_of = (address, rows)
-            self._view = np.ctypeslib.as_array(pointer, (rows, self._vocab_size))
-        return self._view
-
-    def truncate(self, sequence: int, length: int) -> bool:
-        """Forget all but the first `length` tokens; False where the model's memory cannot."""
-        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
-
-    def copy(self, source: int, target: int) -> None:
-        """Let sequence `target` hold what `source` holds."""
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-
-    def clear(self) -> None:
-        """Forget every sequence."""
-        llama_cpp.llama_memory_clear(self._memory, False)
-
-    def close(self) -> None:
-        """Free the context; twice is harmless."""
-        if self._context:
-            llama_cpp.llama_free(self._context)
-            self._context = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

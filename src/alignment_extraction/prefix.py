@@ -5,14 +5,11 @@ prompts with it alone, and the model writes the user's turn. It is found by rend
 around sentinel messages and cutting at the sentinels, never typed from memory.
 """
 
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from alignment_extraction.chat_template import TemplateError, render
 from alignment_extraction.files import InputError
 
 if TYPE_CHECKING:
@@ -43,19 +40,13 @@ class Turns:
     """Text between a user's words and the assistant's: end of turn and assistant header."""
 
 
-def _render(template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    environment.globals["raise_exception"] = raise_exception
-    values: dict[str, Any] = {"messages": messages, "bos_token": bos, "eos_token": eos}
-    return environment.from_string(template).render(**values, add_generation_prompt=False)
+def _common_length(first: str, second: str) -> int:
+    """Number of characters with which both begin."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
+@lru_cache(maxsize=32)
 def derive_turns(template: str, bos: str = "", eos: str = "") -> Turns:
     """The fixed texts of `template` (Jinja, as stored in a GGUF).
 
@@ -71,26 +62,33 @@ def derive_turns(template: str, bos: str = "", eos: str = "") -> Turns:
     assistant = {"role": "assistant", "content": _ASSISTANT}
     second = {"role": "user", "content": _SECOND_USER}
     try:
-        rendered = _render(template, [user, assistant, second], bos, eos)
-        one_exchange = _render(template, [user, assistant], bos, eos)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        rendered, one_exchange = render(
+            template, [[user, assistant, second], [user, assistant]], bos=bos, eos=eos
+        )
+    except TemplateError as error:
         raise InputError(
-            f"chat template: cannot be rendered ({type(error).__name__}: {error}); "
-            "give the prefix as a literal {name, text}"
+            f"chat template: cannot be rendered ({error}); give the prefix as a literal "
+            "{name, text}"
         ) from error
-    for sentinel in (_USER, _ASSISTANT, _SECOND_USER):
-        if rendered.count(sentinel) != 1:
-            raise InputError(
-                "chat template: does not show a user and an assistant message once each, "
-                "so no prefix can be derived; give it as a literal {name, text}"
-            )
+    shown = [rendered.find(sentinel) for sentinel in (_USER, _ASSISTANT, _SECOND_USER)]
+    once = all(rendered.count(sentinel) == 1 for sentinel in (_USER, _ASSISTANT, _SECOND_USER))
+    if not once or shown != sorted(shown) or one_exchange.count(_ASSISTANT) != 1:
+        raise InputError(
+            "chat template: does not show each user and assistant message once and in order, "
+            "so no prefix can be derived; give it as a literal {name, text}"
+        )
     full, rest = rendered.split(_USER)
     answer_header, rest = rest.split(_ASSISTANT)
     between = rest.split(_SECOND_USER)[0]
     # `between` is the assistant's end of turn and the user's header; the first is also what
     # follows an assistant's turn that ends the conversation.
-    end = os.path.commonprefix([between, one_exchange.split(_ASSISTANT)[1]])
-    header = between[len(end) :].lstrip() or between.lstrip()
+    end = _common_length(between, one_exchange.split(_ASSISTANT)[1])
+    header = between[end:].lstrip() or between.lstrip()
+    if not end:
+        # The last turn is left open, so its end cannot be told apart that way; the first user's
+        # header is the other place to look.
+        alike = _common_length(between[::-1], full[::-1])
+        header = between[len(between) - alike :].lstrip() or header
     if bos and full.startswith(bos) and not header.startswith(bos):
         header = bos + header
     return Turns(full=full, user=header, answer_header=answer_header)

@@ -10,23 +10,18 @@ is ever prefilled and every step decodes one token a slot.
 """
 
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from alignment_extraction.context import MAX_SEQUENCES, Context
 from alignment_extraction.files import InputError
-from alignment_extraction.model import MAX_SEQUENCES, Context, Model
-
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Tokens = npt.NDArray[np.int32]
+from alignment_extraction.model import Model
+from alignment_extraction.sampler import Floats, Sampler
+from alignment_extraction.slots import EndText, Sample, Slots, padded
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "index": pl.Int64,
@@ -39,339 +34,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "answer_finish": pl.String,
     "answer_log_likelihood": pl.Float64,
 }
-_BLOCK = 256  # entries of the vocabulary whose weights are summed at once
 _PREFILL = 512  # the prefix is decoded in pieces of this many tokens, whatever the slots
-# llama.cpp's CPU kernels take the rows of a batch in groups of 4 or 8 and treat the rest otherwise.
-# With whole groups alone, a row's result depends on nothing but that row.
-_GROUP = 8
-_CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
-
-
-class Sampler:
-    """Draws one token from each row of a block of logits.
-
-    Truncation and temperature come in the order of llama.cpp's own chain: top_k, top_p and min_p on
-    the model's distribution, then the temperature on what is left.
-    """
-
-    def __init__(
-        self,
-        n_vocab: int,
-        *,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        threads: int = 1,
-    ) -> None:
-        """Check the parameters and allocate the work space.
-
-        Args:
-            n_vocab: columns of the logits.
-            temperature: at least 0; 0 takes the likeliest token (the first of equals).
-            top_k: keep the k likeliest tokens; 0 keeps all.
-            top_p: keep the fewest likeliest tokens whose probabilities reach it; in (0, 1].
-            min_p: keep tokens of at least this share of the likeliest one's probability; [0, 1].
-            threads: rows are shared out over this many threads.
-
-        Raises:
-            InputError: a value out of range.
-        """
-        if not 0 <= temperature < float("inf"):
-            raise InputError(f"temperature must be at least 0 and finite, not {temperature}")
-        if top_k < 0:
-            raise InputError(f"top_k must be at least 0 (0 keeps every token), not {top_k}")
-        if not 0 < top_p <= 1:
-            raise InputError(f"top_p must be above 0 and at most 1, not {top_p}")
-        if not 0 <= min_p <= 1:
-            raise InputError(f"min_p must be at least 0 and at most 1, not {min_p}")
-        self.temperature = temperature
-        self.top_k = top_k if top_k < n_vocab else 0
-        self.top_p = top_p
-        self.min_p = min_p
-        self.n_vocab = n_vocab
-        # Whether the weights that tokens are drawn by are others than softmax's.
-        self._reshapes = temperature != 0 and (
-            temperature != 1 or self.top_k > 0 or top_p < 1 or min_p > 0
-        )
-        self._rows = max(1, _CACHE // n_vocab)
-        self._width = -(-n_vocab // _BLOCK) * _BLOCK
-        # The columns beyond the vocabulary stay 0 for ever.
-        self._work = [np.zeros((self._rows, self._width), np.float32) for _ in range(threads)]
-        self._kept = np.zeros((0, self._width), np.float32)
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-
-    def draw(self, logits: Floats, uniforms: Doubles) -> tuple[Tokens, Doubles]:
-        """One token a row.
-
-        Args:
-            logits: float32 (rows, n_vocab).
-            uniforms: float64 (rows,) in [0, 1); each row's token is a function of its own logits
-                and its own uniform number alone.
-
-        Returns:
-            tokens: int32 (rows,).
-            log_probabilities: float64 (rows,), nats, of these tokens under softmax(logits), that
-                is before temperature and truncation.
-
-        Raises:
-            FloatingPointError: the logits hold a NaN or an infinity.
-        """
-        rows = len(logits)
-        top = np.empty((rows, 1), np.float32)
-        normaliser = np.empty(rows, np.float64)
-        sums = np.empty((rows, self._width // _BLOCK), np.float64)
-        if self._reshapes and len(self._kept) < rows:
-            self._kept = np.zeros((rows, self._width), np.float32)
-
-        def part(worker: int) -> None:
-            for start in range(worker * self._rows, rows, len(self._work) * self._rows):
-                these = slice(start, min(rows, start + self._rows))
-                some = logits[these]
-                work = self._kept[these] if self._reshapes else self._work[worker][: len(some)]
-                weights = work[:, : self.n_vocab]
-                np.max(some, axis=1, keepdims=True, out=top[these])
-                np.subtract(some, top[these], out=weights)
-                np.exp(weights, out=weights)
-                blocks = work.reshape(len(some), -1, _BLOCK)
-                sums[these] = np.einsum("ijk->ij", blocks)
-                normaliser[these] = np.log(sums[these].sum(axis=1))
-                if self._reshapes:
-                    for row in weights:
-                        self._truncate(row)
-                    if self.temperature != 1:
-                        np.power(weights, np.float32(1 / self.temperature), out=weights)
-                    sums[these] = np.einsum("ijk->ij", blocks)
-
-        if self._pool is None or rows <= self._rows:
-            for worker in range(len(self._work)):
-                part(worker)
-        else:
-            list(self._pool.map(part, range(len(self._work))))
-        each = np.arange(rows)
-        if self.temperature == 0:
-            tokens = logits.argmax(axis=1)
-        else:
-            block, rest = _invert(sums.cumsum(axis=1), uniforms)
-            columns = block[:, None] * _BLOCK + np.arange(_BLOCK)
-            if self._reshapes:
-                weights = self._kept[each[:, None], columns]
-            else:
-                inside = np.minimum(columns, self.n_vocab - 1)
-                weights = np.exp(logits[each[:, None], inside] - top)
-                weights[columns >= self.n_vocab] = 0
-            column, _ = _invert(weights.cumsum(axis=1, dtype=np.float64), rest)
-            tokens = columns[each, column]
-        log_probabilities = logits[each, tokens].astype(np.float64) - top[:, 0] - normaliser
-        if not np.isfinite(log_probabilities).all():
-            raise FloatingPointError("the model's logits hold a NaN or an infinity")
-        return tokens.astype(np.int32), log_probabilities
-
-    def _truncate(self, weights: Floats) -> None:
-        """Set to 0 the weights, softmax times a constant, of all tokens but the kept ones."""
-        if not (self.top_k or self.top_p < 1 or self.min_p > 0):
-            return
-        if self.top_k:
-            kept = np.argpartition(weights, -self.top_k)[-self.top_k :]
-        elif self.top_p < 1:
-            # Sorting a whole vocabulary costs far more than the model's step: sort only so many
-            # of the likeliest as hold the mass asked for.
-            mass = self.top_p * weights.sum(dtype=np.float64)
-            threshold = 0.01
-            kept = np.flatnonzero(weights >= threshold)
-            while threshold > 0 and weights[kept].sum(dtype=np.float64) < mass:
-                threshold = threshold / 10 if threshold > 1e-9 else 0.0
-                kept = np.flatnonzero(weights >= threshold)
-        else:
-            kept = np.flatnonzero(weights >= self.min_p)
-        if self.top_p < 1:
-            kept = kept[np.argsort(-weights[kept], kind="stable")]
-            cumulative = weights[kept].cumsum(dtype=np.float64)
-            total = cumulative[-1] if self.top_k else weights.sum(dtype=np.float64)
-            kept = kept[: 1 + np.searchsorted(cumulative, self.top_p * total)]
-        if self.min_p > 0:
-            # The likeliest token weighs exactly 1.
-            kept = kept[weights[kept] >= self.min_p]
-        values = weights[kept]
-        weights[:] = 0
-        weights[kept] = values
-
-    def close(self) -> None:
-        """Stop the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
-
-def _invert(cumulative: Doubles, uniforms: Doubles) -> tuple[npt.NDArray[np.intp], Doubles]:
-    """Inverse of the distribution function: per row, the bin that `uniforms` falls in.
-
-    Also where it falls within that bin, in [0, 1). A bin of no weight is never hit.
-    """
-    each = np.arange(len(cumulative))
-    total = cumulative[:, -1]
-    target = np.minimum(uniforms * total, np.nextafter(total, 0))
-    index = (cumulative <= target[:, None]).sum(axis=1)
-    upper = cumulative[each, index]
-    lower = np.where(index > 0, cumulative[each, index - 1], 0)
-    return index, (target - lower) / (upper - lower)
-
-
-def uniforms(seed: int, index: int, count: int) -> Doubles:
-    """The random numbers of sample `index`: float64 (count,) in [0, 1), by Philox.
-
-    The key is (seed, index) and the counter starts at 0, so that they depend on nothing else.
-    """
-    key = np.array([seed, index], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random(count)
-
-
-def _padded(slots: int) -> int:
-    return max(1, -(-slots // _GROUP)) * _GROUP
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """One turn of one sample: its tokens, why it ended, and its log-likelihood in nats."""
-
-    tokens: list[int]
-    finish: str
-    log_likelihood: float
-
-
-@dataclass
-class _Sample:
-    question: _Turn
-    answer: _Turn | None = None
-
-
-_PER_SLOT = (
-    *("index", "token", "position", "forced", "length", "limit"),
-    *("log_likelihood", "drawn", "written", "uniforms"),
-)
-
-
-class _Slots:
-    """What every slot of the batch is writing: arrays of one entry a slot."""
-
-    def __init__(
-        self,
-        count: int,
-        *,
-        seed: int,
-        indices: range,
-        max_tokens: int,
-        header: Sequence[int],
-        max_answer_tokens: int,
-        eog: frozenset[int],
-        n_vocab: int,
-    ) -> None:
-        self.seed = seed
-        self.indices = indices
-        self.upcoming = itertools.count(indices.start)
-        self.results: dict[int, _Sample] = {}
-        self.tokens_drawn = 0
-        self.max_tokens = max_tokens
-        self.max_answer_tokens = max_answer_tokens
-        # The last entry is what slots without forced tokens look up in vain.
-        self.header = np.array([*header, 0], np.int32)
-        self.is_end = np.zeros(n_vocab, bool)
-        self.is_end[list(eog)] = True
-        self.index = np.full(count, indices.stop, np.int64)  # the sample being written
-        self.token = np.zeros(count, np.int32)  # the token to feed next
-        self.position = np.zeros(count, np.int32)  # and its position
-        self.forced = np.zeros(count, np.int64)  # tokens of the header still to be fed
-        self.length = np.zeros(count, np.int64)  # tokens written in this turn
-        self.limit = np.zeros(count, np.int64)  # most tokens in this turn
-        self.log_likelihood = np.zeros(count, np.float64)  # of this turn
-        self.drawn = np.zeros(count, np.int64)  # tokens drawn for this sample
-        draws = max_tokens + max_answer_tokens
-        self.written = np.zeros((count, max(max_tokens, max_answer_tokens)), np.int32)
-        self.uniforms = np.zeros((count, draws + 1), np.float64)
-        self.question: list[_Turn | None] = [None] * count  # once it is over
-
-    def compact(self) -> dict[int, int]:
-        """Once few samples are left, move them to the first slots and drop the others.
-
-        Gives {slot: the lower slot that its sample moved to}.
-        """
-        live = np.flatnonzero(self.index < self.indices.stop)
-        width = _padded(len(live))
-        if width > len(self.index) // 2:
-            return {}
-        free = np.setdiff1d(np.arange(width), live)
-        moves = dict(zip(live[live >= width].tolist(), free.tolist(), strict=False))
-        order = np.arange(width)
-        order[list(moves.values())] = list(moves)
-        for name in _PER_SLOT:
-            setattr(self, name, getattr(self, name)[order])
-        self.question = [self.question[slot] for slot in order]
-        return moves
-
-    def start(self, slots: npt.NDArray[np.intp], prefix_length: int) -> None:
-        """Give each of `slots` the next sample, at the end of the prefix.
-
-        Samples beyond the last one wanted keep the batch in shape; they are thrown away.
-        """
-        self.position[slots] = prefix_length - 1
-        self.forced[slots] = self.length[slots] = self.drawn[slots] = 0
-        self.limit[slots] = self.max_tokens
-        self.log_likelihood[slots] = 0
-        for slot in slots:
-            index = next(self.upcoming)
-            self.index[slot] = index
-            self.uniforms[slot, :-1] = uniforms(self.seed, index, self.uniforms.shape[1] - 1)
-            self.question[slot] = None
-
-    def next_uniforms(self, slots: npt.NDArray[np.intp]) -> Doubles:
-        return self.uniforms[slots, self.drawn[slots]]
-
-    def take(
-        self, slots: npt.NDArray[np.intp], tokens: Tokens, log_probabilities: Doubles
-    ) -> npt.NDArray[np.intp]:
-        """Take one drawn token a slot; gives the slots whose sample is over."""
-        forced = self.forced[slots]
-        free = forced == 0
-        self.token[slots] = np.where(free, tokens, self.header[-1 - forced])
-        self.position[slots] += 1
-        self.forced[slots] -= ~free
-        wanted = self.index[slots] < self.indices.stop
-        ends = self.is_end[tokens] & free & wanted
-        length = self.length[slots]
-        self.written[slots, length] = tokens
-        length += free & ~ends
-        self.length[slots] = length
-        self.drawn[slots] += free
-        self.log_likelihood[slots] += np.where(free, log_probabilities, 0.0)
-        self.tokens_drawn += int(np.count_nonzero(free & wanted))
-        over = np.flatnonzero(ends | (free & (length == self.limit[slots])))
-        return np.array(
-            [slots[i] for i in over if self._end_turn(int(slots[i]), bool(ends[i]))], np.intp
-        )
-
-    def _end_turn(self, slot: int, stopped: bool) -> bool:
-        """Put the turn away; True if that was the sample's last one."""
-        index = int(self.index[slot])
-        if index >= self.indices.stop:
-            return True
-        turn = _Turn(
-            self.written[slot, : self.length[slot]].tolist(),
-            "stop" if stopped else "length",
-            float(self.log_likelihood[slot]),
-        )
-        question = self.question[slot]
-        if question is not None:
-            self.results[index] = _Sample(question, turn)
-            return True
-        if not stopped or not self.max_answer_tokens:
-            self.results[index] = _Sample(turn)
-            return True
-        self.question[slot] = turn
-        self.token[slot] = self.header[0]
-        self.forced[slot] = len(self.header) - 2
-        self.length[slot] = 0
-        self.limit[slot] = self.max_answer_tokens
-        self.log_likelihood[slot] = 0
-        return False
 
 
 def sample(
@@ -388,6 +51,7 @@ def sample(
     min_p: float = 0.0,
     answer_header: Sequence[int] | None = None,
     max_answer_tokens: int = 0,
+    end_text: str = "",
     slots: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
@@ -395,6 +59,10 @@ def sample(
 
     A turn ends with any end-of-generation token ("stop") or at its limit ("length"). Sample i draws
     its random numbers from Philox with key (seed, i), whatever else is sampled with it.
+
+    On a CPU sample i is the same for any `slots`, `first` and `n`: see benchmarks/README.md for
+    what was measured, and for what breaks it (batches not made of whole groups of 8 rows, which
+    this function never makes; another build of llama.cpp or another number of threads).
 
     Args:
         model: the model.
@@ -409,16 +77,19 @@ def sample(
             fed: begin with the template's end of turn), after which the answer is sampled. None for
             questions alone.
         max_answer_tokens: most tokens of the answer; at least 1 with `answer_header`.
+        end_text: a text that ends the question too, "" for none: the assistant's header where no
+            end token comes before it, so that the model writes the header itself. With
+            `answer_header` the answer is then what it goes on to write.
         slots: sequences decoded together, 1 to 256, rounded up to a multiple of 8.
         progress: called about twice a second and at the end with the number of finished samples
             and the number of tokens drawn since the last call.
 
     Returns:
-        One row a sample in order of index: index Int64; question Utf8, without special tokens;
-        question_tokens List(Int32), without the end token; question_finish "stop" or "length";
-        question_log_likelihood Float64, nats, of the drawn tokens (the end token too) under the
-        model's own distribution (temperature 1, nothing cut off); the same four for the answer,
-        null where there is none.
+        One row a sample in order of index: index Int64; question String, without special tokens;
+        question_tokens List(Int32), without the end token or end text; question_finish "stop" or
+        "length"; question_log_likelihood Float64, nats, of the drawn tokens (the end's too) under
+        the model's own distribution (temperature 1, nothing cut off); the same four for the
+        answer, null where there is none.
 
     Raises:
         InputError: a value out of range, an empty prefix, or turns that do not fit the context.
@@ -437,8 +108,8 @@ def sample(
         threads=model.threads,
     )
     # Never more slots than samples; the samples come out the same with any number of them.
-    width = _padded(min(slots, n))
-    state = _Slots(
+    width = padded(min(slots, n))
+    state = Slots(
         width,
         seed=seed,
         indices=range(first, first + n),
@@ -446,6 +117,7 @@ def sample(
         header=header,
         max_answer_tokens=max_answer_tokens,
         eog=model.eog,
+        end_text=EndText(end_text, model.pieces()) if end_text.strip() else None,
         n_vocab=model.n_vocab,
     )
     every = np.arange(width)
@@ -469,7 +141,7 @@ def sample(
                 over = state.take(over, *sampler.draw(rows, state.next_uniforms(over)))
             if len(state.results) == n:
                 break
-            if len(state.results) > n - len(every) // 2:
+            if n - len(state.results) <= len(every) - 8:
                 for source, target in state.compact().items():
                     context.copy(source, target)
                 every = every[: len(state.index)]
@@ -483,7 +155,7 @@ def sample(
                 context.truncate(int(done), len(prefix))
             clock.tick()
     clock.tick(last=True)
-    return _frame(model, [(i, state.results[i]) for i in state.indices])
+    return _frame(model, [(i, state.results[i]) for i in state.indices], end_text)
 
 
 def _decode_prefix(context: Context, prefix: Sequence[int]) -> Floats:
@@ -503,7 +175,7 @@ def _decode_prefix(context: Context, prefix: Sequence[int]) -> Floats:
 class _Clock:
     """Calls `progress` now and then."""
 
-    def __init__(self, state: _Slots, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(self, state: Slots, progress: Callable[[int, int], None] | None) -> None:
         self._state = state
         self._progress = progress
         self._told = 0
@@ -562,7 +234,8 @@ def _check(
         )
 
 
-def _frame(model: Model, samples: list[tuple[int, _Sample]]) -> pl.DataFrame:
+def _frame(model: Model, samples: list[tuple[int, Sample]], end_text: str) -> pl.DataFrame:
+    blank = end_text[len(end_text.rstrip()) :]  # what closes a header
     columns: dict[str, list[Any]] = {"index": [index for index, _ in samples]}
     for name in ("question", "answer"):
         turns = [getattr(made, name) for _, made in samples]
@@ -570,4 +243,10 @@ def _frame(model: Model, samples: list[tuple[int, _Sample]]) -> pl.DataFrame:
         columns[f"{name}_tokens"] = [turn and turn.tokens for turn in turns]
         columns[f"{name}_finish"] = [turn and turn.finish for turn in turns]
         columns[f"{name}_log_likelihood"] = [turn and turn.log_likelihood for turn in turns]
+    for row, (_, made) in enumerate(samples):
+        excess = made.question.excess
+        if excess is not None:
+            question, answer = columns["question"], columns["answer"]
+            question[row] = question[row].removesuffix(excess.decode("utf-8", "replace"))
+            answer[row] = answer[row] and answer[row].removeprefix(blank)
     return pl.DataFrame(columns, schema=SCHEMA)

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from alignment_extraction.context import MAX_SEQUENCES, Context
 from alignment_extraction.files import InputError
-from alignment_extraction.model import MAX_SEQUENCES, Context, Model
+from alignment_extraction.model import Model
 
 Floats = npt.NDArray[np.float32]
 
