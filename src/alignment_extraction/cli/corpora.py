@@ -36,6 +36,14 @@ def validate(
 
 
 @app.command()
+def settings() -> None:
+    """Print the table of all settings in params.yaml, as the README has it."""
+    from alignment_extraction import reference
+
+    print(reference.markdown(), end="")
+
+
+@app.command()
 def fetch(
     settings: SettingsFile,
     output: Output,
