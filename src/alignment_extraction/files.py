@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,28 @@ class InputError(ValueError):
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` only if the block succeeds.
 
-    What is interrupted leaves no file of the final name, so a half-written result can never be
-    taken for a finished one.
+    What is interrupted leaves nothing of the final name, so a half-written result can never be
+    taken for a finished one. The block may make a file or a folder; what `path` was before is
+    replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _remove(partial)
     try:
         yield partial
+        # A file replaces a file in one step, but a folder with something in it cannot be replaced.
+        if path.is_dir() or partial.is_dir():
+            _remove(path)
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | None = None) -> None:
@@ -75,14 +88,16 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or not JSON.
+        InputError: the file is missing, unreadable or not JSON.
     """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the step that makes it first") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path}: not valid JSON ({error}); delete it and run the step that makes it again"
+        ) from error
 
 
 def sha256(path: Path) -> str:
