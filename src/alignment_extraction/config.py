@@ -137,9 +137,9 @@ class IndexSettings(Settings):
 class SweepSettings(Settings):
     """The thresholds at which rates are drawn."""
 
-    start: Similarity = 0.5
-    stop: Similarity = 1.0
-    points: int = Field(51, ge=2, le=1001)
+    start: Similarity = Field(0.5, description="first threshold")
+    stop: Similarity = Field(1.0, description="last threshold")
+    points: int = Field(51, ge=2, le=1001, description="number of thresholds")
 
 
 class ThresholdSettings(Settings):
@@ -168,7 +168,9 @@ class StudySettings(Settings):
     models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
     corpus: str = Field(description="a name in `corpora`")
     embedder: str = Field(description="a name in `embedders`")
-    prefixes: tuple[PrefixForm | LiteralPrefix, ...] = Field(min_length=1)
+    prefixes: tuple[PrefixForm | LiteralPrefix, ...] = Field(
+        min_length=1, description="forms derived from the chat template, or literal ones"
+    )
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="random seeds of sampling")
     parts: tuple[Part, ...] = Field(("question",), description="what is compared with the corpus")
     sampling: SamplingSettings = SamplingSettings()

@@ -68,7 +68,8 @@ def rows(model: type[BaseModel] = Params, path: str = "") -> Iterator[tuple[str,
         meaning = field.description
         nested = list(_models(field.annotation))
         if meaning is None and nested:
-            meaning = (nested[0][0].__doc__ or "").strip().splitlines()[0].rstrip(".").lower()
+            summary = (nested[0][0].__doc__ or "").strip().splitlines()[0].rstrip(".")
+            meaning = summary[:1].lower() + summary[1:]
         yield key, _type_name(field.annotation), _default(field), meaning or ""
         for inner, suffix in nested:
             yield from rows(inner, key + suffix)

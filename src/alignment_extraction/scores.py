@@ -45,7 +45,8 @@ def score_cell(
 
     Returns:
         Columns model, prefix, seed, index, part, reference, match_id, cosine, levenshtein, indel
-        (to the embedding match), levenshtein_best(_id), indel_best(_id) (null below 0.5). Role
+        (to the embedding match), levenshtein_best(_id), indel_best(_id) (null below 0.5), characters
+        (length of the generated text). Role
         rows hold, for each score on its own, the best over the role's groups.
     """
     texts = pl.concat(
@@ -58,6 +59,7 @@ def score_cell(
     ).drop_nulls("text")
     scored = (
         texts.join(matches, on=["text", "part"], how="inner", maintain_order="left")
+        .with_columns(characters=pl.col("text").str.len_chars().cast(pl.Int64))
         .drop("text")
         .rename({"group": "reference"})
     )
@@ -67,7 +69,7 @@ def score_cell(
     role_rows = (
         by_embedding.group_by("index", "part", "role", maintain_order=True)
         .agg(
-            pl.col("match_id", "cosine", "levenshtein", "indel").first(),
+            pl.col("match_id", "cosine", "levenshtein", "indel", "characters").first(),
             *[
                 expression
                 for metric in ("levenshtein", "indel")

@@ -62,3 +62,108 @@ rule evaluate:
         " --cells <(echo {params.cells:q}) --thresholds <(echo {params.thresholds:q})"
         " --corpus {input.corpus} --statistics {input.statistics}"
         " --output-folder results/{wildcards.study} 2> >(tee {log} >&2)"
+
+
+def training_files(kind):
+    """Curves or accuracies of the training behind a study's models; none for found models."""
+
+    def files(wildcards):
+        trained = {
+            PARAMS.models[name].trained for name in study_models(wildcards.study)
+        } - {None}
+        stages = sorted(trained, key=["base", "sft", "sft-assistant-loss", "rl"].index)
+        if kind == "accuracy":
+            return [f"{TRAINED}/rl-accuracy.parquet"] if "rl" in stages else []
+        return [f"{TRAINED}/{stage}-curves.parquet" for stage in stages]
+
+    return files
+
+
+def repeated(option, values):
+    """An option given once for each value."""
+    return shlex.join(word for value in values for word in (f"--{option}", str(value)))
+
+
+rule figures:
+    input:
+        tables=lambda wildcards: result_tables(wildcards.study),
+        scores="results/{study}/scores.parquet",
+        curves=training_files("curves"),
+        code=code("figures"),
+    output:
+        directory("results/{study}/figures"),
+    log:
+        "logs/figures/{study}.log",
+    params:
+        settings=study_settings,
+        curves=lambda wildcards, input: repeated("curves", input.curves),
+    shell:
+        "echo {params.settings:q} | alignment-extraction figures --settings -"
+        " --folder results/{wildcards.study} --output-folder {output} {params.curves}"
+        " 2> >(tee {log} >&2)"
+
+
+rule report:
+    input:
+        tables=lambda wildcards: result_tables(wildcards.study),
+        metrics="results/{study}/metrics.json",
+        figures="results/{study}/figures",
+        accuracy=training_files("accuracy"),
+        models=lambda wildcards: [
+            model_file(name) for name in study_models(wildcards.study)
+        ],
+        templates=[str(path) for path in sorted(SOURCE.glob("templates/*"))],
+        code=code("report", "provenance"),
+    output:
+        report(
+            "results/{study}/report.html",
+            caption="../report/report.rst",
+            category="{study}",
+        ),
+    log:
+        "logs/report/{study}.log",
+    params:
+        settings=study_settings,
+        options=lambda wildcards, input: options(
+            accuracy=input.accuracy[0] if input.accuracy else None
+        ),
+        models=lambda wildcards: repeated(
+            "model",
+            [f"{name}={model_file(name)}" for name in study_models(wildcards.study)],
+        ),
+    shell:
+        "echo {params.settings:q} | alignment-extraction report --settings -"
+        " --name {wildcards.study} --folder results/{wildcards.study}"
+        " --figure-folder {input.figures} {params.options} {params.models} --output {output}"
+        " 2> >(tee {log} >&2)"
+
+
+rule track:
+    input:
+        tables=lambda wildcards: result_tables(wildcards.study),
+        scores="results/{study}/scores.parquet",
+        metrics="results/{study}/metrics.json",
+        figures="results/{study}/figures",
+        report="results/{study}/report.html",
+        corpus=lambda wildcards: corpus_file(wildcards.study),
+        models=lambda wildcards: [
+            model_file(name) for name in study_models(wildcards.study)
+        ],
+        curves=training_files("curves"),
+        code=code("tracking"),
+    output:
+        "results/{study}/tracked.json",
+    log:
+        "logs/track/{study}.log",
+    params:
+        settings=study_settings,
+        data=lambda wildcards, input: repeated(
+            "data",
+            [f"corpus={input.corpus}"]
+            + [f"{name}={model_file(name)}" for name in study_models(wildcards.study)],
+        ),
+        curves=lambda wildcards, input: repeated("curves", input.curves),
+    shell:
+        "echo {params.settings:q} | alignment-extraction track --settings -"
+        " --name {wildcards.study} --folder results/{wildcards.study} {params.data}"
+        " {params.curves} --output {output} 2> >(tee {log} >&2)"

@@ -13,6 +13,7 @@ from alignment_extraction.cli.options import (
     read_settings,
 )
 from alignment_extraction.files import (
+    InputError,
     read_json,
     read_parquet,
     write_json,
@@ -87,3 +88,116 @@ def evaluate(
         thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
         folder=output_folder,
     )
+
+
+StudySettingsFile = Annotated[
+    str, typer.Option(help="the study's section of params.yaml; file, or - for standard input")
+]
+Folder = Annotated[Path, typer.Option(help="folder of the study's results")]
+Curves = Annotated[
+    list[Path] | None, typer.Option(help="training curves, STAGE-curves.parquet; repeatable")
+]
+
+
+def _study(source: str) -> Any:
+    from alignment_extraction.config import StudySettings
+
+    return parse_settings(StudySettings, read_settings(source), "study")
+
+
+def _stages(curves: list[Path] | None) -> dict[str, Path]:
+    return {path.stem.removesuffix("-curves"): path for path in curves or []}
+
+
+def _tables(folder: Path, curves: list[Path] | None) -> dict[str, Any]:
+    """The Parquet files of a results folder by name, and the training curves as one table."""
+    import polars as pl
+
+    tables = {path.stem: read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+    stages = [
+        read_parquet(path).with_columns(stage=pl.lit(stage))
+        for stage, path in _stages(curves).items()
+    ]
+    return {**tables, "curves": pl.concat(stages)} if stages else tables
+
+
+@app.command()
+def figures(
+    settings: StudySettingsFile,
+    folder: Folder,
+    output_folder: Annotated[Path, typer.Option(help="folder of the SVG files")],
+    curves: Curves = None,
+) -> None:
+    """Draw the figures of a study from its tables."""
+    from alignment_extraction.figures import draw
+
+    draw(_tables(folder, curves), _study(settings).thresholds, output_folder)
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, mark, path = text.partition("=")
+    if not mark:
+        raise InputError(f"{text!r}: expected NAME=FILE")
+    return name, Path(path)
+
+
+@app.command()
+def report(
+    settings: StudySettingsFile,
+    name: Annotated[str, typer.Option(help="the study's name")],
+    folder: Folder,
+    figure_folder: Annotated[Path, typer.Option(help="folder of the SVG files")],
+    output: Output,
+    accuracy: Annotated[Path | None, typer.Option(help="accuracies before and after RL")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="NAME=GGUF; repeatable")] = None,
+) -> None:
+    """Write a study's report: one HTML page that opens without a server."""
+    from alignment_extraction import provenance
+    from alignment_extraction.report import write_report
+
+    tables = _tables(folder, None)
+    if accuracy is not None:
+        tables["accuracy"] = read_parquet(accuracy)
+    write_report(
+        name,
+        _study(settings),
+        tables,
+        read_json(folder / "metrics.json"),
+        figure_folder,
+        provenance.collect(dict(_named_file(text) for text in model or [])),
+        output,
+    )
+
+
+@app.command()
+def track(
+    settings: StudySettingsFile,
+    name: Annotated[str, typer.Option(help="the study's name")],
+    folder: Folder,
+    output: Output,
+    data: Annotated[list[str] | None, typer.Option(help="NAME=FILE of an input")] = None,
+    curves: Curves = None,
+) -> None:
+    """Log a study to MLflow; what is there already is not logged again.
+
+    MLFLOW_TRACKING_URI names the server or database; without it, mlflow.db in this folder.
+    """
+    from alignment_extraction import tracking
+
+    files = dict(_named_file(text) for text in data or [])
+    tracking.track(name, _study(settings), folder, files, output, curves=_stages(curves))
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="a run's name or id")],
+    after: Annotated[str, typer.Argument(help="another's")],
+    uri: Annotated[str | None, typer.Option(help="MLflow server or database")] = None,
+) -> None:
+    """Print the difference of two MLflow runs with 95 % intervals, and whether it is noise.
+
+    Example: alignment-extraction compare controlled/sft-q8/user/seed-0 controlled/rl-q8/user/seed-0
+    """
+    from alignment_extraction import comparison
+
+    print(comparison.describe(comparison.compare(before, after, uri)))

@@ -1,0 +1,218 @@
+"""The report of a study: one self-contained HTML page that opens without a server.
+
+Everything that a model or a data set wrote is escaped, characters that cannot be seen are shown,
+and the page's content security policy lets nothing run or load but its own script and style.
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+from markupsafe import Markup
+
+from alignment_extraction import differences
+from alignment_extraction.config import StudySettings
+from alignment_extraction.figures import FIGURES, headline_reference
+from alignment_extraction.files import InputError, atomic_path
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def percent(value: float | None) -> str:
+    """A share as per cent with three significant digits."""
+    if value is None or math.isnan(value):
+        return "–"  # noqa: RUF001
+    return f"{float(f'{100 * value:.3g}'):g} %"
+
+
+def times(value: float | None) -> str:
+    """A ratio, as 12.3 followed by a multiplication sign."""
+    if value is None or math.isnan(value):
+        return "–"  # noqa: RUF001
+    return "∞" if math.isinf(value) else f"{float(f'{value:.3g}'):g} ×"
+
+
+def rate_sentence(row: Mapping[str, Any]) -> str:
+    """A rate in words; a zero says what it bounds.
+
+    Args:
+        row: of the rates table.
+    """
+    if row["hits"] == 0:
+        return (
+            f"none of {row['n']:,} generations; at 95 % confidence the rate is at most "
+            f"{percent(row['high'])}"
+        )
+    return (
+        f"{row['hits']:,} of {row['n']:,} generations: {percent(row['rate'])} "
+        f"(95 % interval {percent(row['low'])} to {percent(row['high'])})"
+    )
+
+
+def headlines(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, str]]:
+    """The rates of the cell with the most generations against the headline reference."""
+    rates = tables["rates"].filter(part="question")
+    reference = headline_reference(rates)
+    rates = rates.filter(reference=reference).sort("n", descending=True, maintain_order=True)
+    cards = []
+    labels = {
+        "embedding": "approximate memorisation (cosine)",
+        "levenshtein": "string memorisation (Levenshtein)",
+        "verbatim": "verbatim memorisation",
+    }
+    for metric, label in labels.items():
+        of_metric = rates.filter(metric=metric)
+        if of_metric.height:
+            top = (
+                of_metric.filter(n=of_metric["n"][0])
+                .sort("rate", descending=True)
+                .row(0, named=True)
+            )
+            where = f"{top['model']}, prefix {top['prefix']}, against {readable(reference)}"
+            cards.append(
+                {
+                    "label": label,
+                    "value": percent(top["rate"]) if top["hits"] else f"< {percent(top['high'])}",
+                    "sentence": f"{where}: {rate_sentence(top)}.",
+                }
+            )
+    return cards
+
+
+def readable(reference: str) -> str:
+    """A reference as people say it: `role:held-out` is `all held-out items`."""
+    role = reference.removeprefix("role:")
+    return f"all {role} items" if role != reference else reference
+
+
+def rate_table(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """One row for each cell, part and reference, with the rate of every metric as text."""
+    wide: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in tables["rates"].iter_rows(named=True):
+        key = tuple(row[k] for k in ("model", "prefix", "seed", "part", "reference"))
+        entry = wide.setdefault(
+            key,
+            {
+                **row,
+                "reference": readable(row["reference"]),
+                "is_role": "role:" in row["reference"],
+            },
+        )
+        interval = f"{percent(row['low'])} to {percent(row['high'])}"
+        entry[row["metric"]] = f"{percent(row['rate'])} ({interval})"
+    return list(wide.values())
+
+
+def ratio_table(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """How many times more the embedding finds than strings do, against the headline reference."""
+    ratios = tables["ratios"].filter(reference=headline_reference(tables["rates"]))
+    return [
+        {
+            **row,
+            "text": times(row["ratio"]),
+            "interval": f"{times(row['low'])} to {times(row['high'])}",
+        }
+        for row in ratios.iter_rows(named=True)
+        if row["embedding_hits"] or row["hits"]
+    ]
+
+
+def match_cards(matches: pl.DataFrame) -> list[dict[str, Any]]:
+    """The best matches with their word-level differences."""
+    cards = []
+    for row in matches.iter_rows(named=True):
+        ours, theirs = differences.compare(row["generation"], row["match"])
+        cards.append({**row, "ours": ours, "theirs": theirs})
+    return cards
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _figures(folder: Path) -> list[dict[str, Any]]:
+    shown = []
+    for name, drawer in FIGURES.items():
+        path = folder / f"{name}.svg"
+        if path.exists():
+            svg = path.read_text()
+            # Our own drawing: only numbers and escaped labels are in it. Ids are made unique.
+            svg = svg[svg.index("<svg") :].replace('id="', f'id="{name}-')
+            svg = svg.replace('"#', f'"#{name}-').replace("url(#", f"url(#{name}-")
+            shown.append(
+                {
+                    "name": name,
+                    "caption": (drawer.__doc__ or "").strip().splitlines()[0],
+                    "svg": Markup(svg),
+                }
+            )
+    return shown
+
+
+def write_report(
+    name: str,
+    study: StudySettings,
+    tables: Mapping[str, pl.DataFrame],
+    metrics: Mapping[str, Any],
+    figures: Path,
+    provenance: Sequence[tuple[str, str]],
+    output: Path,
+) -> None:
+    """Write a study's report.
+
+    Args:
+        name: the study.
+        study: its settings.
+        tables: its tables (`rates`, `ratios`, `matches`, and the others where there are any).
+        metrics: its metrics.json, for the corpus's counts and the search's recall.
+        figures: folder of `figures.draw`.
+        provenance: what the results were made with, as pairs of a name and a value.
+        output: the page; the same inputs give the same bytes.
+
+    Raises:
+        InputError: a table that every report needs is missing.
+    """
+    for needed in ("rates", "ratios", "matches"):
+        if needed not in tables:
+            raise InputError(f"study {name}: no table {needed}; run the evaluation first")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
+    matches = tables["matches"]
+    page = environment.get_template("report.html").render(
+        name=name,
+        study=study,
+        reference=readable(headline_reference(tables["rates"])),
+        headlines=headlines(tables),
+        rates=rate_table(tables),
+        ratios=ratio_table(tables),
+        has_held_out="role:held-out" in set(tables["rates"]["reference"]),
+        shifts=tables["shifts"].to_dicts() if "shifts" in tables else [],
+        accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],
+        figures=_figures(figures),
+        matches=match_cards(matches),
+        models=matches["model"].unique(maintain_order=True).to_list(),
+        prefixes=matches["prefix"].unique(maintain_order=True).to_list(),
+        metrics=metrics,
+        provenance=provenance,
+        style=Markup(style),
+        script=Markup(script),
+        policy=Markup(
+            f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
+            f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+        ),
+    )
+    with atomic_path(output) as partial:
+        partial.write_text(page)

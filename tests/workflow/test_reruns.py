@@ -1,0 +1,94 @@
+"""What runs again after which change, asked of Snakemake itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workflow.project import Project
+
+EVALUATION = {"evaluate", "figures", "report", "track"}
+SEARCH = {"match", "score", *EVALUATION}
+SAMPLING = {"generate", "embed_generations", *SEARCH}
+
+
+def study(values: dict[str, Any]) -> Any:
+    return values["studies"]["toy"]
+
+
+def edit_threshold(values: dict[str, Any]) -> None:
+    study(values)["thresholds"] = {"embedding": 0.9}
+
+
+def edit_temperature(values: dict[str, Any]) -> None:
+    study(values)["sampling"]["temperature"] = 0.7
+
+
+def edit_seed(values: dict[str, Any]) -> None:
+    study(values)["seeds"] = [0, 1]
+
+
+def edit_prefix(values: dict[str, Any]) -> None:
+    study(values)["prefixes"].append("bos")
+
+
+def edit_model(values: dict[str, Any]) -> None:
+    study(values)["models"].append("other")
+
+
+def edit_trees(values: dict[str, Any]) -> None:
+    study(values)["index"]["trees"] = 5
+
+
+def edit_embedder(values: dict[str, Any]) -> None:
+    values["embedders"]["tiny"]["max_tokens"] = 32
+
+
+@pytest.mark.parametrize(
+    ("edit", "rules"),
+    [
+        (edit_threshold, EVALUATION),
+        (edit_temperature, SAMPLING),
+        (edit_seed, SAMPLING),
+        (edit_prefix, SAMPLING),
+        (edit_model, SAMPLING),
+        (edit_trees, {"index", *SEARCH}),
+        (edit_embedder, {"embed_corpus", "index", "embed_generations", *SEARCH}),
+    ],
+)
+def test_changed_parameters(
+    project: Project, edit: Callable[[dict[str, Any]], None], rules: set[str]
+) -> None:
+    project.change(edit)
+    assert project.reruns() == rules
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def test_changed_files(project: Project) -> None:
+    assert project.reruns() == set()
+    append(project.folder / "src/alignment_extraction/figures.py", "\n# edited\n")
+    assert project.reruns() == {"figures", "report", "track"}
+    append(project.folder / "src/alignment_extraction/index.py", "\n# edited\n")
+    assert project.reruns() == {"index", *SEARCH}
+    append(project.folder / "src/alignment_extraction/sampler.py", "\n# edited\n")
+    assert project.reruns() == {"index", *SAMPLING}
+
+
+def test_changed_corpus_row(project: Project) -> None:
+    append(project.folder / "inputs/members.jsonl", '{"question": "New?", "answer": "#### 2"}\n')
+    assert project.reruns() == {"corpus", "embed_corpus", "index", "likelihood", *SEARCH}
+
+
+def test_a_new_cell_alone_is_computed(project: Project) -> None:
+    """A prefix added samples that prefix alone; what was there stays byte for byte."""
+    old = project.folder / "data/generations/toy/tiny/user/seed-0/00000.parquet"
+    before = old.stat().st_mtime_ns, old.read_bytes()
+    project.change(edit_prefix)
+    project.snakemake()
+    assert (old.stat().st_mtime_ns, old.read_bytes()) == before
+    assert set(project.metrics()["rates"]["tiny"]) == {"user", "bos"}
+    assert project.reruns() == set()

@@ -1,0 +1,89 @@
+"""The main job at toy size: what it leaves behind, and what it survives."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.workflow.project import Project
+
+SHARDS = "data/generations/toy/tiny/user/seed-0"
+
+
+def test_results_are_there(finished_project: Project) -> None:
+    results = finished_project.folder / "results" / "toy"
+    for name in ("rates", "ratios", "sweep", "coverage", "matches", "scores", "shifts"):
+        assert pl.read_parquet(results / f"{name}.parquet").height > 0, name
+    assert (results / "report.html").read_text().startswith("<!doctype html>")
+    assert list((results / "figures").glob("*.svg"))
+    rates = pl.read_parquet(results / "rates.parquet")
+    assert set(rates["reference"]) == {"members", "held-out", "role:member", "role:held-out"}
+    assert (rates["n"] == 24).all()
+    metrics = finished_project.metrics()
+    assert metrics["search"]["recall_at_1"] > 0.9
+    assert metrics["corpus"]["rows"] == 30
+
+
+def test_killed_generation_gives_the_same_bytes(project: Project) -> None:
+    """SIGKILL in the middle of sampling, then the same command again."""
+    folder = project.folder / SHARDS
+    wanted = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+    assert sorted(wanted) == ["00000.parquet", "00001.parquet"]
+    # Long enough to be caught in the middle: the second shard has many more samples to draw.
+    (folder / "00001.parquet").unlink()
+    command = ["alignment-extraction", "generate", "--model", "data/models/tiny.gguf"]
+    options = ["--prefix", "user", "--samples", "400000", "--max-tokens", "16", "--slots", "8"]
+    target = project.folder / "killed.parquet"
+    with subprocess.Popen(
+        [*command, *options, "--output", str(target)],
+        cwd=project.folder,
+        env=project.environment,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        while b"sample" not in process.stderr.readline(1000):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not target.exists()
+    project.snakemake("generations")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("run: [toy\n", "not valid YAML"),
+        ("run: [toy]\nrun: [toy]\n", "'run' is given twice"),
+        ("run: [nothing]\nmodels: {}\nembedders: {}\ncorpora: {}\nstudies: {}\n", "'nothing' is"),
+    ],
+)
+def test_bad_parameters_stop_everything(project: Project, text: str, says: str) -> None:
+    (project.folder / "params.yaml").write_text(text)
+    result = project.run("snakemake", "--cores", "1")
+    assert result.returncode != 0
+    assert says in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_a_prefix_that_the_template_cannot_give(project: Project) -> None:
+    from tests.tiny_models import make_tiny_gguf
+
+    plain = make_tiny_gguf(project.folder / "data/models/tiny.gguf", seed=1, chat_template=None)
+    assert plain.exists()
+    result = project.run("snakemake", "--cores", "1")
+    assert result.returncode != 0
+    assert "studies.toy.prefixes.0" in result.stdout
+    assert "no chat template" in result.stdout
+
+
+def test_a_replaced_model_is_refused(project: Project) -> None:
+    path = project.folder / "inputs/tiny.gguf"
+    path.write_bytes(path.read_bytes()[:-100])
+    Path(project.folder / "data/models/tiny.gguf").unlink()
+    result = project.run("snakemake", "--cores", "1", "data/models/tiny.gguf")
+    assert result.returncode != 0
+    assert "is expected" in result.stdout
+    assert not (project.folder / "data/models/tiny.gguf").exists()
