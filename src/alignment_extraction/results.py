@@ -6,12 +6,20 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from alignment_extraction import coverage, scores
+from alignment_extraction import coverage, likelihood, scores
 from alignment_extraction.config import Cell, ThresholdSettings
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 
 TABLES = ("rates", "ratios", "sweep", "items", "coverage", "repetitions", "matches")
 """Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
+
+LIKELIHOOD_TABLES = ("likelihood", "shifts", "likelihood_counts")
+"""Parquet files that `compare_likelihoods` leaves there, in a study that asks for it."""
+
+LIKELIHOOD_THRESHOLDS = tuple(
+    float(-value) for value in (160, 120, 80, 60, 40, 30, 20, 15, 10, 5, 2)
+)
+"""Log-likelihoods of whole texts, in nats, above which texts are counted."""
 
 
 class CellFiles(NamedTuple):
@@ -57,6 +65,7 @@ def evaluate(
     about: Mapping[str, Any],
     thresholds: ThresholdSettings,
     folder: Path,
+    shifts: pl.DataFrame | None = None,
 ) -> None:
     """Turn the scores of a study into its `TABLES` and metrics.json.
 
@@ -67,6 +76,7 @@ def evaluate(
         about: counts of the corpus and the search audit, passed on to metrics.json.
         thresholds: from which score on a generation counts as extracted.
         folder: where the files go.
+        shifts: of `compare_likelihoods`, whose numbers join metrics.json.
     """
     rate_table = scores.rates(scored, thresholds)
     ratio_table = scores.ratios(rate_table)
@@ -83,7 +93,48 @@ def evaluate(
     }
     for name in TABLES:
         write_parquet(tables[name], folder / f"{name}.parquet")
-    write_json({**about, "rates": summary(rate_table, ratio_table)}, folder / "metrics.json")
+    metrics = {**about, "rates": summary(rate_table, ratio_table)}
+    if shifts is not None:
+        metrics["likelihood"] = likelihood_summary(shifts)
+    write_json(metrics, folder / "metrics.json")
+
+
+def compare_likelihoods(files: Mapping[tuple[str, str], Path], seed: int, folder: Path) -> None:
+    """Turn the likelihoods of a study's pairs of models into its `LIKELIHOOD_TABLES`.
+
+    Args:
+        files: (model before, model after) -> output of `likelihood.compare`.
+        seed: of the bootstrap.
+        folder: where the files go; each table has the columns pair_before and pair_after.
+    """
+    tables: dict[str, list[pl.DataFrame]] = {name: [] for name in LIKELIHOOD_TABLES}
+    for (before, after), path in files.items():
+        frame = read_parquet(path)
+        made = (
+            frame,
+            likelihood.shifts(frame, seed),
+            likelihood.counts_above(frame, LIKELIHOOD_THRESHOLDS),
+        )
+        for name, table in zip(LIKELIHOOD_TABLES, made, strict=True):
+            pair = (pl.lit(before).alias("pair_before"), pl.lit(after).alias("pair_after"))
+            tables[name].append(table.select(*pair, pl.all()))
+    for name, parts in tables.items():
+        write_parquet(pl.concat(parts, how="vertical_relaxed"), folder / f"{name}.parquet")
+
+
+def likelihood_summary(shifts: pl.DataFrame) -> dict[str, Any]:
+    """Mean shifts as nested dictionaries: pair > target > with(out) template > group."""
+    metrics: dict[str, Any] = {}
+    for row in shifts.iter_rows(named=True):
+        level = metrics
+        template = "with-template" if row["template"] else "without-template"
+        pair = f"{row['pair_before']} to {row['pair_after']}"
+        for key in (pair, row["target"], template, row["group"]):
+            level = level.setdefault(key, {})
+        values = {k: row[k] for k in ("n", "before", "after", "shift", "shift_low", "shift_high")}
+        excess = {k: row[k] for k in ("excess", "excess_low", "excess_high")}
+        level.update(values if row["excess"] is None else values | excess)
+    return metrics
 
 
 def summary(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from alignment_extraction import config as schema
 from alignment_extraction.files import InputError
+from alignment_extraction.results import LIKELIHOOD_TABLES, TABLES
 from alignment_extraction.validation import check_prefixes
 
 try:
@@ -172,13 +173,9 @@ def likelihood_files(study):
     ]
 
 
-TABLES = ["rates", "ratios", "sweep", "items", "coverage", "repetitions", "matches"]
-LIKELIHOOD_TABLES = ["likelihood", "shifts", "likelihood_counts"]
-
-
 def result_tables(study):
     """The Parquet files that a study's results consist of, beside scores.parquet."""
-    names = TABLES + (LIKELIHOOD_TABLES if PARAMS.studies[study].likelihood else [])
+    names = TABLES + (LIKELIHOOD_TABLES if PARAMS.studies[study].likelihood else ())
     return [f"results/{study}/{name}.parquet" for name in names]
 
 

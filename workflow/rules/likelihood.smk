@@ -36,3 +36,29 @@ rule likelihood:
         "alignment-extraction likelihood --before {input.before} --after {input.after}"
         " --corpus {input.corpus} {params.options} --threads {threads}"
         " --output {output} 2> >(tee {log} >&2)"
+
+
+rule likelihood_tables:
+    input:
+        pairs=lambda wildcards: likelihood_files(wildcards.study),
+        code=code("results"),
+    output:
+        [f"results/{{study}}/{table}.parquet" for table in LIKELIHOOD_TABLES],
+    log:
+        "logs/likelihood_tables/{study}.log",
+    wildcard_constraints:
+        study=either(name for name, study in PARAMS.studies.items() if study.likelihood),
+    params:
+        pairs=lambda wildcards: settings(
+            [
+                {"before": pair.before, "after": pair.after, "file": file}
+                for pair, file in zip(
+                    PARAMS.studies[wildcards.study].likelihood,
+                    likelihood_files(wildcards.study),
+                )
+            ]
+        ),
+        seed=PARAMS.seed,
+    shell:
+        "echo {params.pairs:q} | alignment-extraction likelihood-tables --pairs -"
+        " --output-folder results/{wildcards.study} --seed {params.seed} 2> >(tee {log} >&2)"

@@ -39,7 +39,11 @@ rule evaluate:
         scores="results/{study}/scores.parquet",
         audit="results/{study}/search.json",
         generations=all_shards,
-        likelihood=lambda wildcards: likelihood_files(wildcards.study),
+        shifts=lambda wildcards: [
+            table
+            for table in result_tables(wildcards.study)
+            if table.endswith("/shifts.parquet")
+        ],
         corpus=lambda wildcards: corpus_file(wildcards.study),
         statistics=lambda wildcards: corpus_files(
             PARAMS.studies[wildcards.study].corpus
@@ -60,7 +64,7 @@ rule evaluate:
     shell:
         "alignment-extraction evaluate --scores {input.scores} --audit {input.audit}"
         " --cells <(echo {params.cells:q}) --thresholds <(echo {params.thresholds:q})"
-        " --corpus {input.corpus} --statistics {input.statistics}"
+        " --corpus {input.corpus} --statistics {input.statistics} {params.options}"
         " --output-folder results/{wildcards.study} 2> >(tee {log} >&2)"
 
 

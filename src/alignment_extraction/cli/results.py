@@ -72,6 +72,7 @@ def evaluate(
     audit: Annotated[Path, typer.Option(help="JSON with the study's recall@1")],
     thresholds: SettingsFile,
     output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
+    shifts: Annotated[Path | None, typer.Option(help="from `likelihood-tables`")] = None,
 ) -> None:
     """Apply the thresholds: rates, ratios, sweep, coverage, best matches, metrics.json.
 
@@ -87,7 +88,23 @@ def evaluate(
         about={"corpus": read_json(statistics), "search": read_json(audit)},
         thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
         folder=output_folder,
+        shifts=None if shifts is None else read_parquet(shifts),
     )
+
+
+@app.command("likelihood-tables")
+def likelihood_tables(
+    pairs: Annotated[
+        str, typer.Option(help="list of {before, after, file}; YAML or JSON file, or -")
+    ],
+    output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
+    seed: int = 0,
+) -> None:
+    """Compare likelihoods before and after training: shifts with intervals, counts."""
+    from alignment_extraction import results
+
+    files = {(pair["before"], pair["after"]): Path(pair["file"]) for pair in read_settings(pairs)}
+    results.compare_likelihoods(files, seed, output_folder)
 
 
 StudySettingsFile = Annotated[
