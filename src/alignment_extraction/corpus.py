@@ -14,7 +14,6 @@ from tqdm import tqdm
 from alignment_extraction.files import InputError
 from alignment_extraction.formats import (
     Conversation,
-    FileFormat,
     NumberedRow,
     RowError,
     generate_rows,
@@ -22,6 +21,7 @@ from alignment_extraction.formats import (
 )
 from alignment_extraction.sources import Commit, HubName, download_hub
 
+SourceFormat = Literal["messages", "orz", "gsm8k", "alpaca", "reasoning-gym"]
 Role = Literal["member", "held-out", "control", "unknown"]
 
 SCHEMA = pl.Schema(
@@ -69,12 +69,17 @@ _CHUNK = 10_000  # rows that are Python objects at one time
 
 
 class GeneratedData(BaseModel):
-    """Problems of one reasoning-gym data set."""
+    """Problems of one reasoning-gym data set; a bare number is the size."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: PositiveInt = Field(description="number of problems")
     options: dict[str, Any] = Field({}, description="settings of the data set, as it names them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_alone(cls, value: Any) -> Any:
+        return {"size": value} if isinstance(value, int) else value
 
 
 class CorpusSource(BaseModel):
@@ -85,7 +90,7 @@ class CorpusSource(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] = Field(
         description="what results call it; first part of its rows' ids"
     )
-    format: FileFormat | Literal["reasoning-gym"] = Field(description="how a row is written")
+    format: SourceFormat = Field(description="how a row is written")
     role: Role = Field(description="what is known of its part in the target's training")
     path: str | None = Field(
         None, min_length=1, description="a file or glob (.json, .jsonl, .parquet)"
@@ -93,7 +98,7 @@ class CorpusSource(BaseModel):
     hf: HubName | None = Field(None, description="a hub data set, `owner/name`")
     revision: Commit | None = Field(None, description="with `hf`: the commit, 40 hex digits")
     files: str | None = Field(None, min_length=1, description="with `hf`: glob of the files in it")
-    datasets: dict[str, PositiveInt | GeneratedData] = Field(
+    datasets: dict[str, GeneratedData] = Field(
         {}, description="with format `reasoning-gym`: data sets and their sizes"
     )
     limit: PositiveInt | None = Field(None, description="rows read, from the first; all by default")
@@ -267,9 +272,8 @@ def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[Num
         from alignment_extraction.controlled import stream
 
         for name, data in source.datasets.items():
-            size, options = (data, {}) if isinstance(data, int) else (data.size, data.options)
             own_seed = stream(seed, f"corpus/{source.name}/{name}")
-            yield name, generate_rows(name, size, options, own_seed)
+            yield name, generate_rows(name, data.size, data.options, own_seed)
         return
     for name, path in _files(source):
         yield name, read_rows(path, source.format, name)

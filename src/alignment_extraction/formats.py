@@ -245,16 +245,17 @@ def _read_parquet(path: Path, name: str) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet as pq
 
     number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH):
+    with path.open("rb") as handle:
+        try:
+            for batch in pq.ParquetFile(handle).iter_batches(_BATCH):
                 for row in pl.DataFrame(batch).iter_rows(named=True):
                     number += 1
                     yield number, row
-    except pa.ArrowException as error:
-        raise InputError(
-            f"{name}, after row {number}: not readable as Parquet ({error}); fetch it again"
-        ) from error
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"{name}, after row {number}: not readable as Parquet "
+                f"({' '.join(str(error).split())}); fetch it again"
+            ) from error
 
 
 def generate_rows(

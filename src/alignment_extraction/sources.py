@@ -83,8 +83,8 @@ def _is_inside(path: str) -> bool:
 def fetch(source: PinnedSource, output: Path) -> None:
     """Bring the source's file or folder to `output`, all of it or nothing.
 
-    Whatever lies at `output` is replaced. An interrupted download from the hub is resumed by the
-    next call, from `.NAME.hub` beside `output`.
+    Whatever lies at `output` is replaced. Files of the hub that arrived before an interruption wait
+    in `.NAME.hub` beside `output` for the next call.
 
     Raises:
         InputError: the source cannot be reached, lacks the file, or is not what `sha256` pins.
@@ -194,7 +194,10 @@ def download_hub(
     patterns: Sequence[str],
     folder: Path | None = None,
 ) -> Path:
-    """Download files of a hub repository; what has arrived before is not asked for again.
+    """Download files of a hub repository.
+
+    A dropped connection is taken up where it stopped; a file that arrived whole in an earlier call
+    is not asked for again.
 
     Args:
         repo: `owner/name`.
@@ -237,7 +240,7 @@ def download_hub(
         lines = str(error.__cause__ or error).strip().splitlines()
         raise InputError(
             f"{where}: cannot be downloaded ({lines[0] if lines else type(error).__name__}); check "
-            "the network and run it again, which resumes the download"
+            "the network and run it again, which takes up the download where it stopped"
         ) from error
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
