@@ -5,7 +5,6 @@ which embedder made them and of which texts, so that vectors of two models are n
 """
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,11 +50,12 @@ class Embedder:
 
     Args:
         folder: the model, weights in safetensors or ONNX.
-        max_tokens: a longer text is cut here.
+        max_tokens: a longer text is cut here; at most what the model was made for.
         batch_size: texts encoded at once; they are sorted by length first.
 
     Raises:
-        InputError: the folder holds no model that sentence-transformers can load.
+        InputError: the folder holds no model that sentence-transformers can load, or the model
+            does not take so many tokens.
     """
 
     def __init__(self, folder: Path, *, max_tokens: int = 256, batch_size: int = 64) -> None:
@@ -64,22 +64,33 @@ class Embedder:
 
         self.folder = folder
         self.batch_size = batch_size
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: no such folder; give that of a sentence-transformers model"
+            )
         self.identity = f"{sha256(folder)}/{max_tokens}"
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._model = SentenceTransformer(
-                    str(folder), trust_remote_code=False, local_files_only=True
-                )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            self._model = SentenceTransformer(
+                str(folder), trust_remote_code=False, local_files_only=True
+            )
+        except Exception as error:  # each library below raises its own kinds
             raise InputError(
-                f"{folder}: not a model that sentence-transformers can load ({error})"
+                f"{folder}: not a model that sentence-transformers can load "
+                f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from error
+        limit = self._model.max_seq_length
+        if limit is not None and max_tokens > limit:
+            raise InputError(
+                f"{folder}: max_tokens is {max_tokens}, but the model takes {limit} tokens at most"
+            )
         self._model.max_seq_length = max_tokens
-        self.dimension = int(self._model.get_sentence_embedding_dimension() or 0)
+        self.dimension = int(self._model.get_embedding_dimension())
 
     def embed(self, texts: Sequence[str], *, progress: bool = False) -> Vectors:
-        """Unit-length float32 vectors of shape (texts, dimension); equal texts get equal ones."""
+        """Unit-length float32 vectors of shape (texts, dimension); equal texts get equal ones.
+
+        The library sorts the texts by length, so that a batch holds little padding.
+        """
         order = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not order:
             return np.empty((0, self.dimension), np.float32)
@@ -89,10 +100,10 @@ class Embedder:
             normalize_embeddings=True,
             convert_to_numpy=True,
             show_progress_bar=progress,
-        ).astype(np.float32, copy=False)
-        if len(order) == len(texts):
-            return distinct
-        return distinct[[order[text] for text in texts]]
+        )
+        rows = [order[text] for text in texts]
+        vectors: Vectors = np.asarray(distinct, np.float32)[rows]
+        return vectors
 
 
 def write_vectors(vectors: Vectors, texts: Sequence[str], identity: str, path: Path) -> None:
@@ -119,15 +130,15 @@ def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) 
         identity: the embedder they must have been made with; None takes any.
 
     Raises:
-        InputError: vectors of other texts, of another embedder, or a damaged file.
+        InputError: vectors of other texts, of another embedder, or a missing or damaged file.
     """
-    about = read_json(path.with_suffix(".json"))
+    about = _read_about(path)
     if about["texts"] != hash_texts(texts):
         raise InputError(f"{path}: embeddings of other texts; run the embedding step again")
     if identity is not None and about["embedder"] != identity:
         raise InputError(
-            f"{path}: made with the embedder {about['embedder'][:12]}, but the other side with "
-            f"{identity[:12]}; embed both with one model"
+            f"{path}: made with the embedder {short_identity(about['embedder'])}, but the other "
+            f"side with {short_identity(identity)}; embed both with one model"
         )
     try:
         vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -142,5 +153,25 @@ def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) 
 
 
 def identity_of(path: Path) -> str:
-    """Identity of the embedder that made the vectors in `path` (.npy)."""
-    return str(read_json(path.with_suffix(".json"))["embedder"])
+    """Identity of the embedder that made the vectors in `path` (.npy).
+
+    Raises:
+        InputError: the .json beside `path` is missing or of something else.
+    """
+    return str(_read_about(path)["embedder"])
+
+
+def short_identity(identity: str) -> str:
+    """An embedder's identity for messages: 12 digits of the folder's sha256, and `max_tokens`."""
+    folder, _, max_tokens = identity.partition("/")
+    return f"{folder[:12]} at {max_tokens} tokens"
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    about = read_json(path.with_suffix(".json"))
+    if not isinstance(about, dict) or not about.keys() >= {"embedder", "texts", "rows"}:
+        raise InputError(
+            f"{path.with_suffix('.json')}: does not describe embeddings; run the embedding step "
+            "again"
+        )
+    return about

