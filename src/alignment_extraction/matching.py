@@ -4,7 +4,6 @@ The corpus is searched group by group (a source, or a split of one), so that the
 can be held against members and against held-out items.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +19,15 @@ from alignment_extraction.embedding import (
     unique_texts,
 )
 from alignment_extraction.files import InputError
-from alignment_extraction.index import build_index, exact_search, recall_at_1, search
-from alignment_extraction.strings import Metric, best_matches, pairwise
+from alignment_extraction.index import (
+    Neighbours,
+    build_index,
+    exact_search,
+    recall_at_1,
+    search,
+)
+from alignment_extraction.statistics import named_seed
+from alignment_extraction.strings import METRICS, best_matches, pairwise
 
 MATCH_SCHEMA: dict[str, pl.DataType] = {
     "text": pl.String(),
@@ -108,13 +114,13 @@ def index_group(
 
 
 def _audit(
-    found: Any, group: Group, queries: Vectors, index: Path, size: int, seed: int
+    found: Neighbours, vectors: Vectors, queries: Vectors, size: int, seed: int
 ) -> dict[str, float]:
     """Annoy's recall@1 on a random sample of the queries, measured against exact search."""
-    stream = np.random.default_rng([seed, zlib.crc32(index.name.encode())])
+    stream = np.random.default_rng(seed)
     sample = np.sort(stream.choice(len(queries), min(size, len(queries)), replace=False))
-    exact = exact_search(group.vectors, queries[sample])
-    part = type(found)(found.position[sample], found.cosine[sample])
+    exact = exact_search(vectors, queries[sample])
+    part = Neighbours(found.position[sample], found.cosine[sample])
     return {"queries": len(sample), "recall_at_1": recall_at_1(part, exact)}
 
 
@@ -150,6 +156,10 @@ def match(
     Returns:
         The matches (`MATCH_SCHEMA`), and for each `group/part` the audit's `queries` and
         `recall_at_1`.
+
+    Raises:
+        InputError: a group or part that the corpus lacks, or embeddings and indexes of other texts,
+            of another embedder, or damaged.
     """
     frames: list[pl.DataFrame] = []
     audits: dict[str, dict[str, float]] = {}
@@ -161,9 +171,8 @@ def match(
         queries = np.asarray(read_vectors(generation_vectors[part], texts))
         for name in sorted(group for group, of in indexes if of == part):
             group = read_group(corpus, name, part, corpus_vectors[part])
-            index = indexes[name, part]
             found = search(
-                index,
+                indexes[name, part],
                 group.vectors,
                 queries,
                 identity=identity,
@@ -178,17 +187,18 @@ def match(
                 "match_id": [group.ids[i] for i in found.position],
                 "cosine": found.cosine,
             }
-            metrics: tuple[Metric, ...] = ("levenshtein", "indel")
-            for metric in metrics:
+            best = best_matches(texts, group.texts, threads, progress=f"strings, {name}, {part}")
+            for metric in METRICS:
                 columns[metric] = pairwise(metric, texts, matched, threads)
-                best = best_matches(metric, texts, group.texts, threads)
                 columns[f"{metric}_best_id"] = [
-                    group.ids[i] if i >= 0 else None for i in best.position
+                    group.ids[i] if i >= 0 else None for i in best[metric].position
                 ]
-                columns[f"{metric}_best"] = best.similarity
+                columns[f"{metric}_best"] = best[metric].similarity
             frames.append(pl.DataFrame(columns, schema=MATCH_SCHEMA).fill_nan(None))
             if audit:
-                audits[f"{name}/{part}"] = _audit(found, group, queries, index, audit, seed)
+                audits[f"{name}/{part}"] = _audit(
+                    found, group.vectors, queries, audit, named_seed(seed, f"audit/{name}/{part}")
+                )
     if not frames:
         return pl.DataFrame(schema=MATCH_SCHEMA), audits
     return pl.concat(frames), audits

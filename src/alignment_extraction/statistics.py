@@ -1,5 +1,6 @@
 """Intervals for rates, ratios and differences. All are at 95 % unless told otherwise."""
 
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,11 @@ class Interval(NamedTuple):
     estimate: Any
     low: Any
     high: Any
+
+
+def named_seed(seed: int, name: str) -> int:
+    """A 32-bit seed for the random stream `name`, from a study's seed alone."""
+    return zlib.crc32(f"{seed}/{name}".encode())
 
 
 def wilson(hits: Any, n: Any, level: float = 0.95) -> Interval:
@@ -33,7 +39,8 @@ def wilson(hits: Any, n: Any, level: float = 0.95) -> Interval:
         rate = hits / n
         centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    return Interval(rate, np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1))
+    # Rounding must not put a bound on the wrong side of a rate of 0 or 1.
+    return Interval(rate, np.clip(centre - half, 0, rate), np.clip(centre + half, rate, 1))
 
 
 def ratio(hits: int, other_hits: int, n: int, level: float = 0.95) -> Interval:
@@ -41,10 +48,21 @@ def ratio(hits: int, other_hits: int, n: int, level: float = 0.95) -> Interval:
 
     The two are counted on the same generations, so they are positively correlated and the
     interval is wider than it need be. Where `other_hits` is 0 the ratio is unbounded: the estimate
-    and the upper bound are infinite, the lower bound takes Wilson's bounds of both.
+    and the upper bound are infinite, the lower bound takes Wilson's bounds of both. Where `hits` is
+    0 it is the other way round: the lower bound is 0, the upper one takes Wilson's bounds. Where
+    both are 0 nothing is known: NaN between 0 and infinity.
+
+    Args:
+        hits: successes in the numerator.
+        other_hits: successes in the denominator.
+        n: number of trials of each.
+        level: coverage of the interval.
     """
+    if hits == 0 and other_hits == 0:
+        return Interval(np.nan, 0.0, np.inf)
     if hits == 0:
-        return Interval(0.0 if other_hits else np.nan, 0.0, np.inf)
+        high = wilson(0, n, level).high / wilson(other_hits, n, level).low
+        return Interval(0.0, 0.0, float(high))
     if other_hits == 0:
         low = wilson(hits, n, level).low / wilson(0, n, level).high
         return Interval(np.inf, float(low), np.inf)
@@ -82,10 +100,17 @@ def rarefaction(counts: Array, samples: Array) -> Array:
 
 
 def bootstrap_mean(values: Array, seed: int, level: float = 0.95, draws: int = 2000) -> Interval:
-    """Mean with a percentile bootstrap interval; NaN for no values."""
+    """Mean with a percentile bootstrap interval; NaN for no values.
+
+    Args:
+        values: the sample, shape (values,).
+        seed: of the resampling.
+        level: coverage of the interval.
+        draws: resamples.
+    """
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
-    means = _bootstrap_means(np.asarray(values, np.float64), seed, draws)
+    means = _bootstrap_means(np.asarray(values, np.float64), np.random.default_rng(seed), draws)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.mean(values)), float(low), float(high))
 
@@ -93,18 +118,28 @@ def bootstrap_mean(values: Array, seed: int, level: float = 0.95, draws: int = 2
 def bootstrap_difference(
     treated: Array, control: Array, seed: int, level: float = 0.95, draws: int = 2000
 ) -> Interval:
-    """Difference of two independent means with a percentile bootstrap interval."""
+    """Difference of two independent means with a percentile bootstrap interval.
+
+    Args:
+        treated: one sample, shape (values,).
+        control: the other, whose mean is taken off.
+        seed: of the resampling.
+        level: coverage of the interval.
+        draws: resamples of each.
+    """
     if not len(treated) or not len(control):
         return Interval(np.nan, np.nan, np.nan)
-    differences = _bootstrap_means(np.asarray(treated, np.float64), seed, draws) - _bootstrap_means(
-        np.asarray(control, np.float64), seed + 1, draws
-    )
+    stream = np.random.default_rng(seed)
+    means = [
+        _bootstrap_means(np.asarray(sample, np.float64), stream, draws)
+        for sample in (treated, control)
+    ]
+    differences = means[0] - means[1]
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.mean(treated) - np.mean(control)), float(low), float(high))
 
 
-def _bootstrap_means(values: Array, seed: int, draws: int) -> Array:
-    stream = np.random.default_rng(seed)
+def _bootstrap_means(values: Array, stream: np.random.Generator, draws: int) -> Array:
     # In blocks: draws x values at once would not stay small.
     block = max(1, 4_000_000 // max(1, len(values)))
     means = [
