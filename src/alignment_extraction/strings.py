@@ -33,6 +33,9 @@ _LENGTH_RATIO = 3
 _CELLS = 2_000_000
 """Entries of the score matrix held at once (8 MB)."""
 
+_DELAY = 2.0
+"""Seconds after which a search shows its progress bar."""
+
 _TOLERANCE = 1e-6
 """What rounding to float32 can take off a similarity."""
 
@@ -70,7 +73,8 @@ def best_matches(
         queries: texts to look for; each is searched, equal or not.
         corpus: texts to look in.
         threads: of rapidfuzz.
-        progress: label of a progress bar on standard error; None shows none.
+        progress: label of a progress bar on standard error, shown if the search takes more than two
+            seconds; None shows none.
     """
     matches = {
         metric: StringMatches(
@@ -83,7 +87,9 @@ def best_matches(
     lengths = lengths[order]
     query_lengths = np.array([len(text) for text in queries], np.int64)
     query_order = np.argsort(query_lengths, kind="stable")
-    with tqdm(total=len(queries), unit="text", desc=progress, disable=progress is None) as bar:
+    with tqdm(
+        total=len(queries), unit="text", desc=progress, disable=progress is None, delay=_DELAY
+    ) as bar:
         start = 0
         while start < len(queries):
             shortest = query_lengths[query_order[start]]

@@ -102,7 +102,12 @@ def test_one_is_equality(left: str, right: str) -> None:
         assert (pairwise(metric, [left], [right])[0] == 1) == (left == right)
 
 
-def test_progress_counts_every_query(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_counts_every_query(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_matches(["ab"], ["ab"], progress="soon over")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(strings, "_DELAY", 0)
     best_matches(["ab", "abcdef", ""], ["ab"], progress="strings")
     assert "strings: 100%" in capsys.readouterr().err
     best_matches(["ab"], ["ab"])
