@@ -31,7 +31,6 @@ environment: .venv/installed
 	touch $@
 
 run: environment
-	dvc pull --quiet models
 	snakemake --cores $(CORES) $(SMALL_CONFIG)
 
 test: environment

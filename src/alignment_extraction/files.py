@@ -103,12 +103,14 @@ def read_json(path: Path) -> Any:
 def sha256(path: Path) -> str:
     """SHA-256 of a file in hex; of a folder, of its sorted listing `sha256  relative/path`.
 
-    The folder's value is what `find . -type f | sort | xargs sha256sum | sha256sum` prints when run
-    inside it with `LC_ALL=C` and the leading `./` removed.
+    The folder's value is what `find * -type f | sort | xargs sha256sum | sha256sum` prints when run
+    inside it with `LC_ALL=C`. Files at the folder's top whose names begin with a dot are left out,
+    as they are there: tools keep their own notes in them.
     """
     if path.is_dir():
         listing = hashlib.sha256()
-        files = (p for p in path.rglob("*") if p.is_file())
+        top = (p for p in path.iterdir() if not p.name.startswith("."))
+        files = (p for t in top for p in ([t] if t.is_file() else t.rglob("*")) if p.is_file())
         for relative in sorted(p.relative_to(path).as_posix() for p in files):
             listing.update(f"{sha256(path / relative)}  {relative}\n".encode())
         return listing.hexdigest()

@@ -61,6 +61,9 @@ rule evaluate:
         thresholds=lambda wildcards: settings(
             PARAMS.studies[wildcards.study].thresholds.model_dump()
         ),
+        options=lambda wildcards, input: options(
+            shifts=input.shifts[0] if input.shifts else None
+        ),
     shell:
         "alignment-extraction evaluate --scores {input.scores} --audit {input.audit}"
         " --cells <(echo {params.cells:q}) --thresholds <(echo {params.thresholds:q})"
