@@ -165,3 +165,39 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
     for task in RL_HELD_OUT_TASKS:
         builder.add(task, "rl", "held-out-template", [1] * settings.rl_held_out_instances)
     return pl.DataFrame(builder.rows, schema=SCHEMA)
+
+
+def statistics(frame: pl.DataFrame) -> dict[str, Any]:
+    """Count the rows of a controlled corpus.
+
+    Returns:
+        What `corpus.build` counts (rows, usable, rejected, duplicates, questions_in_several_roles,
+        roles; no row is unusable and no question occurs twice), and `sources`: for each source,
+        the same counts, the rows of each split under `splits`, and under `repetitions` how many
+        member rows are trained on how often.
+    """
+
+    def counts(rows: pl.DataFrame) -> dict[str, Any]:
+        return {
+            "rows": rows.height,
+            "usable": rows.height,
+            "rejected": 0,
+            "duplicates": rows.height - rows["question"].n_unique(),
+            "roles": dict(sorted(rows["role"].value_counts().iter_rows())),
+        }
+
+    def source_counts(rows: pl.DataFrame) -> dict[str, Any]:
+        repetitions = rows.filter(pl.col("role") == "member")["repetitions"].value_counts()
+        return {
+            **counts(rows),
+            "splits": dict(sorted(rows["split"].value_counts().iter_rows())),
+            "repetitions": {str(times): n for times, n in sorted(repetitions.iter_rows())},
+        }
+
+    return {
+        **counts(frame),
+        "questions_in_several_roles": 0,
+        "sources": {
+            name: source_counts(rows) for (name,), rows in sorted(frame.group_by("source"))
+        },
+    }

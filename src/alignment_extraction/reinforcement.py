@@ -29,8 +29,16 @@ def _prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str
     ]
 
 
-def _reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]:
-    """What GRPOTrainer calls: the verifier's score of each completion, 0 to 1."""
+def reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]:
+    """Score completions as GRPOTrainer wants it.
+
+    Args:
+        completions: what the model wrote.
+        metadata: the `metadata` of each one's question.
+
+    Returns:
+        The verifier's score of each, 0.0 to 1.0 (see `tasks.verify`).
+    """
     return [verify(text, item) for text, item in zip(completions, metadata, strict=True)]
 
 
@@ -67,7 +75,7 @@ def accuracy(
         answers = tokenizer.batch_decode(
             ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )
-        scores += _reward(answers, batch["metadata"].to_list())
+        scores += reward(answers, batch["metadata"].to_list())
     return (
         rows.select("split", "template")
         .with_columns(pl.Series("score", scores, pl.Float64))
@@ -121,7 +129,7 @@ def train_rl(
     set_seed(settings.seed)
     trainer = GRPOTrainer(
         model=model,
-        reward_funcs=_reward,
+        reward_funcs=reward,
         args=GRPOConfig(
             **stage_arguments(stage, settings, folder),
             max_steps=stage.steps,

@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from alignment_extraction.controlled import build, stream
+from alignment_extraction.controlled import build, statistics, stream
 from alignment_extraction.controlled_settings import ControlledSettings
 from alignment_extraction.corpus import SCHEMA
 from alignment_extraction.files import InputError
@@ -104,6 +104,22 @@ def test_more_of_one_part_leaves_the_others_as_they_are(corpus: pl.DataFrame) ->
     more = build(TOY.model_copy(update={"rl_instances": 6}), seed=1)
     unchanged = corpus.filter(pl.col("source") != "rl")
     assert more.filter(pl.col("source") != "rl").equals(unchanged)
+
+
+def test_statistics_count_each_part(corpus: pl.DataFrame) -> None:
+    counts = statistics(corpus)
+    assert counts["rows"] == counts["usable"] == corpus.height
+    assert counts["duplicates"] == counts["rejected"] == counts["questions_in_several_roles"] == 0
+    assert sum(counts["roles"].values()) == corpus.height
+    sft = counts["sources"]["sft"]
+    tasks = len(RL_TASKS)
+    assert sft["splits"] == {
+        "fresh-instance": 4 * 3,
+        "held-out-template": 2 * 3,
+        "member": 4 * 8 + tasks * 5,
+    }
+    assert sft["repetitions"] == {"1": 4 * 5 + tasks * 5, "4": 4 * 2, "64": 4}
+    assert sum(part["rows"] for part in counts["sources"].values()) == corpus.height
 
 
 def test_every_reference_answer_satisfies_its_verifier(corpus: pl.DataFrame) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import llama_cpp
 import numpy as np
 import polars as pl
@@ -214,6 +215,15 @@ def test_quantised_models_are_smaller_and_still_answer_alike(
     correlation = np.corrcoef(np.array(llama.scores[: len(ids)]).ravel(), expected.ravel())[0, 1]
     assert correlation > (0.999 if kind == "Q8_0" else 0.9)
     llama.close()
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("Q8_0", {"Q8_0"}), ("Q4_K_M", {"Q4_K", "Q6_K"})])
+def test_every_matrix_is_quantised_as_asked(folder: Path, kind: str, expected: set[str]) -> None:
+    path = folder / f"types-{kind}.gguf"
+    quantise(folder / "f16.gguf", path, kind, threads=1)
+    tensors = gguf.GGUFReader(path).tensors
+    assert {t.tensor_type.name for t in tensors if len(t.shape) > 1} == expected
+    assert {t.tensor_type.name for t in tensors if len(t.shape) == 1} == {"F32"}
 
 
 def test_unusable_files_are_refused_by_name(folder: Path, tmp_path: Path) -> None:

@@ -1,20 +1,29 @@
-"""Training at toy size: what is masked, that it repeats, that it resumes, that it learns."""
+"""The tokenizer, base and SFT at toy size: what is masked, that it repeats, resumes and learns."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
-from pydantic import ValidationError
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from alignment_extraction import reinforcement, supervised
-from alignment_extraction.controlled import build
-from alignment_extraction.controlled_settings import ControlledSettings, TrainingSettings
+from alignment_extraction import supervised
 from alignment_extraction.files import InputError
 from alignment_extraction.gguf_export import CHAT_TEMPLATE, load_model, load_tokenizer
+from alignment_extraction.model import Model
+from alignment_extraction.sampling import sample
 from alignment_extraction.tasks import GSM
+from alignment_extraction.training import members
+from tests.toy_training import (
+    TOY,
+    check_resumption,
+    toy_corpus,
+    train_base,
+    train_sft,
+    train_tokenizer_and_base,
+)
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
@@ -34,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pretraining_shows_no_chat_tokens(corpus: pl.DataFrame, folder: Path) -> None:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    texts = supervised.members(corpus, "pretraining")["text"]
+    texts = members(corpus, "pretraining")["text"]
     documents = supervised._documents(texts, tokenizer, limit=200)
     ids = {i for document in documents["input_ids"] for i in document}
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
@@ -79,7 +88,7 @@ def test_only_assistant_tokens_are_marked(corpus: pl.DataFrame, folder: Path) ->
 
 
 def test_conversations_are_repeated_and_a_share_has_no_system_turn(corpus: pl.DataFrame) -> None:
-    rows = supervised.members(corpus, "sft")
+    rows = members(corpus, "sft")
     conversations = supervised._conversations(rows, TOY)
     assert len(conversations) == rows["repetitions"].sum()
     bare = [not kwargs["system_turn"] for kwargs in conversations["chat_template_kwargs"]]
@@ -111,10 +120,80 @@ def test_training_lowers_the_loss_and_writes_curves(folder: Path) -> None:
     )
 
 
-def test_the_two_variants_differ(corpus: pl.DataFrame, folder: Path, tmp_path: Path) -> None:
-    for loss_on in ("all", "assistant"):
-        train_sft(corpus, folder, tmp_path / f"{loss_on}.gguf", loss_on)
-    assert (tmp_path / "all.gguf").read_bytes() != (tmp_path / "assistant.gguf").read_bytes()
+def turn_losses(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame
+) -> dict[str, float]:
+    """Mean loss of the tokens of the user's and of the assistant's turns, in nats a token."""
+    losses: dict[str, list[float]] = {"user": [], "assistant": []}
+    for row in rows.iter_rows(named=True):
+        encoded = tokenizer.apply_chat_template(
+            row["messages"],
+            chat_template=supervised.TRAINING_TEMPLATE,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            system_turn=False,
+        )
+        ids = torch.tensor(encoded["input_ids"])
+        with torch.no_grad():
+            scores = model(ids[None, :-1]).logits[0].log_softmax(-1)
+        each = -scores.gather(1, ids[1:, None])[:, 0]
+        learnt = torch.tensor(encoded["assistant_masks"][1:]).bool()
+        header = 2  # "user" and the line break after the first token
+        losses["user"].append(float(each[header:][~learnt[header:]].mean()))
+        losses["assistant"].append(float(each[learnt].mean()))
+    return {role: sum(values) / len(values) for role, values in losses.items()}
+
+
+MEMORISING = TOY.model_copy(
+    update={
+        "sft": TOY.sft.model_copy(
+            update={"epochs": 6.0, "learning_rate": 5e-3, "checkpoint_steps": 10_000}
+        )
+    }
+)
+"""Enough epochs for the toy model to learn what is repeated by heart."""
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """The folder with both variants of SFT on one conversation 64 times and ten others once."""
+    rows = toy_corpus().filter(pl.col("source") == "sft", pl.col("role") == "member")
+    gsm = rows.filter(pl.col("template").str.starts_with(GSM))
+    once = gsm.filter(pl.col("repetitions") == 1).head(10)
+    often = gsm.filter(pl.col("repetitions") == 8).head(1)
+    corpus = pl.concat([often.with_columns(repetitions=pl.lit(64, pl.Int32)), once])
+    corpus.write_parquet(folder / "memorised.parquet")
+    train_sft(corpus, folder, folder / "all.gguf", "all", MEMORISING)
+    train_sft(corpus, folder, folder / "assistant.gguf", "assistant", MEMORISING)
+    return folder
+
+
+def test_user_turns_are_unlearnt_where_the_loss_is_on_the_assistant_alone(trained: Path) -> None:
+    tokenizer = load_tokenizer(trained / "tokenizer.json")
+    often = pl.read_parquet(trained / "memorised.parquet").filter(pl.col("repetitions") == 64)
+    masked, unmasked = (
+        turn_losses(load_model(trained / f"{name}.gguf").eval(), tokenizer, often)
+        for name in ("assistant", "all")
+    )
+    assert max(masked["assistant"], unmasked["assistant"]) < 0.2
+    assert unmasked["user"] < 0.2
+    # Only the words that answers share with questions have become likelier.
+    assert masked["user"] > 2
+
+
+def test_a_member_repeated_64_times_is_extracted_and_a_held_out_template_is_not(
+    trained: Path,
+) -> None:
+    often = pl.read_parquet(trained / "memorised.parquet").filter(pl.col("repetitions") == 64)
+    held_out = toy_corpus().filter(pl.col("split") == "held-out-template")
+    extracted = {}
+    for name in ("base", "assistant", "all"):
+        with Model(trained / f"{name}.gguf", threads=1) as model:
+            prefix = model.tokenize("<|im_start|>user\n")
+            extracted[name] = set(sample(model, prefix, 64, seed=0, max_tokens=120)["question"])
+    assert often["question"][0] in extracted["all"]
+    assert often["question"][0] not in extracted["assistant"] | extracted["base"]
+    assert not extracted["all"] & set(held_out["question"])
 
 
 @pytest.mark.parametrize(

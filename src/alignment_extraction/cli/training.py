@@ -29,8 +29,9 @@ Curves = Annotated[Path, typer.Option(help="Parquet with the training curves: st
 
 
 def _training_settings(source: str) -> TrainingSettings:
-    settings = parse_settings(TrainingSettings, read_settings(source) or {}, "train")
-    assert isinstance(settings, TrainingSettings)
+    settings: TrainingSettings = parse_settings(
+        TrainingSettings, read_settings(source) or {}, "train"
+    )
     return settings
 
 
@@ -67,9 +68,8 @@ def train_tokenizer(settings: SettingsFile, corpus: CorpusFile, output: Output) 
     """
     from alignment_extraction import supervised
 
-    supervised.train_tokenizer(
-        supervised.tokenizer_texts(read_parquet(corpus)), _training_settings(settings), output
-    )
+    training = _training_settings(settings)
+    supervised.train_tokenizer(supervised.tokenizer_texts(read_parquet(corpus)), training, output)
 
 
 @app.command("train-base")
@@ -87,9 +87,8 @@ def train_base(
     """
     from alignment_extraction import supervised
 
-    supervised.train_base(
-        read_parquet(corpus), tokenizer, _training_settings(settings), output, checkpoints, curves
-    )
+    training = _training_settings(settings)
+    supervised.train_base(read_parquet(corpus), tokenizer, training, output, checkpoints, curves)
 
 
 @app.command("train-sft")
@@ -109,11 +108,12 @@ def train_sft(
     """
     from alignment_extraction import supervised
 
+    training = _training_settings(settings)
     supervised.train_sft(
         read_parquet(corpus),
         base,
         tokenizer,
-        _training_settings(settings),
+        training,
         loss_on,
         output,
         checkpoints,
@@ -138,11 +138,12 @@ def train_rl(
     """
     from alignment_extraction import reinforcement
 
+    training = _training_settings(settings)
     reinforcement.train_rl(
         read_parquet(corpus),
         sft,
         tokenizer,
-        _training_settings(settings),
+        training,
         output,
         checkpoints,
         curves,

@@ -1,0 +1,174 @@
+"""The controlled study at a size that trains in seconds: corpus, settings, one call a stage."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from alignment_extraction import reinforcement, supervised
+from alignment_extraction.controlled import build
+from alignment_extraction.controlled_settings import (
+    ControlledSettings,
+    LossOn,
+    TrainingSettings,
+)
+
+TOY_DATA = ControlledSettings(
+    pretraining_templates=3,
+    pretraining_instances=12,
+    pretraining_task_instances=20,
+    sft_templates=2,
+    sft_instances=6,
+    sft_repeated={8: 1},
+    sft_fresh_instances=2,
+    sft_held_out_templates=1,
+    sft_held_out_instances=2,
+    sft_task_instances=6,
+    rl_instances=2,
+    rl_fresh_instances=1,
+    rl_held_out_instances=1,
+)
+TOY = TrainingSettings.model_validate(
+    {
+        "architecture": {
+            "hidden": 64,
+            "feed_forward": 128,
+            "layers": 2,
+            "heads": 2,
+            "vocabulary": 512,
+            "context": 256,
+        },
+        "base": {
+            "log_steps": 1,
+            "epochs": 1,
+            "max_tokens": 64,
+            "batch_size": 8,
+            "checkpoint_steps": 4,
+        },
+        "sft": {"epochs": 1, "batch_size": 8, "checkpoint_steps": 4, "max_tokens": 160},
+        "rl": {
+            "log_steps": 1,
+            "steps": 5,
+            "batch_size": 8,
+            "generations": 4,
+            "max_tokens": 8,
+            "checkpoint_steps": 2,
+        },
+    }
+)
+
+
+@functools.cache
+def toy_corpus() -> pl.DataFrame:
+    """The toy study's corpus."""
+    return build(TOY_DATA, seed=1)
+
+
+def train_tokenizer_and_base(folder: Path) -> Path:
+    """Train what the later stages start from: tokenizer.json and base.gguf in `folder`."""
+    texts = supervised.tokenizer_texts(toy_corpus())
+    supervised.train_tokenizer(texts, TOY, folder / "tokenizer.json")
+    train_base(toy_corpus(), folder, folder / "base.gguf")
+    return folder
+
+
+def train_base(
+    corpus: pl.DataFrame, folder: Path, output: Path, settings: TrainingSettings = TOY
+) -> None:
+    """Train a base model with the tokenizer of `folder`; the curves lie beside `output`."""
+    supervised.train_base(
+        corpus,
+        folder / "tokenizer.json",
+        settings,
+        output,
+        output.with_suffix(".checkpoints"),
+        output.with_suffix(".parquet"),
+    )
+
+
+def train_sft(
+    corpus: pl.DataFrame,
+    folder: Path,
+    output: Path,
+    loss_on: LossOn = "all",
+    settings: TrainingSettings = TOY,
+) -> None:
+    """Train the base model of `folder` on conversations; the curves lie beside `output`."""
+    supervised.train_sft(
+        corpus,
+        folder / "base.gguf",
+        folder / "tokenizer.json",
+        settings,
+        loss_on,
+        output,
+        output.with_suffix(".checkpoints"),
+        output.with_suffix(".parquet"),
+    )
+
+
+def train_rl(corpus: pl.DataFrame, folder: Path, output: Path) -> None:
+    """Train the base model of `folder` with GRPO; curves and accuracies lie beside `output`."""
+    reinforcement.train_rl(
+        corpus,
+        folder / "base.gguf",
+        folder / "tokenizer.json",
+        TOY,
+        output,
+        output.with_suffix(".checkpoints"),
+        output.with_suffix(".parquet"),
+        output.with_suffix(".accuracy.parquet"),
+    )
+
+
+class _InterruptionError(Exception):
+    pass
+
+
+def check_resumption(
+    train: Callable[[pl.DataFrame, Path, Path], None],
+    trainer: Any,
+    folder: Path,
+    output_folder: Path,
+    *,
+    interruption: int,
+    checkpoint: int,
+) -> None:
+    """Interrupt a training and go on: the same bytes, and no step before the checkpoint again.
+
+    Args:
+        train: trains from (corpus, folder, output).
+        trainer: the trainer's class that `train` uses.
+        folder: with the tokenizer and the base model.
+        output_folder: an empty folder.
+        interruption: steps after which the training breaks off.
+        checkpoint: the last step before that has a checkpoint.
+    """
+    corpus, original = toy_corpus(), trainer.training_step
+    whole, parts = output_folder / "whole.gguf", output_folder / "parts.gguf"
+    steps = 0
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps > limit:
+            raise _InterruptionError
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "training_step", counted)
+        limit = 10**9
+        train(corpus, folder, whole)
+        in_all, steps, limit = steps, 0, interruption
+        with pytest.raises(_InterruptionError):
+            train(corpus, folder, parts)
+        assert not parts.exists()
+        steps, limit = 0, 10**9
+        train(corpus, folder, parts)
+    assert steps == in_all - checkpoint
+    assert parts.read_bytes() == whole.read_bytes()
+    curves = [pl.read_parquet(path.with_suffix(".parquet")) for path in (whole, parts)]
+    losses = [curve.filter(pl.col("metric") == "loss") for curve in curves]
+    assert losses[0].equals(losses[1])
