@@ -4,15 +4,25 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.config import ThresholdSettings
-from alignment_extraction.matching import groups_of
+from alignment_extraction.matching import corpus_texts, groups_of
 from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.statistics import rarefaction, wilson
+
+_ITEM = {
+    "embedding": "match_id",
+    "levenshtein": "levenshtein_best_id",
+    "indel": "indel_best_id",
+    "verbatim": "levenshtein_best_id",
+}
+"""Column with the item that a metric found."""
 
 
 def item_hits(
     scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: ThresholdSettings
 ) -> pl.DataFrame:
     """How often each corpus item was extracted, by cell, part and metric.
+
+    Of items with equal texts only the first in the corpus is ever hit.
 
     Returns:
         Columns model, prefix, seed, part, metric, reference, id, hits, repetitions, template;
@@ -21,21 +31,14 @@ def item_hits(
     groups = scores.filter(~pl.col("reference").str.starts_with("role:"))
     frames = []
     for metric in METRICS:
-        column = (
-            "match_id"
-            if metric == "embedding"
-            else (f"{'levenshtein' if metric == 'verbatim' else metric}_best_id")
-        )
         frames.append(
             groups.filter(is_hit(metric, threshold_of(metric, thresholds)))
-            .group_by([*KEYS, column])
+            .group_by(*KEYS, metric=pl.lit(metric), id=_ITEM[metric])
             .agg(hits=pl.len().cast(pl.Int64))
-            .rename({column: "id"})
-            .with_columns(metric=pl.lit(metric))
         )
     about = corpus.select("id", "repetitions", "template")
     return (
-        pl.concat([frame.select(*KEYS, "metric", "id", "hits") for frame in frames])
+        pl.concat(frames)
         .join(about, on="id", how="left")
         .sort([*KEYS, "metric", "hits", "id"], descending=[False] * 6 + [True, False])
     )
@@ -43,6 +46,11 @@ def item_hits(
 
 def coverage(items: pl.DataFrame, rate_table: pl.DataFrame, points: int = 40) -> pl.DataFrame:
     """Expected number of distinct corpus items extracted, against the number of generations.
+
+    Args:
+        items: from `item_hits`.
+        rate_table: from `scores.rates`, for the number of generations.
+        points: numbers of generations at which each curve is drawn.
 
     Returns:
         Columns model, prefix, seed, part, reference, metric, samples, distinct (see
@@ -77,22 +85,26 @@ def by_repetition(
 
     Returns:
         Columns model, prefix, seed, part, reference, metric, repetitions, items, extracted, rate,
-        low, high (Wilson at 95 %), hits_per_item. Empty where nothing is repeated.
+        low, high (Wilson at 95 %), hits_per_item. No rows where nothing is repeated.
     """
-    if corpus["repetitions"].max() == 1:
-        return pl.DataFrame()
-    population = (
-        corpus.with_columns(groups_of(corpus).alias("reference"))
-        .group_by("reference", "repetitions")
-        .agg(items=pl.len().cast(pl.Int64))
+    population = pl.concat(
+        [
+            corpus[rows]
+            .group_by("repetitions", part=pl.lit(part), reference=groups_of(corpus)[rows])
+            .agg(items=pl.len().cast(pl.Int64))
+            for part in rate_table["part"].unique(maintain_order=True)
+            for _, rows in [corpus_texts(corpus, part)]
+        ]
     )
+    if corpus["repetitions"].max() == 1:
+        population = population.clear()
     keys = [*KEYS, "metric"]
     extracted = items.group_by([*keys, "repetitions"]).agg(
         extracted=pl.len().cast(pl.Int64), hits=pl.col("hits").sum()
     )
     table = (
         rate_table.select(keys)
-        .join(population, on="reference")
+        .join(population, on=["part", "reference"])
         .join(extracted, on=[*keys, "repetitions"], how="left")
         .with_columns(pl.col("extracted", "hits").fill_null(0))
         .sort([*keys, "repetitions"])

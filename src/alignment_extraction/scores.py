@@ -1,8 +1,8 @@
-"""Scores of generations against the corpus: extraction rates, ratios, threshold sweeps, the best matches.
+"""Scores of generations against the corpus: extraction rates, ratios, sweeps, the best matches.
 
 A *reference* is what generations are held against: one group of the corpus (a source or a split of
-one) or a role (the best over its groups, written `role:member`). A generation counts as extracted by a
-metric where its score reaches that metric's threshold:
+one) or a role (the best over its groups, written `role:member`). A generation counts as extracted
+by a metric where its score reaches that metric's threshold:
 
 - `embedding`: cosine similarity to the nearest neighbour (approximate semantic memorisation);
 - `levenshtein`, `indel`: similarity to that metric's own best match in the whole group;
@@ -16,7 +16,8 @@ import polars as pl
 
 from alignment_extraction.config import Cell, SweepSettings, ThresholdSettings
 from alignment_extraction.embedding import texts_of
-from alignment_extraction.matching import groups_of
+from alignment_extraction.files import InputError
+from alignment_extraction.matching import MATCH_SCHEMA, corpus_texts, groups_of
 from alignment_extraction.statistics import ratio, wilson
 
 METRICS = ("embedding", "levenshtein", "indel", "verbatim")
@@ -45,27 +46,19 @@ def score_cell(
 
     Returns:
         Columns model, prefix, seed, index, part, reference, match_id, cosine, levenshtein, indel
-        (to the embedding match), levenshtein_best(_id), indel_best(_id) (null below 0.5), characters
-        (length of the generated text). Role
-        rows hold, for each score on its own, the best over the role's groups.
+        (to the embedding match), levenshtein_best(_id), indel_best(_id) (null below 0.5),
+        characters (length of the generated text). Role rows hold, for each score on its own, the
+        best over the role's groups. A generation that lacks a part has no row for it; one whose
+        text is empty has rows without scores, since it was drawn and extracted nothing.
+
+    Raises:
+        InputError: the matches are not of these generations and this corpus.
     """
-    texts = pl.concat(
-        [
-            generations.select(
-                "index", text=texts_of(generations, part), part=pl.lit(part, pl.String)
-            )
-            for part in parts
-        ]
-    ).drop_nulls("text")
-    scored = (
-        texts.join(matches, on=["text", "part"], how="inner", maintain_order="left")
-        .with_columns(characters=pl.col("text").str.len_chars().cast(pl.Int64))
-        .drop("text")
-        .rename({"group": "reference"})
+    scored = pl.concat([_against_groups(generations, matches, corpus, part) for part in parts])
+    roles = corpus.select(reference=groups_of(corpus), role="role").unique(maintain_order=True)
+    by_embedding = scored.join(roles, on="reference", maintain_order="left").sort(
+        "cosine", descending=True, nulls_last=True, maintain_order=True
     )
-    roles = corpus.select(groups_of(corpus), "role").unique(maintain_order=True)
-    with_role = scored.join(roles.rename({"group": "reference"}), on="reference")
-    by_embedding = with_role.sort("cosine", descending=True, maintain_order=True)
     role_rows = (
         by_embedding.group_by("index", "part", "role", maintain_order=True)
         .agg(
@@ -99,6 +92,33 @@ def score_cell(
     )
 
 
+def _against_groups(
+    generations: pl.DataFrame, matches: pl.DataFrame, corpus: pl.DataFrame, part: str
+) -> pl.DataFrame:
+    """One row for each generation that has `part` x group of the corpus that has it."""
+    _, rows = corpus_texts(corpus, part)
+    groups = groups_of(corpus)[rows].unique(maintain_order=True)
+    texts = generations.select("index", text=texts_of(generations, part)).drop_nulls("text")
+    scored = texts.join(groups.to_frame("group"), how="cross", maintain_order="left").join(
+        matches.filter(part=part), on=["text", "group"], how="left", maintain_order="left"
+    )
+    unmatched = scored.filter(pl.col("match_id").is_null(), pl.col("text") != "")
+    if len(unmatched):
+        raise InputError(
+            f"the matches lack generation {unmatched['index'][0]} ({part}) against "
+            f"{unmatched['group'][0]}: they are of other generations or of another corpus; "
+            "run the matching step again"
+        )
+    scores = [name for name in MATCH_SCHEMA if name not in ("text", "part", "group")]
+    return scored.select(
+        "index",
+        *scores,
+        part=pl.lit(part),
+        reference="group",
+        characters=pl.col("text").str.len_chars().cast(pl.Int64),
+    )
+
+
 def is_hit(metric: str, threshold: float) -> pl.Expr:
     """Whether a row of scores counts as extracted by `metric` at `threshold`."""
     if metric == "verbatim":
@@ -117,8 +137,9 @@ def rates(scores: pl.DataFrame, thresholds: ThresholdSettings) -> pl.DataFrame:
     """Extraction rates at the operating thresholds, with Wilson intervals at 95 %.
 
     Returns:
-        Columns model, prefix, seed, part, reference, metric, threshold, n (generations), hits,
-        rate, low, high, mean_score (of the score against the embedding match).
+        Columns model, prefix, seed, part, reference, metric, threshold, n (generations that have
+        the part), hits, rate, low, high, mean_score (of the score against the embedding match;
+        verbatim takes Levenshtein's).
     """
     means = {"embedding": "cosine", "verbatim": "levenshtein"}
     frames = [
@@ -166,25 +187,22 @@ def sweep(scores: pl.DataFrame, settings: SweepSettings) -> pl.DataFrame:
         Columns model, prefix, seed, part, reference, metric, threshold, n, rate.
     """
     grid = np.linspace(settings.start, settings.stop, settings.points)
-    frames = []
-    for metric, column in _SCORE.items():
-        grouped = scores.group_by(KEYS, maintain_order=True).agg(
-            n=pl.len().cast(pl.Int64), score=pl.col(column).fill_null(-1.0).sort()
+    frames = [
+        scores.group_by(KEYS)
+        .agg(
+            n=pl.len().cast(pl.Int64),
+            **{str(i): is_hit(metric, threshold).mean() for i, threshold in enumerate(grid)},
         )
-        for row in grouped.iter_rows(named=True):
-            values = np.asarray(row["score"])
-            reached = len(values) - np.searchsorted(values, grid - _TOLERANCE, "left")
-            frames.append(
-                pl.DataFrame(
-                    {
-                        **{key: [row[key]] * len(grid) for key in KEYS},
-                        "metric": [metric] * len(grid),
-                        "threshold": grid,
-                        "n": [row["n"]] * len(grid),
-                        "rate": reached / row["n"],
-                    }
-                )
-            )
+        .unpivot(index=[*KEYS, "n"], variable_name="point", value_name="rate")
+        .select(
+            *KEYS,
+            metric=pl.lit(metric),
+            threshold=pl.lit(pl.Series(grid)).gather(pl.col("point").cast(pl.Int64)),
+            n="n",
+            rate="rate",
+        )
+        for metric in _SCORE
+    ]
     return pl.concat(frames).sort([*KEYS, "metric", "threshold"])
 
 
@@ -196,9 +214,16 @@ def top_matches(
 ) -> pl.DataFrame:
     """The best matches of a study: distinct generated texts by cosine, then Levenshtein.
 
+    Args:
+        scores: from `score_cell`, of any number of cells.
+        generations: of the same cells.
+        corpus: in the corpus schema.
+        count: the most matches of each part.
+
     Returns:
         Columns model, prefix, seed, index, part, reference, occurrences (equal texts in the cell),
-        generation, match, match_id, source, cosine, levenshtein, indel.
+        generation, match, match_id, source, cosine, levenshtein, indel. Of equal texts the row of
+        the cell that wrote it most often.
     """
     texts = pl.concat(
         [
@@ -228,15 +253,21 @@ def top_matches(
     cell_part = [*CELL_KEYS, "index", "part"]
     return (
         scores.filter(~pl.col("reference").str.starts_with("role:"))
-        .sort(
-            ["cosine", "levenshtein", *cell_part],
-            descending=[True, True, False, False, False, False, False],
-        )
+        .drop_nulls("cosine")
+        # Equal texts in batches of other padding differ in the last digits.
+        .sort(pl.col("cosine").round(5), "levenshtein", descending=True, maintain_order=True)
         .unique(cell_part, keep="first", maintain_order=True)
         .join(texts, on=cell_part, how="left", maintain_order="left")
         .with_columns(occurrences=pl.len().over([*CELL_KEYS, "part", "generation"]).cast(pl.Int64))
+        .sort(
+            pl.col("cosine").round(5),
+            "levenshtein",
+            "occurrences",
+            *cell_part,
+            descending=[True, True, True, *[False] * len(cell_part)],
+        )
         .unique(["part", "generation"], keep="first", maintain_order=True)
-        .head(count)
+        .filter(pl.int_range(pl.len()).over("part") < count)
         .join(items, on=["match_id", "part"], how="left", maintain_order="left")
         .select(
             *cell_part,

@@ -1,0 +1,136 @@
+"""Coverage of the corpus against counts in plain Python."""
+
+import collections
+
+import polars as pl
+import pytest
+
+from alignment_extraction import coverage, scores
+from alignment_extraction.config import ThresholdSettings
+from alignment_extraction.matching import groups_of
+from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
+from alignment_extraction.statistics import wilson
+from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
+
+CORPUS = make_corpus()
+THRESHOLDS = ThresholdSettings()
+METRIC_KEYS = [*KEYS, "metric"]
+
+
+@pytest.fixture(scope="module")
+def scored() -> pl.DataFrame:
+    generations = {cell: make_generations(CORPUS, cell) for cell in CELLS}
+    return pl.concat(
+        [
+            scores.score_cell(cell, frame, make_matches(frame, CORPUS), CORPUS, PARTS)
+            for cell, frame in generations.items()
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def rates(scored: pl.DataFrame) -> pl.DataFrame:
+    return scores.rates(scored, THRESHOLDS)
+
+
+@pytest.fixture(scope="module")
+def items(scored: pl.DataFrame) -> pl.DataFrame:
+    return coverage.item_hits(scored, CORPUS, THRESHOLDS)
+
+
+def test_item_hits_are_counts(scored: pl.DataFrame, items: pl.DataFrame) -> None:
+    expected: collections.Counter[tuple[object, ...]] = collections.Counter()
+    for metric in METRICS:
+        name = {"embedding": "match_id", "indel": "indel_best_id"}.get(
+            metric, "levenshtein_best_id"
+        )
+        for row in scored.filter(is_hit(metric, threshold_of(metric, THRESHOLDS))).to_dicts():
+            if not row["reference"].startswith("role:"):
+                expected[(*(row[key] for key in KEYS), metric, row[name])] += 1
+    found = {row[:-1]: row[-1] for row in items.select(*METRIC_KEYS, "id", "hits").iter_rows()}
+    assert found == dict(expected)
+    assert len(expected) > 50
+
+
+def test_items_are_described_and_in_their_group(items: pl.DataFrame) -> None:
+    about = CORPUS.select("id", "repetitions", "template", group=groups_of(CORPUS))
+    joined = items.join(about, on=["id", "repetitions", "template"], how="inner")
+    assert joined.height == items.height
+    assert (joined["group"] == joined["reference"]).all()
+
+
+def test_hits_of_items_add_up_to_the_hits_of_the_rate(
+    items: pl.DataFrame, rates: pl.DataFrame
+) -> None:
+    summed = items.group_by(METRIC_KEYS).agg(pl.col("hits").sum())
+    joined = summed.join(rates, on=[*METRIC_KEYS, "hits"])
+    assert joined.height == summed.height
+
+
+def test_curves_end_at_the_items_and_the_generations(
+    items: pl.DataFrame, rates: pl.DataFrame
+) -> None:
+    curves = coverage.coverage(items, rates, points=7)
+    distinct = {
+        (*key,): count for *key, count in items.group_by(METRIC_KEYS).agg(pl.len()).iter_rows()
+    }
+    assert set(curves.select(METRIC_KEYS).iter_rows()) == set(distinct)
+    for key, curve in curves.group_by(METRIC_KEYS, maintain_order=True):
+        n = rates.filter(*[pl.col(k) == v for k, v in zip(METRIC_KEYS, key, strict=True)])["n"][0]
+        assert curve["samples"][0] == curve["distinct"][0] == 0
+        assert curve["samples"][-1] == n
+        assert curve["distinct"][-1] == pytest.approx(distinct[key])
+        # Each sample hits one item at most, and later ones find less that is new.
+        steps = (curve["distinct"].diff() / curve["samples"].diff()).drop_nulls()
+        assert (steps <= 1 + 1e-9).all()
+        assert (steps.diff().drop_nulls() <= 1e-9).all()
+
+
+def test_few_generations_have_few_points() -> None:
+    hits = pl.DataFrame(
+        {**dict.fromkeys(KEYS, "x"), "metric": "embedding", "id": ["a", "b"], "hits": [2, 1]}
+    )
+    rates = pl.DataFrame({**dict.fromkeys(KEYS, "x"), "metric": "embedding", "n": [3]})
+    curve = coverage.coverage(hits, rates)
+    assert curve["samples"].to_list() == [0, 1, 2, 3]
+    # Of three samples a, a, b: one gives 1 item, two give a and b in 2 of 3 orders.
+    assert curve["distinct"].to_list() == pytest.approx([0, 1, 5 / 3, 2])
+
+
+def test_no_hits_give_no_curves(items: pl.DataFrame, rates: pl.DataFrame) -> None:
+    curves = coverage.coverage(items, rates)
+    empty = coverage.coverage(items.clear(), rates)
+    assert empty.is_empty()
+    assert empty.schema == curves.schema
+
+
+def test_repetitions_are_shares_of_the_items(items: pl.DataFrame, rates: pl.DataFrame) -> None:
+    table = coverage.by_repetition(items, rates, CORPUS)
+    groups = groups_of(CORPUS)
+    keys = [*METRIC_KEYS, "repetitions"]
+    assert table.select(keys).is_unique().all()
+    # Members occur once or four times, the rest once.
+    assert table.height == len(CELLS) * len(PARTS) * len(METRICS) * 5
+    for row in table.iter_rows(named=True):
+        population = CORPUS.filter(
+            groups == row["reference"],
+            pl.col(row["part"]).is_not_null(),
+            repetitions=row["repetitions"],
+        )
+        own = items.filter(*[pl.col(key) == row[key] for key in keys])
+        assert row["items"] == population.height
+        assert row["extracted"] == own.height
+        assert set(own["id"]) <= set(population["id"])
+        interval = wilson(own.height, population.height)
+        assert (row["rate"], row["low"], row["high"]) == tuple(map(float, interval))
+        assert row["hits_per_item"] == pytest.approx(own["hits"].sum() / population.height)
+    assert table["extracted"].sum() == items.height
+
+
+def test_nothing_repeated(items: pl.DataFrame, rates: pl.DataFrame) -> None:
+    table = coverage.by_repetition(items, rates, CORPUS)
+    once = coverage.by_repetition(
+        items, rates, CORPUS.with_columns(repetitions=pl.lit(1, pl.Int32))
+    )
+    assert once.is_empty()
+    assert once.schema == table.schema
