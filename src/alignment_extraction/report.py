@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 from alignment_extraction import differences
 from alignment_extraction.config import StudySettings
-from alignment_extraction.figures import FIGURES, headline_reference
+from alignment_extraction.figures import FIGURES
+from alignment_extraction.headline import headline_reference
 from alignment_extraction.files import InputError, atomic_path
 
 TEMPLATES = Path(__file__).parent / "templates"
