@@ -314,16 +314,24 @@ def _is_schema_name(part: int | str) -> bool:
     return isinstance(part, str) and (part[:1].isupper() or "[" in part)
 
 
-def load(path: Path) -> Params:
-    """Read and check a params.yaml.
+def read(path: Path) -> Any:
+    """The values of a params.yaml, unchecked.
 
     Raises:
-        InputError: unreadable, not YAML, a key twice, or against the schema.
+        InputError: unreadable, not YAML, or a key twice.
     """
     try:
-        values = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # a SafeLoader
+        return yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    return validate(values, str(path))
+
+
+def load(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        InputError: see `read`, or against the schema.
+    """
+    return validate(read(path), str(path))

@@ -7,15 +7,20 @@ import shlex
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from alignment_extraction import config as schema
 from alignment_extraction.files import InputError
 from alignment_extraction.results import LIKELIHOOD_TABLES, TABLES
 from alignment_extraction.validation import check_prefixes
 
+# Read here and not by `configfile:`, which overwrites a key that is given twice and names neither
+# the file nor the key of a mistake. What --config and --configfile say comes on top.
 try:
-    schema.load(Path("params.yaml"))
-    PARAMS = schema.validate(config)
+    values = schema.read(Path("params.yaml"))
+    if isinstance(values, dict):
+        update_config(values, config)
+    PARAMS = schema.validate(values)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
