@@ -1,0 +1,161 @@
+"""Results of a study with invented scores, made by the package's own functions."""
+
+import functools
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from mlflow import MlflowClient
+
+from alignment_extraction import results
+from alignment_extraction.config import Cell, StudySettings
+from alignment_extraction.corpus import SCHEMA
+from alignment_extraction.files import read_parquet, write_json, write_parquet
+from alignment_extraction.matching import MATCH_SCHEMA
+
+SPLITS = {"member": "member", "fresh-instance": "held-out"}
+SETTINGS: dict[str, Any] = {
+    "title": "Invented",
+    "models": ["sft", "rl"],
+    "corpus": "invented",
+    "embedder": "minilm",
+    "prefixes": ["user", {"name": "hello", "text": "Hello"}],
+    "seeds": [0, 1],
+    "sampling": {"samples": 40},
+    "overrides": [{"models": ["rl"], "prefixes": ["user"], "sampling": {"samples": 60}}],
+    "likelihood": [{"before": "sft", "after": "rl", "sources": ["sums"]}],
+}
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        MlflowClient(f"sqlite:///{path}").search_experiments()
+        return path.read_bytes()
+
+
+def write_empty_database(path: Path) -> str:
+    """Write an SQLite database with MLflow's tables, which take seconds to make; give its URI."""
+    path.write_bytes(_empty_database())
+    return f"sqlite:///{path}"
+
+
+def settings(**changes: Any) -> StudySettings:
+    return StudySettings.model_validate({**SETTINGS, **changes})
+
+
+def corpus() -> pl.DataFrame:
+    rows = [
+        {
+            "id": f"sums.{split}:{i}",
+            "source": "sums",
+            "role": role,
+            "split": split,
+            "template": "sum",
+            "repetitions": 1 + i % 2,
+            "question": f"What is {i} plus {len(split)}?",
+            "answer": str(i + len(split)),
+            "messages": [],
+            "text": f"What is {i} plus {len(split)}?\n{i + len(split)}",
+            "metadata": None,
+        }
+        for split, role in SPLITS.items()
+        for i in range(20)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _cell(folder: Path, cell: Cell, samples: int, stream: np.random.Generator) -> results.CellFiles:
+    texts = [f"generation {i} of {cell.model}" for i in range(samples)]
+    generations = pl.DataFrame(
+        {"index": range(samples), "question": texts, "answer": [None] * samples},
+        schema={"index": pl.Int64, "question": pl.String, "answer": pl.String},
+    )
+    matches = []
+    for split in SPLITS:
+        # Members are matched better, and by the model `rl` best.
+        low = 0.5 + 0.2 * (split == "member") + 0.15 * (split == "member" and cell.model == "rl")
+        scores = stream.uniform(low, 1, (5, samples)).astype(np.float32)
+        ids = [f"sums.{split}:{i}" for i in stream.integers(0, 20, samples)]
+        columns = ["cosine", "levenshtein", "indel", "levenshtein_best", "indel_best"]
+        frame = pl.DataFrame(
+            {
+                "text": texts,
+                "part": ["question"] * samples,
+                "group": [f"sums.{split}"] * samples,
+                "match_id": ids,
+                "levenshtein_best_id": ids,
+                "indel_best_id": ids,
+                **dict(zip(columns, scores, strict=True)),
+            }
+        )
+        matches.append(frame.select(pl.col(n).cast(t) for n, t in MATCH_SCHEMA.items()))
+    place = folder / "cells" / "-".join(map(str, cell))
+    write_parquet(generations, place.with_suffix(".generations"))
+    write_parquet(pl.concat(matches), place.with_suffix(".matches"))
+    write_json({"sums": {"queries": 10, "recall_at_1": 0.9}}, place.with_suffix(".audit"))
+    return results.CellFiles(
+        ("question",),
+        (place.with_suffix(".generations"),),
+        place.with_suffix(".matches"),
+        place.with_suffix(".audit"),
+    )
+
+
+def _write_likelihoods(folder: Path, study: StudySettings, stream: np.random.Generator) -> None:
+    files = {}
+    for pair in study.likelihood:
+        parts = [
+            corpus().select(
+                "id",
+                "role",
+                group=pl.concat_str("source", "split", separator="."),
+                target=pl.lit("question"),
+                template=pl.lit(template),
+                tokens=pl.lit(7),
+                before=pl.Series(stream.normal(-20, 1, 40)),
+                after=pl.Series(stream.normal(-18, 1, 40)),
+            )
+            for template in (True, False)
+        ]
+        files[pair.before, pair.after] = folder / f"cells/{pair.before}_{pair.after}.parquet"
+        write_parquet(pl.concat(parts), files[pair.before, pair.after])
+    results.compare_likelihoods(files, 0, folder)
+
+
+def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[str, Path]:
+    """Write results/{study} to `folder` as the workflow does; give the data files."""
+    stream = np.random.default_rng(seed)
+    cells = {
+        cell: _cell(folder, cell, study.cell_sampling(cell).samples, stream)
+        for cell in study.cells()
+    }
+    shifts = None
+    if study.likelihood:
+        _write_likelihoods(folder, study, stream)
+        shifts = read_parquet(folder / "shifts.parquet")
+    scored = results.score(cells, corpus())
+    write_parquet(scored, folder / "scores.parquet")
+    results.evaluate(
+        scored=scored,
+        cells=cells,
+        corpus=corpus(),
+        about={"corpus": {"rows": 40}, "search": results.search_audit(cells)},
+        thresholds=study.thresholds,
+        folder=folder,
+        shifts=shifts,
+    )
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures" / "sweep.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (folder / "report.html").write_text("<!doctype html><title>Report</title>")
+    write_parquet(corpus(), folder.parent / "corpus.parquet")
+    for model in study.models:
+        (folder.parent / f"{model}.gguf").write_bytes(b"GGUF" + model.encode())
+    return {
+        "corpus": folder.parent / "corpus.parquet",
+        **{model: folder.parent / f"{model}.gguf" for model in study.models},
+    }
