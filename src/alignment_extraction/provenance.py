@@ -36,7 +36,7 @@ def git_revision(folder: Path = Path()) -> str | None:
     return result.stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -55,7 +55,7 @@ def collect(models: Mapping[str, Path]) -> list[tuple[str, str]]:
     revision = git_revision()
     pairs = [
         ("git revision", revision or "not in a git repository"),
-        ("machine", f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"),
+        ("machine", f"{processor()}, {os.cpu_count()} cores, {platform.system()}"),
         ("Python", platform.python_version()),
     ]
     pairs += [(name, importlib.metadata.version(name)) for name in PACKAGES]

@@ -1,0 +1,55 @@
+"""llama.cpp's own tools, built from the source that the installed llama-cpp-python came from.
+
+    python benchmarks/peers.py    # builds into benchmarks/build, about 4 minutes on 2 cores
+
+The sdist of the installed version carries llama.cpp as `vendor/llama.cpp`; it is compiled with the
+flags that its wheel is compiled with (a release build for this machine's processor).
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import version
+from pathlib import Path
+
+BUILD = Path(__file__).resolve().parent / "build"
+TOOLS = ("llama-batched-bench", "llama-perplexity")
+
+
+def build() -> dict[str, Path]:
+    """The tools' paths, by name; compiles them if they are not there.
+
+    `CMAKE_ARGS`, as given to the installation of llama-cpp-python, applies here too.
+    """
+    release = version("llama-cpp-python")
+    folder = BUILD / f"llama_cpp_python-{release}"
+    binaries = {tool: folder / "cmake" / "bin" / tool for tool in TOOLS}
+    if not all(path.is_file() for path in binaries.values()):
+        sdist = BUILD / f"{folder.name}.tar.gz"
+        if not sdist.is_file():
+            _run(
+                *(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"),
+                *("--dest", str(BUILD), f"llama-cpp-python=={release}"),
+            )
+        with tarfile.open(sdist) as archive:
+            archive.extractall(BUILD, filter="data")
+        _run(
+            *("cmake", "-S", str(folder / "vendor" / "llama.cpp"), "-B", str(folder / "cmake")),
+            *("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_SERVER=OFF"),
+            *("-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"),
+            *os.environ.get("CMAKE_ARGS", "").split(),
+        )
+        jobs = str(len(os.sched_getaffinity(0)))
+        _run("cmake", "--build", str(folder / "cmake"), "-j", jobs, "--target", *TOOLS)
+    return binaries
+
+
+def _run(*command: str) -> None:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    subprocess.run(command, check=True, stdout=2)
+
+
+if __name__ == "__main__":
+    for path in build().values():
+        print(path)
