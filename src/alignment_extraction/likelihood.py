@@ -14,14 +14,34 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from alignment_extraction.model import Model
 from alignment_extraction.files import InputError
 from alignment_extraction.matching import groups_of
+from alignment_extraction.model import Model, require_same_vocabulary
 from alignment_extraction.prefix import model_turns, prefix_tokens
 from alignment_extraction.scoring import score
-from alignment_extraction.statistics import bootstrap_difference, bootstrap_mean
+from alignment_extraction.statistics import bootstrap_difference, bootstrap_mean, named_seed
 
 Pair = tuple[list[int], list[int]]
+"""Context and target, as token ids."""
+
+SHIFT_SCHEMA = pl.Schema(
+    {
+        "target": pl.String(),
+        "template": pl.Boolean(),
+        "group": pl.String(),
+        "role": pl.String(),
+        "n": pl.Int64(),
+        "before": pl.Float64(),
+        "after": pl.Float64(),
+        "shift": pl.Float64(),
+        "shift_low": pl.Float64(),
+        "shift_high": pl.Float64(),
+        "control": pl.String(),
+        "excess": pl.Float64(),
+        "excess_low": pl.Float64(),
+        "excess_high": pl.Float64(),
+    }
+)
 
 
 def _pairs(model: Model, corpus: pl.DataFrame, template: bool) -> tuple[pl.DataFrame, list[Pair]]:
@@ -43,15 +63,24 @@ def _pairs(model: Model, corpus: pl.DataFrame, template: bool) -> tuple[pl.DataF
     return pl.DataFrame(keys), pairs
 
 
-def _log_likelihoods(model: Model, pairs: Sequence[Pair], label: str) -> Any:
-    with tqdm(total=len(pairs), unit="text", desc=label) as bar:
+def _log_likelihoods(model: Model, pairs: Sequence[Pair]) -> pl.Series:
+    """Sum over the tokens of each text, in nats; null where it does not fit the model's context."""
+    fits = [len(context) + len(target) <= model.n_ctx_train for context, target in pairs]
+    if not any(fits):
+        raise InputError(
+            f"{model.path}: none of the {len(pairs)} texts to score fits its context of "
+            f"{model.n_ctx_train} tokens; give shorter rows"
+        )
+    chosen = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+    with tqdm(total=len(chosen), unit="text", desc=f"likelihood under {model.path.stem}") as bar:
 
         def progress(done: int, _tokens: int) -> None:
             bar.update(done - bar.n)
 
-        scored = score(model, pairs, progress=progress)
-    totals = np.concatenate([[0.0], np.cumsum(scored.log_probabilities, dtype=np.float64)])
-    return totals[scored.offsets[1:]] - totals[scored.offsets[:-1]]
+        sums = score(model, chosen, progress=progress).sums()
+    values = np.full(len(pairs), np.nan)
+    values[fits] = sums
+    return pl.Series(values, nan_to_null=True)
 
 
 def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None) -> pl.DataFrame:
@@ -80,6 +109,9 @@ def compare(
 ) -> pl.DataFrame:
     """Log-likelihood of every question and answer under two models.
 
+    The chat template is that of the model after training, else of the one before, so that both
+    score the same tokens; where neither has one, texts are scored without a template alone.
+
     Args:
         before_path: GGUF before training.
         after_path: GGUF after training, of the same vocabulary.
@@ -90,95 +122,117 @@ def compare(
     Returns:
         One row for each corpus row x target x template: id, group, role, template (whether the
         chat template stands around it), target (`question` or `answer`), tokens, before, after
-        (sums in nats).
+        (sums in nats; null where text and context are longer than the model's own context).
 
     Raises:
-        InputError: the vocabularies differ, or a model has no chat template.
+        InputError: the vocabularies differ, no text fits a model's context, or see
+            `prefix.derive_turns`.
     """
     keys: list[pl.DataFrame] = []
     pairs: list[Pair] = []
-    with Model(before_path, threads=threads, gpu_layers=gpu_layers) as before:
+    # On the CPU: nothing is computed yet, and the models need not fit a GPU's memory together.
+    with Model(before_path, threads=threads) as before, Model(after_path, threads=threads) as after:
+        require_same_vocabulary(before, after)
+        speaker = before if after.chat_template is None else after
         for template in (True, False):
-            frame, more = _pairs(before, corpus, template)
+            if template and speaker.chat_template is None:
+                continue
+            frame, more = _pairs(speaker, corpus, template)
             keys.append(frame)
             pairs.extend(more)
-        vocabulary = before.vocabulary_hash()
-        before_values = _log_likelihoods(before, pairs, f"likelihood under {before_path.stem}")
-    with Model(after_path, threads=threads, gpu_layers=gpu_layers) as after:
-        if after.vocabulary_hash() != vocabulary:
-            raise InputError(
-                f"{before_path} and {after_path} have different vocabularies; the likelihood can "
-                "be compared only between models of one vocabulary"
-            )
-        after_values = _log_likelihoods(after, pairs, f"likelihood under {after_path.stem}")
-    return pl.concat(keys).with_columns(
-        before=pl.Series(before_values, dtype=pl.Float64),
-        after=pl.Series(after_values, dtype=pl.Float64),
-    )
+    values = {}
+    for name, path in (("before", before_path), ("after", after_path)):
+        with Model(path, threads=threads, gpu_layers=gpu_layers) as model:
+            values[name] = _log_likelihoods(model, pairs)
+    return pl.concat(keys).with_columns(**values)
 
 
 def shifts(likelihood: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Mean change of the per-token log-likelihood, and its difference to held-out items.
+    """Mean change of the log-likelihood a token, and how far it exceeds that of held-out items.
 
-    The difference in differences compares each member group with all held-out groups of the same
-    source: what training did to its own questions beyond what it did to any like them.
-
-    Returns:
-        Columns target, template, group, role, n, before, after (mean nats a token), shift,
-        shift_low, shift_high, excess, excess_low, excess_high (bootstrap at 95 %; excess is null
-        for groups that are not members).
-    """
-    table = likelihood.with_columns(
-        change=(pl.col("after") - pl.col("before")) / pl.col("tokens")
-    ).filter(pl.col("tokens") > 0)
-    rows: list[dict[str, Any]] = []
-    for (target, template), part in table.group_by("target", "template", maintain_order=True):
-        for (group, role), own in part.group_by("group", "role", maintain_order=True):
-            change = own["change"].to_numpy()
-            shift = bootstrap_mean(change, seed)
-            source = str(group).split(".")[0]
-            held_out = part.filter(
-                (pl.col("role") == "held-out")
-                & (pl.col("group").str.split(".").list.first() == source)
-            )
-            excess = bootstrap_difference(change, held_out["change"].to_numpy(), seed)
-            is_member = role == "member" and len(held_out) > 0
-            rows.append(
-                {
-                    "target": target,
-                    "template": template,
-                    "group": group,
-                    "role": role,
-                    "n": len(own),
-                    "before": (own["before"] / own["tokens"]).mean(),
-                    "after": (own["after"] / own["tokens"]).mean(),
-                    "shift": shift.estimate,
-                    "shift_low": shift.low,
-                    "shift_high": shift.high,
-                    "excess": excess.estimate if is_member else None,
-                    "excess_low": excess.low if is_member else None,
-                    "excess_high": excess.high if is_member else None,
-                }
-            )
-    return pl.DataFrame(rows, infer_schema_length=None)
-
-
-def counts_above(likelihood: pl.DataFrame, thresholds: Sequence[float]) -> pl.DataFrame:
-    """How many items have at least a given likelihood, before and after.
-
-    The paper's bars: the count of samples above a threshold on the probability of the whole text.
+    The difference in differences compares a member group with the closest control there is: fresh
+    instances of the same source's templates (its split `fresh-instance`), else all held-out groups
+    of its source, else all held-out groups. It tells what training did to its own items from what
+    it did to any like them.
 
     Args:
         likelihood: from `compare`.
-        thresholds: log-likelihoods of whole texts, in nats.
+        seed: of the bootstrap.
 
     Returns:
-        Columns target, template, group, threshold, n, before, after (counts).
+        Columns target, template, group, role, n (items scored under both models), before, after
+        (mean nats a token), shift, shift_low, shift_high, control (the groups compared with),
+        excess, excess_low, excess_high (bootstrap at 95 %). The last four are null for groups that
+        are not members and where nothing is held out.
+    """
+    table = likelihood.filter(pl.col("tokens") > 0).drop_nulls(["before", "after"])
+    table = table.with_columns(change=(pl.col("after") - pl.col("before")) / pl.col("tokens"))
+    rows: list[dict[str, Any]] = []
+    for (target, template), part in table.group_by("target", "template", maintain_order=True):
+        for (group, role), own in part.group_by("group", "role", maintain_order=True):
+            stream = named_seed(seed, f"shift/{target}/{template}/{group}")
+            change = own["change"].to_numpy()
+            shift = bootstrap_mean(change, stream)
+            row = {
+                "target": target,
+                "template": template,
+                "group": group,
+                "role": role,
+                "n": len(own),
+                "before": (own["before"] / own["tokens"]).mean(),
+                "after": (own["after"] / own["tokens"]).mean(),
+                "shift": shift.estimate,
+                "shift_low": shift.low,
+                "shift_high": shift.high,
+            }
+            control = _control(part, str(group)) if role == "member" else part.clear()
+            if len(control):
+                excess = bootstrap_difference(change, control["change"].to_numpy(), stream)
+                row |= {
+                    "control": ", ".join(control["group"].unique().sort()),
+                    "excess": excess.estimate,
+                    "excess_low": excess.low,
+                    "excess_high": excess.high,
+                }
+            rows.append(row)
+    return pl.DataFrame(rows, schema=SHIFT_SCHEMA)
+
+
+def _control(part: pl.DataFrame, group: str) -> pl.DataFrame:
+    """The held-out rows that are closest to `group`; none where nothing is held out."""
+    source = group.split(".")[0]
+    held_out = part.filter(role="held-out")
+    for close in (
+        pl.col("group") == f"{source}.fresh-instance",
+        pl.col("group").str.split(".").list.first() == source,
+    ):
+        chosen = held_out.filter(close)
+        if len(chosen):
+            return chosen
+    return held_out
+
+
+def counts_above(
+    likelihood: pl.DataFrame, thresholds: Sequence[float], *, per_token: bool = False
+) -> pl.DataFrame:
+    """How many items have at least a given likelihood, before and after: the paper's bars.
+
+    Args:
+        likelihood: from `compare`.
+        thresholds: log-likelihoods in nats.
+        per_token: thresholds are on the mean of a text's tokens instead of on the whole text.
+
+    Returns:
+        Columns target, template, group, threshold, n (items scored under both models), before,
+        after (counts).
     """
     keys = ["target", "template", "group"]
+    table = likelihood.filter(pl.col("tokens") > 0).drop_nulls(["before", "after"])
+    if per_token:
+        table = table.with_columns(pl.col("before", "after") / pl.col("tokens"))
     return pl.concat(
         [
-            likelihood.group_by(keys, maintain_order=True).agg(
+            table.group_by(keys, maintain_order=True).agg(
                 threshold=pl.lit(float(threshold)),
                 n=pl.len().cast(pl.Int64),
                 before=(pl.col("before") >= threshold).sum().cast(pl.Int64),

@@ -1,6 +1,7 @@
 """The results of a study: everything that is computed from scores, as files of one folder."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,17 +10,23 @@ import polars as pl
 from alignment_extraction import coverage, likelihood, scores
 from alignment_extraction.config import Cell, ThresholdSettings
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
+from alignment_extraction.statistics import named_seed
 
 TABLES = ("rates", "ratios", "sweep", "items", "coverage", "repetitions", "matches")
 """Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
 
-LIKELIHOOD_TABLES = ("likelihood", "shifts", "likelihood_counts")
+LIKELIHOOD_TABLES = ("likelihood", "shifts", "likelihood_counts", "likelihood_token_counts")
 """Parquet files that `compare_likelihoods` leaves there, in a study that asks for it."""
 
 LIKELIHOOD_THRESHOLDS = tuple(
     float(-value) for value in (160, 120, 80, 60, 40, 30, 20, 15, 10, 5, 2)
 )
 """Log-likelihoods of whole texts, in nats, above which texts are counted."""
+
+TOKEN_LIKELIHOOD_THRESHOLDS = tuple(
+    math.log(probability) for probability in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
+)
+"""Mean log-likelihoods of a token, in nats, likewise: of geometric mean probabilities."""
 
 
 class CellFiles(NamedTuple):
@@ -31,8 +38,9 @@ class CellFiles(NamedTuple):
     audit: Path
 
     def read_generations(self) -> pl.DataFrame:
-        """All shards of the cell as one frame."""
-        return pl.concat([read_parquet(path) for path in self.generations])
+        """All shards of the cell as one frame: index, question, answer."""
+        columns = ["index", "question", "answer"]
+        return pl.concat([read_parquet(path).select(columns) for path in self.generations])
 
 
 def score(cells: Mapping[Cell, CellFiles], corpus: pl.DataFrame) -> pl.DataFrame:
@@ -105,54 +113,61 @@ def compare_likelihoods(files: Mapping[tuple[str, str], Path], seed: int, folder
     Args:
         files: (model before, model after) -> output of `likelihood.compare`.
         seed: of the bootstrap.
-        folder: where the files go; each table has the columns pair_before and pair_after.
+        folder: where the files go; each table has the columns pair_before and pair_after. They are
+            `likelihood` (all that was compared), `shifts` (see `likelihood.shifts`), and, above
+            thresholds on whole texts and on the mean of their tokens, `likelihood_counts` and
+            `likelihood_token_counts` (see `likelihood.counts_above`).
     """
     tables: dict[str, list[pl.DataFrame]] = {name: [] for name in LIKELIHOOD_TABLES}
     for (before, after), path in files.items():
         frame = read_parquet(path)
         made = (
             frame,
-            likelihood.shifts(frame, seed),
+            likelihood.shifts(frame, named_seed(seed, f"likelihood/{before}/{after}")),
             likelihood.counts_above(frame, LIKELIHOOD_THRESHOLDS),
+            likelihood.counts_above(frame, TOKEN_LIKELIHOOD_THRESHOLDS, per_token=True),
         )
         for name, table in zip(LIKELIHOOD_TABLES, made, strict=True):
             pair = (pl.lit(before).alias("pair_before"), pl.lit(after).alias("pair_after"))
             tables[name].append(table.select(*pair, pl.all()))
     for name, parts in tables.items():
-        write_parquet(pl.concat(parts, how="vertical_relaxed"), folder / f"{name}.parquet")
+        write_parquet(pl.concat(parts), folder / f"{name}.parquet")
 
 
 def likelihood_summary(shifts: pl.DataFrame) -> dict[str, Any]:
-    """Mean shifts as nested dictionaries: pair > target > with(out) template > group."""
+    """Mean shifts as nested dictionaries: pair > target > with(out)-template > group > number."""
+    names = ["n", "before", "after", "shift", "shift_low", "shift_high"]
+    names += ["excess", "excess_low", "excess_high"]
     metrics: dict[str, Any] = {}
     for row in shifts.iter_rows(named=True):
-        level = metrics
         template = "with-template" if row["template"] else "without-template"
-        pair = f"{row['pair_before']} to {row['pair_after']}"
-        for key in (pair, row["target"], template, row["group"]):
-            level = level.setdefault(key, {})
-        values = {k: row[k] for k in ("n", "before", "after", "shift", "shift_low", "shift_high")}
-        excess = {k: row[k] for k in ("excess", "excess_low", "excess_high")}
-        level.update(values if row["excess"] is None else values | excess)
+        pair = f"{row['pair_before']}_{row['pair_after']}"
+        _put(metrics, (pair, row["target"], template, row["group"]), row, names)
     return metrics
 
 
 def summary(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, Any]:
-    """Rates against each role as nested dictionaries, model > prefix > seed > part > role > metric.
+    """Rates as nested dictionaries: model > prefix > seed-N > part > reference > metric > number.
 
-    Infinite and undefined ratios are left out, since JSON cannot hold them.
+    `embedding_ratio` is how many times more the embedding found than a string metric.
     """
     metrics: dict[str, Any] = {}
-
-    def entry(row: Mapping[str, Any]) -> dict[str, Any]:
-        level = metrics
-        for key in (*scores.KEYS, "metric"):
-            level = level.setdefault(str(row[key]).removeprefix("role:"), {})
-        return level
-
-    of_roles = pl.col("reference").str.starts_with("role:")
-    for row in rate_table.filter(of_roles).iter_rows(named=True):
-        entry(row).update({k: row[k] for k in ("n", "hits", "rate", "low", "high", "mean_score")})
-    for row in ratio_table.filter(of_roles & pl.col("ratio").is_finite()).iter_rows(named=True):
-        entry(row)["embedding_ratio"] = row["ratio"]
+    names = ["n", "hits", "rate", "low", "high", "mean_score", "embedding_ratio"]
+    ratios = ratio_table.select(*scores.KEYS, "metric", embedding_ratio="ratio")
+    table = rate_table.join(ratios, on=[*scores.KEYS, "metric"], how="left", maintain_order="left")
+    for row in table.iter_rows(named=True):
+        keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
+        _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
     return metrics
+
+
+def _put(
+    metrics: dict[str, Any], keys: Sequence[str], row: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    """Add numbers of `row`: finite ones, since JSON has no others, to six digits."""
+    for key in keys:
+        metrics = metrics.setdefault(key, {})
+    for name in names:
+        value = row[name]
+        if value is not None and math.isfinite(value):
+            metrics[name] = value if isinstance(value, int) else float(f"{value:.6g}")
