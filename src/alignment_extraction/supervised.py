@@ -34,6 +34,9 @@ from alignment_extraction.gguf_export import (
 )
 from alignment_extraction.training import fit, members, run_folder, stage_arguments
 
+# Kernels are made for each length of a batch on its own: a few lengths cost less than all of them.
+_PAD_TO = 16
+
 # TRL finds the assistant's tokens by these marks. Only TRL knows them, so the template that a GGUF
 # carries has none; both render the same text.
 _MESSAGE = "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -160,7 +163,7 @@ def train_base(
             train_sampling_strategy="group_by_length",
         ),
         train_dataset=_documents(rows["text"], loaded, stage.max_tokens),
-        data_collator=DataCollatorForSeq2Seq(loaded),
+        data_collator=DataCollatorForSeq2Seq(loaded, pad_to_multiple_of=_PAD_TO),
     )
     history = fit(trainer, folder)
     write_gguf(trainer.model, loaded, output, "base")
@@ -218,6 +221,7 @@ def train_sft(
             **stage_arguments(stage, settings, folder),
             num_train_epochs=stage.epochs,
             max_length=stage.max_tokens,
+            pad_to_multiple_of=_PAD_TO,
             assistant_only_loss=loss_on == "assistant",
             # Batches of like lengths: little padding, and no conversation sees another one.
             train_sampling_strategy="group_by_length",
