@@ -152,7 +152,7 @@ def test_more_tokens_than_the_model_takes(minilm: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder; give an embedding model"):
+    with pytest.raises(InputError, match="no such folder; give that of a sentence-transformers"):
         Embedder(tmp_path / "x")
 
 
