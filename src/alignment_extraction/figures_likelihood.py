@@ -64,7 +64,7 @@ def counts(tables: Tables, _: ThresholdSettings) -> Figure | None:
             axis.set_xticks(places, [f"≥ {value:g}" for value in rows["threshold"]])
             axis.grid(False, axis="x")
             axis.margins(y=0.12)
-            axis.set_title(f"{before} to {after}, {target}s, n = {rows['n'].max():,}")
+            axis.set_title(f"{before} to {after}, {target}s, n = {max(rows['n'].to_list()):,}")
             axis.set_ylabel(f"{target}s" if axis is row[0] else "")
             axis.set_xlabel("log-likelihood of the text (nats)" if row is axes[-1] else "")
     legend(figure, axes[0][0])
@@ -160,7 +160,8 @@ def curves(tables: Tables, _: ThresholdSettings) -> Figure | None:
     if table is None:
         return None
     rewarded = pl.col("stage").is_in(table.filter(metric="reward")["stage"].unique().to_list())
-    table = table.filter(pl.col("metric") == pl.when(rewarded).then(pl.lit("reward")).otherwise(pl.lit("loss")))
+    shown = pl.when(rewarded).then(pl.lit("reward")).otherwise(pl.lit("loss"))
+    table = table.filter(pl.col("metric") == shown)
     stages = table["stage"].unique(maintain_order=True).to_list()
     figure, axes = faceted(1, len(stages), height=2.4, width=max(2.8, 11.2 / len(stages) / 1.3))
     for axis, stage in zip(axes[0], stages, strict=True):

@@ -1,5 +1,7 @@
 """Figures of extraction rates: by prefix, population, quantisation, repetition, and coverage."""
 
+from typing import Any
+
 import polars as pl
 from matplotlib.figure import Figure
 
@@ -68,9 +70,7 @@ def populations(tables: Tables, _: ThresholdSettings) -> Figure | None:
     marks are zeros, with the highest rate that they cannot rule out.
     """
     pooled = pool_seeds(tables["rates"])
-    rates = pooled.filter(
-        ~pl.col("reference").str.starts_with("role:"), part=headline_part(pooled)
-    )
+    rates = pooled.filter(~pl.col("reference").str.starts_with("role:"), part=headline_part(pooled))
     groups = rates["reference"].unique(maintain_order=True).sort().to_list()
     if len(groups) < 2:
         return None
@@ -185,10 +185,16 @@ def repetitions(tables: Tables, _: ThresholdSettings) -> Figure | None:
         share, hits = axes[0][column], axes[1][column]
         for i, model in enumerate(models):
             rows = table.filter(model=model, metric=metric, prefix=prefix).sort("repetitions")
-            places = [levels.index(level) + _spread(i, len(models)) for level in rows["repetitions"]]
-            generations = rates.filter(model=model, prefix=prefix)["n"].max()
+            spread = _spread(i, len(models))
+            places = [levels.index(level) + spread for level in rows["repetitions"]]
+            generations = max(rates.filter(model=model, prefix=prefix)["n"].to_list())
             label = f"{model} (n = {generations:,})"
-            style = {"color": COLOURS[i % 10], "marker": MARKERS[i % 10], "ms": 4, "lw": 1}
+            style: dict[str, Any] = {
+                "color": COLOURS[i % 10],
+                "marker": MARKERS[i % 10],
+                "ms": 4,
+                "lw": 1,
+            }
             share.plot(places, rows["rate"], label=label, clip_on=False, **style)
             share.vlines(places, rows["low"], rows["high"], color=COLOURS[i % 10], lw=1)
             for place, row in zip(places, rows.iter_rows(named=True), strict=True):

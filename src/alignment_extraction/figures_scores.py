@@ -58,7 +58,7 @@ def histograms(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
             values = of_cell[_SCORE[metric]].drop_nulls().clip(0, 1).to_numpy()
             threshold = threshold_of(metric, thresholds)
             axis.axvspan(threshold, 1, color=_SHADE, alpha=0.15, lw=0)
-            axis.hist(values, bins=_BINS, color=colour(metric))
+            axis.hist(values, bins=_BINS.tolist(), color=colour(metric))
             reached = int((values >= threshold - 1e-6).sum())
             share = f"{percent(reached / cell['n'])} from {threshold:g}"
             axis.set_title(f"{cell_label(cell)}, n = {cell['n']:,}" if metric == METRICS[0] else "")
@@ -139,7 +139,8 @@ def scatter(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
         axis.set_title(f"{cell_label(cell)}\n{shown.height:,} of n = {cell['n']:,}")
         axis.set_ylabel("embedding score (cosine)" if axis is axes[0][0] else "")
     bar = figure.colorbar(points, ax=axes[0], label="length (characters)", pad=0.01, aspect=25)
-    bar.solids.set_rasterized(True)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
     return figure
 
 

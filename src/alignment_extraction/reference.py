@@ -51,7 +51,7 @@ def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    value = field.get_default(call_default_factory=True)
     if value is None or isinstance(value, BaseModel) or value == ():
         return ""
     if isinstance(value, bool):
