@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.config import ThresholdSettings
-from alignment_extraction.matching import corpus_texts, groups_of
 from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.statistics import rarefaction, wilson
+from alignment_extraction.texts import corpus_texts, groups_of
 
 _ITEM = {
     "embedding": "match_id",

@@ -10,29 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from alignment_extraction.files import InputError, atomic_path, read_json, sha256, write_json
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
-
-
-def texts_of(frame: pl.DataFrame, part: str) -> pl.Series:
-    """The texts of one part of corpus rows or generations; null where a row lacks it.
-
-    Args:
-        frame: has the columns `question` and `answer`.
-        part: `question`, `answer`, or `both` (question, line break, answer).
-    """
-    if part == "both":
-        return frame.select((pl.col("question") + "\n" + pl.col("answer")).alias("both"))["both"]
-    return frame[part]
-
-
-def unique_texts(frame: pl.DataFrame, part: str) -> list[str]:
-    """Distinct texts of `part` in order of first appearance; empty and missing ones left out."""
-    texts = texts_of(frame, part)
-    return texts.filter(texts.str.len_bytes() > 0).unique(maintain_order=True).to_list()
 
 
 def hash_texts(texts: Sequence[str]) -> str:

@@ -15,11 +15,11 @@ import polars as pl
 from tqdm import tqdm
 
 from alignment_extraction.files import InputError
-from alignment_extraction.matching import groups_of
 from alignment_extraction.model import Model, require_same_vocabulary
 from alignment_extraction.prefix import model_turns, prefix_tokens
 from alignment_extraction.scoring import score
 from alignment_extraction.statistics import bootstrap_difference, bootstrap_mean, named_seed
+from alignment_extraction.texts import groups_of
 
 Pair = tuple[list[int], list[int]]
 """Context and target, as token ids."""

@@ -11,13 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from alignment_extraction.embedding import (
-    Vectors,
-    identity_of,
-    read_vectors,
-    texts_of,
-    unique_texts,
-)
+from alignment_extraction.embedding import Vectors, identity_of, read_vectors
 from alignment_extraction.files import InputError
 from alignment_extraction.index import (
     Neighbours,
@@ -28,6 +22,7 @@ from alignment_extraction.index import (
 )
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.strings import METRICS, best_matches, pairwise
+from alignment_extraction.texts import corpus_texts, groups_of, unique_texts
 
 MATCH_SCHEMA: dict[str, pl.DataType] = {
     "text": pl.String(),
@@ -44,15 +39,6 @@ MATCH_SCHEMA: dict[str, pl.DataType] = {
 }
 """One row for each distinct text x part x group: its embedding match with the three scores against
 it, and each string metric's own best match in the group (null below 0.5)."""
-
-
-def groups_of(corpus: pl.DataFrame) -> pl.Series:
-    """The group of each corpus row: its source, and its split where it has one."""
-    return corpus.select(
-        pl.concat_str([pl.col("source"), pl.col("split")], separator=".", ignore_nulls=True).alias(
-            "group"
-        )
-    )["group"]
 
 
 class Group(NamedTuple):
@@ -89,13 +75,6 @@ def read_group(corpus: pl.DataFrame, group: str, part: str, vectors_path: Path) 
         texts=[texts[i] for i in positions],
         vectors=np.ascontiguousarray(vectors[positions]),
     )
-
-
-def corpus_texts(corpus: pl.DataFrame, part: str) -> tuple[list[str], Any]:
-    """The texts of the rows that have `part`, and the numbers of those rows."""
-    texts = texts_of(corpus, part)
-    rows = np.flatnonzero((texts.str.len_bytes() > 0).fill_null(False).to_numpy())
-    return texts[rows].to_list(), rows
 
 
 def index_group(

@@ -18,8 +18,8 @@ from markupsafe import Markup
 from alignment_extraction import differences
 from alignment_extraction.config import StudySettings
 from alignment_extraction.figures import FIGURES
-from alignment_extraction.headline import headline_reference
 from alignment_extraction.files import InputError, atomic_path
+from alignment_extraction.headline import headline_reference
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,7 +35,7 @@ def times(value: float | None) -> str:
     """A ratio, as 12.3 followed by a multiplication sign."""
     if value is None or math.isnan(value):
         return "–"  # noqa: RUF001
-    return "∞" if math.isinf(value) else f"{float(f'{value:.3g}'):g} ×"
+    return "∞" if math.isinf(value) else f"{float(f'{value:.3g}'):g} ×"  # noqa: RUF001
 
 
 def rate_sentence(row: Mapping[str, Any]) -> str:

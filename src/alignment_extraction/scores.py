@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.config import Cell, SweepSettings, ThresholdSettings
-from alignment_extraction.embedding import texts_of
 from alignment_extraction.files import InputError
-from alignment_extraction.matching import MATCH_SCHEMA, corpus_texts, groups_of
+from alignment_extraction.matching import MATCH_SCHEMA
 from alignment_extraction.statistics import ratio, wilson
+from alignment_extraction.texts import corpus_texts, groups_of, texts_of
 
 METRICS = ("embedding", "levenshtein", "indel", "verbatim")
 CELL_KEYS = ["model", "prefix", "seed"]

@@ -6,8 +6,8 @@ from rapidfuzz.distance import Indel, Levenshtein
 
 from alignment_extraction.config import Cell
 from alignment_extraction.corpus import SCHEMA
-from alignment_extraction.embedding import texts_of, unique_texts
-from alignment_extraction.matching import MATCH_SCHEMA, corpus_texts, groups_of
+from alignment_extraction.matching import MATCH_SCHEMA
+from alignment_extraction.texts import corpus_texts, groups_of, texts_of, unique_texts
 
 PARTS = ("question", "answer")
 CELLS = (Cell("sft", "user", 0), Cell("sft", "user", 1), Cell("base", "user", 0))

@@ -7,9 +7,9 @@ import pytest
 
 from alignment_extraction import coverage, scores
 from alignment_extraction.config import ThresholdSettings
-from alignment_extraction.matching import groups_of
 from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.statistics import wilson
+from alignment_extraction.texts import groups_of
 from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from hypothesis import given
@@ -17,12 +16,11 @@ from alignment_extraction.embedding import (
     hash_texts,
     identity_of,
     read_vectors,
-    texts_of,
-    unique_texts,
     write_vectors,
 )
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.generation import generate
+from alignment_extraction.texts import unique_texts
 from tests.tiny_models import SPECIAL_TOKENS
 
 TEXTS = [
@@ -43,21 +41,6 @@ def embedder(minilm: Path) -> Embedder:
 @pytest.fixture(scope="module")
 def vectors(embedder: Embedder) -> np.ndarray:
     return embedder.embed(TEXTS)
-
-
-def test_texts_of() -> None:
-    frame = pl.DataFrame(
-        {"question": ["q", "p", "", None], "answer": ["a", None, "b", "c"]},
-        schema={"question": pl.String, "answer": pl.String},
-    )
-    assert texts_of(frame, "question").to_list() == ["q", "p", "", None]
-    assert texts_of(frame, "answer").to_list() == ["a", None, "b", "c"]
-    assert texts_of(frame, "both").to_list() == ["q\na", None, "\nb", None]
-
-
-def test_unique_texts_keep_their_order_and_drop_empty_ones() -> None:
-    frame = pl.DataFrame({"question": ["z", "", None, "a", "z", " "]})
-    assert unique_texts(frame, "question") == ["z", "a", " "]
 
 
 def test_generated_texts_have_no_special_tokens(tiny_path: Path) -> None:

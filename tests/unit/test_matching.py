@@ -9,16 +9,10 @@ import pytest
 from rapidfuzz.distance import Indel, Levenshtein
 
 from alignment_extraction.controlled import ControlledSettings, build
-from alignment_extraction.embedding import Embedder, read_vectors, unique_texts, write_vectors
+from alignment_extraction.embedding import Embedder, read_vectors, write_vectors
 from alignment_extraction.files import InputError
-from alignment_extraction.matching import (
-    MATCH_SCHEMA,
-    corpus_texts,
-    groups_of,
-    index_group,
-    match,
-    read_group,
-)
+from alignment_extraction.matching import MATCH_SCHEMA, index_group, match, read_group
+from alignment_extraction.texts import corpus_texts, groups_of, unique_texts
 
 PARTS = ("question", "answer", "both")
 

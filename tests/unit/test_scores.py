@@ -10,9 +10,9 @@ import pytest
 from alignment_extraction import scores
 from alignment_extraction.config import Cell, SweepSettings, ThresholdSettings
 from alignment_extraction.files import InputError
-from alignment_extraction.matching import groups_of
 from alignment_extraction.scores import KEYS, METRICS, score_cell
 from alignment_extraction.statistics import ratio, wilson
+from alignment_extraction.texts import groups_of
 from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()

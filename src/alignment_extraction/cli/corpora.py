@@ -99,7 +99,7 @@ def embed_corpus(
 ) -> None:
     """Embed the rows of a corpus."""
     from alignment_extraction.embedding import Embedder, write_vectors
-    from alignment_extraction.matching import corpus_texts
+    from alignment_extraction.texts import corpus_texts
 
     texts, _ = corpus_texts(read_parquet(corpus), part)
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)

@@ -80,7 +80,8 @@ def embed_generations(
     batch_size: int = 64,
 ) -> None:
     """Embed the distinct texts of generations."""
-    from alignment_extraction.embedding import Embedder, unique_texts, write_vectors
+    from alignment_extraction.embedding import Embedder, write_vectors
+    from alignment_extraction.texts import unique_texts
 
     texts = unique_texts(read_shards(generations), part)
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)

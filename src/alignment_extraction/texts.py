@@ -1,0 +1,40 @@
+"""The texts of corpora and generations that are compared: their parts, and a corpus's groups."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+
+def texts_of(frame: pl.DataFrame, part: str) -> pl.Series:
+    """The texts of one part of corpus rows or generations; null where a row lacks it.
+
+    Args:
+        frame: has the columns `question` and `answer`.
+        part: `question`, `answer`, or `both` (question, line break, answer).
+    """
+    if part == "both":
+        return frame.select((pl.col("question") + "\n" + pl.col("answer")).alias("both"))["both"]
+    return frame[part]
+
+
+def unique_texts(frame: pl.DataFrame, part: str) -> list[str]:
+    """Distinct texts of `part` in order of first appearance; empty and missing ones left out."""
+    texts = texts_of(frame, part)
+    return texts.filter(texts.str.len_bytes() > 0).unique(maintain_order=True).to_list()
+
+
+def corpus_texts(corpus: pl.DataFrame, part: str) -> tuple[list[str], Any]:
+    """The texts of the rows that have `part`, and the numbers of those rows."""
+    texts = texts_of(corpus, part)
+    rows = np.flatnonzero((texts.str.len_bytes() > 0).fill_null(False).to_numpy())
+    return texts[rows].to_list(), rows
+
+
+def groups_of(corpus: pl.DataFrame) -> pl.Series:
+    """The group of each corpus row: its source, and its split where it has one."""
+    return corpus.select(
+        pl.concat_str([pl.col("source"), pl.col("split")], separator=".", ignore_nulls=True).alias(
+            "group"
+        )
+    )["group"]
