@@ -4,8 +4,7 @@ import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import norm
+from scipy.special import gammaln, ndtri
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +33,7 @@ def wilson(hits: Any, n: Any, level: float = 0.95) -> Interval:
         level: coverage of the interval.
     """
     hits, n = np.asarray(hits, np.float64), np.asarray(n, np.float64)
-    z = norm.ppf((1 + level) / 2)
+    z = ndtri((1 + level) / 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = hits / n
         centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -66,7 +65,7 @@ def ratio(hits: int, other_hits: int, n: int, level: float = 0.95) -> Interval:
     if other_hits == 0:
         low = wilson(hits, n, level).low / wilson(0, n, level).high
         return Interval(np.inf, float(low), np.inf)
-    z = norm.ppf((1 + level) / 2)
+    z = ndtri((1 + level) / 2)
     estimate = hits / other_hits
     spread = np.exp(z * np.sqrt(1 / hits - 1 / n + 1 / other_hits - 1 / n))
     return Interval(estimate, float(estimate / spread), float(estimate * spread))
