@@ -16,7 +16,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import numpy.typing as npt
-import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 CHATML = (
@@ -126,6 +125,7 @@ def write_llama_gguf(
     chat_template: str | None = CHATML,
     context: int = 512,
     half: bool = False,
+    add_bos: bool = False,
 ) -> Path:
     """Write Llama weights in transformers' layout, and a byte-level BPE tokenizer, as GGUF.
 
@@ -137,6 +137,7 @@ def write_llama_gguf(
         chat_template: Jinja text, or None for a base model without one.
         context: the context length that the file says the model was trained with.
         half: float16 matrices instead of float32.
+        add_bos: whether the file asks for the beginning-of-sequence token before every text.
     """
     vocab, hidden = weights["model.embed_tokens.weight"].shape
     layers = 1 + max(int(name.split(".")[2]) for name in weights if ".layers." in name)
@@ -171,7 +172,7 @@ def write_llama_gguf(
     writer.add_eos_token_id(END_OF_TURN)
     writer.add_pad_token_id(END_OF_TURN)
     writer.add_unk_token_id(END_OF_TEXT)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(add_bos)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
 
@@ -228,6 +229,7 @@ def make_tiny_gguf(
     context: int = 512,
     end_probability: float = 0.05,
     half: bool = False,
+    add_bos: bool = False,
 ) -> Path:
     """Write a Llama GGUF with random weights and a ChatML tokenizer to `path`; gives `path` back.
 
@@ -250,6 +252,7 @@ def make_tiny_gguf(
         chat_template=chat_template,
         context=context,
         half=half,
+        add_bos=add_bos,
     )
 
 
@@ -265,12 +268,3 @@ def quantize(source: Path, target: Path, *, file_type: str = "MOSTLY_Q8_0") -> P
     )
     assert status == 0, f"llama_model_quantize gave {status}"
     return target
-
-
-def smollm2() -> Path:
-    """SmolLM2-135M-Instruct Q4_1; skips the test that asks for it where the file is missing."""
-    root = Path(__file__).resolve().parents[1]
-    path = root / "data" / "models" / "smollm2-135m-instruct-q4_1.gguf"
-    if not path.exists():
-        pytest.skip(f"needs {path.relative_to(root)}, which `make models` fetches")
-    return path
