@@ -67,6 +67,10 @@ class Context:
         params.kv_unified = False
         # A sliding window's cache cannot give back positions unless it is kept in full.
         params.swa_full = True
+        # The CPU's flash attention adds up in half precision, which moves SmolLM2's logits by 0.5;
+        # a GPU's does not.
+        if not model.gpu_layers:
+            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.no_perf = True
         self.tokens = np.zeros(batch, np.int32)
         self.positions = np.zeros(batch, np.int32)

@@ -84,6 +84,7 @@ class Model:
     Attributes:
         path: the GGUF file.
         threads: CPU threads for decoding.
+        gpu_layers: layers on the GPU; -1 for all.
         n_vocab: number of tokens in the vocabulary.
         n_ctx_train: context length, in tokens, that the model was trained with.
         chat_template: the file's Jinja chat template, None where it has none.
@@ -108,6 +109,7 @@ class Model:
                 or that does not predict the next token.
         """
         self.path = Path(path)
+        self.gpu_layers = gpu_layers
         self._model: Any = None
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")

@@ -1,8 +1,10 @@
-"""Many samples that continue one short prefix, decoded together and drawn in one pass.
+r"""Many samples that continue one short prefix, decoded together and drawn in one pass.
 
-    with Model(Path("model.gguf")) as model:
-        prefix = model.tokenize("<|im_start|>user\n")
-        frame = sample(model, prefix, 1000, seed=7, max_tokens=128)
+>>> with Model(path) as model:
+...     prefix = model.tokenize("<|im_start|>user\n")
+...     frame = sample(model, prefix, 100, seed=7, max_tokens=32)
+>>> frame["question_finish"].unique().sort().to_list()
+['length', 'stop']
 
 The prefix is decoded once; every slot of the batch holds a copy of it. A slot whose sample ends
 goes back to the prefix and starts the next one from the logits that followed the prefix, so nothing
@@ -34,6 +36,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "answer_finish": pl.String,
     "answer_log_likelihood": pl.Float64,
 }
+_INTERVAL = 0.5  # seconds between calls of `progress`
 _PREFILL = 512  # the prefix is decoded in pieces of this many tokens, whatever the slots
 
 
@@ -136,9 +139,9 @@ def sample(
         over = every
         while True:
             while len(over):
-                state.start(over, len(prefix))
-                rows = np.broadcast_to(prefix_logits, (len(over), model.n_vocab))
-                over = state.take(over, *sampler.draw(rows, state.next_uniforms(over)))
+                begun = state.start(over, len(prefix))
+                rows = np.broadcast_to(prefix_logits, (len(begun), model.n_vocab))
+                over = state.take(begun, *sampler.draw(rows, state.next_uniforms(begun)))
             if len(state.results) == n:
                 break
             if n - len(state.results) <= len(every) - 8:
@@ -151,8 +154,8 @@ def sample(
             over = state.take(
                 every, *sampler.draw(context.logits(len(every)), state.next_uniforms(every))
             )
-            for done in over:
-                context.truncate(int(done), len(prefix))
+            for slot in (*over, *state.idle):
+                context.truncate(int(slot), len(prefix))
             clock.tick()
     clock.tick(last=True)
     return _frame(model, [(i, state.results[i]) for i in state.indices], end_text)
@@ -185,7 +188,7 @@ class _Clock:
         if self._progress is None:
             return
         now = time.monotonic()
-        if last or now - self._last >= 0.5:
+        if last or now - self._last >= _INTERVAL:
             self._progress(len(self._state.results), self._state.tokens_drawn - self._told)
             self._told = self._state.tokens_drawn
             self._last = now

@@ -26,6 +26,7 @@ from alignment_extraction.model import Model
 
 Floats = npt.NDArray[np.float32]
 
+_INTERVAL = 0.5  # seconds between calls of `progress`
 _CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
 
 
@@ -130,7 +131,7 @@ def score(
             done += len(group)
             scored += int((offsets[group + 1] - offsets[group]).sum())
             now = time.monotonic()
-            if progress is not None and (now - last >= 0.5 or at == len(order)):
+            if progress is not None and (now - last >= _INTERVAL or at == len(order)):
                 progress(done, scored - told)
                 told, last = scored, now
     return TokenScores(out[0], offsets, *(out[1:] if moments else ()))

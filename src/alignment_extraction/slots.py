@@ -1,6 +1,5 @@
 """What every slot of a batch is writing: the book-keeping of many samples decoded together."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,7 +50,8 @@ class EndText:
 
     In templates like Llama 2's (`[/INST]`) and OLMo 2's (`<|assistant|>`) no end token stands
     between the user's words and the assistant's, so the model goes on to the header by itself.
-    White space around the header goes with it where it is written.
+    White space around the header goes with it where it is written, and so does the rest of the
+    token that completes it.
     """
 
     def __init__(self, text: str, pieces: Sequence[bytes]) -> None:
@@ -72,7 +72,7 @@ class EndText:
         """
         tail = [self._pieces[token] for token in tokens[-len(self._core + self._lead) :]]
         written = b"".join(tail)
-        start = written.rfind(self._core)
+        start = written.find(self._core)
         if start < 0:
             return None
         if written[:start].endswith(self._lead):
@@ -97,7 +97,7 @@ class Slots:
 
     Attributes:
         results: finished samples by index.
-        tokens_drawn: tokens drawn for the samples wanted, so far.
+        tokens_drawn: tokens drawn so far.
         token: int32 (slots,), the token to feed next.
         position: int32 (slots,), its position.
     """
@@ -118,13 +118,13 @@ class Slots:
         """Make `count` empty slots for the samples `indices`; see `sampling.sample`."""
         self.seed = seed
         self.indices = indices
-        self.upcoming = itertools.count(indices.start)
+        self.started = indices.start  # the next sample to start
         self.results: dict[int, Sample] = {}
         self.tokens_drawn = 0
         self.max_tokens = max_tokens
         self.max_answer_tokens = max_answer_tokens
         self.end_text = end_text
-        # The last entry is what slots without forced tokens look up in vain.
+        # The last entry is what slots without forced tokens look up: in vain, or while idle.
         self.header = np.array([*header, 0], np.int32)
         self.is_end = np.zeros(n_vocab, bool)
         self.is_end[list(eog)] = True
@@ -160,20 +160,32 @@ class Slots:
         self.question = [self.question[slot] for slot in order]
         return moves
 
-    def start(self, slots: Indices, prefix_length: int) -> None:
+    def start(self, slots: Indices, prefix_length: int) -> Indices:
         """Give each of `slots` the next sample, at the end of the prefix.
 
-        Samples beyond the last one wanted keep the batch in shape; they are thrown away.
+        Returns:
+            Those that got one. The others keep the batch in shape: they are fed token 0 behind the
+            prefix, again and again (see `idle`).
         """
-        self.position[slots] = prefix_length - 1
         self.forced[slots] = self.length[slots] = self.drawn[slots] = 0
+        slots, rest = np.split(slots, [self.indices.stop - self.started])
+        self.index[rest] = self.indices.stop
+        self.token[rest] = 0
+        self.position[rest] = prefix_length
+        self.position[slots] = prefix_length - 1
         self.limit[slots] = self.max_tokens
         self.log_likelihood[slots] = 0
         for slot in slots:
-            index = next(self.upcoming)
-            self.index[slot] = index
-            self.uniforms[slot, :-1] = uniforms(self.seed, index, self.uniforms.shape[1] - 1)
+            self.index[slot] = self.started
+            self.uniforms[slot, :-1] = uniforms(self.seed, self.started, self.uniforms.shape[1] - 1)
             self.question[slot] = None
+            self.started += 1
+        return slots
+
+    @property
+    def idle(self) -> Indices:
+        """Slots without a sample; what they were fed is to be forgotten after each step."""
+        return np.flatnonzero(self.index == self.indices.stop)
 
     def next_uniforms(self, slots: Indices) -> Doubles:
         """The random numbers that the next tokens of `slots` are drawn with."""
@@ -185,23 +197,23 @@ class Slots:
         Returns:
             The slots whose sample is over.
         """
+        busy = self.index[slots] < self.indices.stop
         forced = self.forced[slots]
-        free = forced == 0
+        free = busy & (forced == 0)
         self.token[slots] = np.where(free, tokens, self.header[-1 - forced])
-        self.position[slots] += 1
-        self.forced[slots] -= ~free
-        wanted = self.index[slots] < self.indices.stop
-        ends = self.is_end[tokens] & free & wanted
+        self.position[slots] += busy
+        self.forced[slots] -= forced > 0
+        ends = self.is_end[tokens] & free
         length = self.length[slots]
         self.written[slots, length] = tokens
         length += free & ~ends
         self.length[slots] = length
         self.drawn[slots] += free
         self.log_likelihood[slots] += np.where(free, log_probabilities, 0.0)
-        self.tokens_drawn += int(np.count_nonzero(free & wanted))
+        self.tokens_drawn += int(np.count_nonzero(free))
         over = ends | (free & (length == self.limit[slots]))
         if self.end_text is not None:
-            over |= self.end_text.may_close[tokens] & free & wanted
+            over |= self.end_text.may_close[tokens] & free
         return np.array(
             [
                 slots[i]
@@ -214,8 +226,6 @@ class Slots:
     def _end_turn(self, slot: int, stopped: bool) -> bool:
         """Put the turn away if it is over; True if that was the sample's last one."""
         index = int(self.index[slot])
-        if index >= self.indices.stop:
-            return True
         tokens = self.written[slot, : self.length[slot]].tolist()
         question = self.question[slot]
         excess = None
