@@ -173,7 +173,7 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', text)
     # Only what is referred to needs an id.
     text = re.sub(r'<(g|image)((?: [a-z:]+="[^"]*")*?) id="[^"]*"', r"<\1\2", text)
-    text = text.replace(' id="', f' id="{name}-').replace('="#', f'="#{name}-')
+    text = text.replace(' id="', f' id="{name}-').replace('href="#', f'href="#{name}-')
     text = text.replace("url(#", f"url(#{name}-")
     root = 'font-family="sans-serif" stroke-linejoin="round" stroke-linecap="butt"'
     return text.replace("<svg", f"<svg {root}", 1)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from alignment_extraction import differences
 from alignment_extraction.config import StudySettings
-from alignment_extraction.figures import FIGURES
+from alignment_extraction.figures import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.headline import headline_reference
 
@@ -137,23 +137,14 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _figures(folder: Path) -> list[dict[str, Any]]:
-    shown = []
-    for name, drawer in FIGURES.items():
-        path = folder / f"{name}.svg"
-        if path.exists():
-            svg = path.read_text()
-            # Our own drawing: only numbers and escaped labels are in it. Ids are made unique.
-            svg = svg[svg.index("<svg") :].replace('id="', f'id="{name}-')
-            svg = svg.replace('"#', f'"#{name}-').replace("url(#", f"url(#{name}-")
-            shown.append(
-                {
-                    "name": name,
-                    "caption": (drawer.__doc__ or "").strip().splitlines()[0],
-                    "svg": Markup(svg),
-                }
-            )
-    return shown
+def _figures(folder: Path) -> list[dict[str, str]]:
+    """The figures that there are. They hold numbers and escaped names; see `figures_style.svg`."""
+    drawn = {name: folder / f"{name}.svg" for name in FIGURES}
+    return [
+        {"name": name, "caption": caption(name), "svg": Markup(path.read_text())}
+        for name, path in drawn.items()
+        if path.exists()
+    ]
 
 
 def write_report(
