@@ -128,7 +128,8 @@ def match_cards(matches: pl.DataFrame) -> list[dict[str, Any]]:
     cards = []
     for row in matches.iter_rows(named=True):
         ours, theirs = differences.compare(row["generation"], row["match"])
-        cards.append({**row, "ours": ours, "theirs": theirs})
+        source = differences.visible(row["source"])
+        cards.append({**row, "source": source, "ours": ours, "theirs": theirs})
     return cards
 
 
