@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from alignment_extraction.files import sha256
+import polars as pl
 
 PACKAGES = (
     "llama-cpp-python",
@@ -46,11 +46,19 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def collect(models: Mapping[str, Path]) -> list[tuple[str, str]]:
+def model_sha256(generations: Path) -> str:
+    """SHA-256 of the model that wrote a shard, which the shard's metadata holds.
+
+    So results can be reported where the model itself is not at hand.
+    """
+    return pl.read_parquet_metadata(generations).get("model_sha256", "not recorded")
+
+
+def collect(shards: Mapping[str, Path]) -> list[tuple[str, str]]:
     """Pairs of a name and a value: revision, machine, versions, and the SHA-256 of each model.
 
     Args:
-        models: GGUF of each model by name.
+        shards: a shard of generations of each model, by the model's name.
     """
     revision = git_revision()
     pairs = [
@@ -59,5 +67,5 @@ def collect(models: Mapping[str, Path]) -> list[tuple[str, str]]:
         ("Python", platform.python_version()),
     ]
     pairs += [(name, importlib.metadata.version(name)) for name in PACKAGES]
-    pairs += [(f"sha256 of {name}", sha256(path)) for name, path in sorted(models.items())]
+    pairs += [(f"sha256 of {name}", model_sha256(path)) for name, path in sorted(shards.items())]
     return pairs

@@ -98,7 +98,12 @@ def test_greedy_is_llama_cpps(smollm2: Model) -> None:
         made = sample(smollm2, tokens, 1, seed=0, max_tokens=8, temperature=0.0)
         answer = llama.create_completion(tokens, max_tokens=8, temperature=0.0, top_k=1)
         choice = answer["choices"][0]
-        assert choice["text"] == made["question"][0], prompt
+        text = made["question"][0]
+        # The peer goes beyond the limit to finish a character that is split over tokens.
+        expected = (
+            choice["text"][: len(text) - 1] + "\ufffd" if text[-1] == "\ufffd" else choice["text"]
+        )
+        assert text == expected, prompt
         assert choice["finish_reason"] == made["question_finish"][0], prompt
     llama.close()
 

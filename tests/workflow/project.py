@@ -132,8 +132,12 @@ def make_project(folder: Path) -> Project:
     def corpus_source(name: str, role: str) -> dict[str, str]:
         return {"name": name, "format": "gsm8k", "path": f"inputs/{name}.jsonl", "role": role}
 
-    params = {
+    params: dict[str, Any] = {
         "run": ["toy"],
+        "seed": 0,
+        "gpu_layers": 0,
+        "controlled": {},
+        "train": {},
         "models": {"tiny": {"source": pinned(model)}, "other": {"source": pinned(other)}},
         "embedders": {"tiny": {"source": pinned(embedder)}},
         "corpora": {
@@ -153,6 +157,7 @@ def make_project(folder: Path) -> Project:
                 "prefixes": ["user"],
                 "sampling": {"samples": 24, "max_tokens": 16, "slots": 8, "shard": 12},
                 "index": {"trees": 4, "audit": 8},
+                "thresholds": {"embedding": 0.95},
                 "likelihood": [{"before": "tiny", "after": "other"}],
             }
         },

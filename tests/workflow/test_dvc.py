@@ -25,7 +25,7 @@ def versioned(project: Project) -> Project:
     sh(project, "dvc", "init", "--quiet")
     sh(project, "dvc", "config", "core.analytics", "false")
     sh(project, "dvc", "remote", "add", "--quiet", "--default", "shipped", "store")
-    sh(project, "dvc", "repro", "--quiet")
+    sh(project, "dvc", "repro")
     sh(project, "dvc", "push", "--quiet")
     sh(project, "git", "add", "--all")
     sh(project, "git", "commit", "--quiet", "--message", "all")

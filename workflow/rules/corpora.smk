@@ -43,7 +43,7 @@ rule embed_corpus:
     input:
         corpus="data/corpora/{corpus}/corpus.parquet",
         embedder="data/embedders/{embedder}",
-        code=code("embedding", "matching"),
+        code=code("embedding", "texts"),
     output:
         vectors="data/embeddings/corpora/{corpus}/{embedder}/{part}.npy",
         about="data/embeddings/corpora/{corpus}/{embedder}/{part}.json",

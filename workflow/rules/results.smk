@@ -98,7 +98,9 @@ rule figures:
         curves=training_files("curves"),
         code=code("figures"),
     output:
-        directory("results/{study}/figures"),
+        # Which figures there are depends on the study. A folder as output would lose its date in
+        # a clone, and with it the proof that it is up to date; this file has its contents' hashes.
+        "results/{study}/figures.json",
     log:
         "logs/figures/{study}.log",
     params:
@@ -106,19 +108,26 @@ rule figures:
         curves=lambda wildcards, input: repeated("curves", input.curves),
     shell:
         "echo {params.settings:q} | alignment-extraction figures --settings -"
-        " --folder results/{wildcards.study} --output-folder {output} {params.curves}"
+        " --folder results/{wildcards.study} --output-folder results/{wildcards.study}/figures"
+        " --output {output} {params.curves}"
         " 2> >(tee {log} >&2)"
+
+
+def first_shards(study):
+    """A shard of each model that a study samples. It names the model's hash, and unlike the model
+    it is among the files that DVC brings.
+    """
+    cells = PARAMS.studies[study].cells()
+    return {cell.model: shards(study, cell)[0] for cell in cells}
 
 
 rule report:
     input:
         tables=lambda wildcards: result_tables(wildcards.study),
         metrics="results/{study}/metrics.json",
-        figures="results/{study}/figures",
+        figures="results/{study}/figures.json",
         accuracy=training_files("accuracy"),
-        models=lambda wildcards: [
-            model_file(name) for name in study_models(wildcards.study)
-        ],
+        generations=lambda wildcards: list(first_shards(wildcards.study).values()),
         templates=[str(path) for path in sorted(SOURCE.glob("templates/*"))],
         code=code("report", "provenance"),
     output:
@@ -134,14 +143,14 @@ rule report:
         options=lambda wildcards, input: options(
             accuracy=input.accuracy[0] if input.accuracy else None
         ),
-        models=lambda wildcards: repeated(
-            "model",
-            [f"{name}={model_file(name)}" for name in study_models(wildcards.study)],
+        generations=lambda wildcards: repeated(
+            "generations",
+            [f"{name}={file}" for name, file in first_shards(wildcards.study).items()],
         ),
     shell:
         "echo {params.settings:q} | alignment-extraction report --settings -"
         " --name {wildcards.study} --folder results/{wildcards.study}"
-        " --figure-folder {input.figures} {params.options} {params.models} --output {output}"
+        " --figure-folder results/{wildcards.study}/figures {params.options} {params.generations} --output {output}"
         " 2> >(tee {log} >&2)"
 
 
@@ -150,12 +159,9 @@ rule track:
         tables=lambda wildcards: result_tables(wildcards.study),
         scores="results/{study}/scores.parquet",
         metrics="results/{study}/metrics.json",
-        figures="results/{study}/figures",
+        figures="results/{study}/figures.json",
         report="results/{study}/report.html",
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        models=lambda wildcards: [
-            model_file(name) for name in study_models(wildcards.study)
-        ],
         curves=training_files("curves"),
         code=code("tracking"),
     output:
@@ -164,11 +170,7 @@ rule track:
         "logs/track/{study}.log",
     params:
         settings=study_settings,
-        data=lambda wildcards, input: repeated(
-            "data",
-            [f"corpus={input.corpus}"]
-            + [f"{name}={model_file(name)}" for name in study_models(wildcards.study)],
-        ),
+        data=lambda wildcards, input: repeated("data", [f"corpus={input.corpus}"]),
         curves=lambda wildcards, input: repeated("curves", input.curves),
     shell:
         "echo {params.settings:q} | alignment-extraction track --settings -"

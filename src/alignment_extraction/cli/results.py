@@ -16,6 +16,7 @@ from alignment_extraction.files import (
     InputError,
     read_json,
     read_parquet,
+    sha256,
     write_json,
     write_parquet,
 )
@@ -143,12 +144,14 @@ def figures(
     settings: StudySettingsFile,
     folder: Folder,
     output_folder: Annotated[Path, typer.Option(help="folder of the SVG files")],
+    output: Annotated[Path, typer.Option(help="JSON with the SHA-256 of each figure")],
     curves: Curves = None,
 ) -> None:
     """Draw the figures of a study from its tables."""
     from alignment_extraction.figures import draw
 
-    draw(_tables(folder, curves), _study(settings).thresholds, output_folder)
+    drawn = draw(_tables(folder, curves), _study(settings).thresholds, output_folder)
+    write_json({path.name: sha256(path) for path in drawn}, output)
 
 
 def _named_file(text: str) -> tuple[str, Path]:
@@ -166,7 +169,9 @@ def report(
     figure_folder: Annotated[Path, typer.Option(help="folder of the SVG files")],
     output: Output,
     accuracy: Annotated[Path | None, typer.Option(help="accuracies before and after RL")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="NAME=GGUF; repeatable")] = None,
+    generations: Annotated[
+        list[str] | None, typer.Option(help="MODEL=SHARD, one shard of each model; repeatable")
+    ] = None,
 ) -> None:
     """Write a study's report: one HTML page that opens without a server."""
     from alignment_extraction import provenance
@@ -181,7 +186,7 @@ def report(
         tables,
         read_json(folder / "metrics.json"),
         figure_folder,
-        provenance.collect(dict(_named_file(text) for text in model or [])),
+        provenance.collect(dict(_named_file(text) for text in generations or [])),
         output,
     )
 
