@@ -129,8 +129,10 @@ class IndexSettings(Settings):
     """The Annoy index and what is asked of it."""
 
     trees: int = Field(50, ge=1, description="trees of the index")
-    search_k: int = Field(-1, ge=-1, description="nodes inspected; -1 is trees x candidates")
-    candidates: int = Field(10, ge=1, description="neighbours re-scored exactly")
+    search_k: int = Field(
+        20_000, ge=-1, description="nodes inspected for a query; -1 is trees x candidates"
+    )
+    candidates: int = Field(50, ge=1, description="neighbours re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
 
 
