@@ -66,7 +66,10 @@ def histograms(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
             axis.set_yscale("log")
             axis.set(xlim=(0, 1), ylim=(0.7, 1.5 * cell["n"]))
             if missing := of_cell.height - len(values):
-                text = f"{missing:,} below 0.5,\nnot searched further"
+                why = (
+                    "without text" if metric == "embedding" else "below 0.5,\nnot searched further"
+                )
+                text = f"{missing:,} {why}"
                 axis.text(0.02, 0.95, text, transform=axis.transAxes, va="top")
             if axis is row[0]:
                 axis.set_ylabel("generations")
@@ -84,7 +87,8 @@ def distributions(tables: Tables, thresholds: ThresholdSettings) -> Figure | Non
     scores = of_headline(tables["scores"], tables["rates"])
     models = scores["model"].unique(maintain_order=True).to_list()
     prefixes = scores["prefix"].unique(maintain_order=True).to_list()
-    if len(models) * len(prefixes) < 2:
+    # The histograms show a single model's cells, larger.
+    if len(models) < 2:
         return None
     figure, axes = faceted(len(models), len(prefixes), height=1.15, width=11 / len(prefixes))
     for i, model in enumerate(models):

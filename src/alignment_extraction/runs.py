@@ -6,7 +6,6 @@ The steps of curves are thresholds in thousandths, numbers of generations, or tr
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import polars as pl
 
 from alignment_extraction.config import Cell, StudySettings
 from alignment_extraction.files import InputError, read_json, read_parquet, sha256
+from alignment_extraction.provenance import git_revision
 
 _TABLES = ("rates", "ratios", "sweep", "coverage")
 _CELL_KEYS = ("part", "reference", "metric")
@@ -113,14 +113,10 @@ def git_tags() -> dict[str, str]:
 
     None outside of a git tree, or without git.
     """
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        described = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError:
-        described = ""
-    revision = described.removesuffix("-dirty")
-    if not revision:
+    described = git_revision()
+    if described is None:
         return {}
+    revision = described.removesuffix("-dirty")
     return {
         "mlflow.source.git.commit": revision,
         "git_changes": "none" if revision == described else "uncommitted",
