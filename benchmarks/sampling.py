@@ -1,7 +1,7 @@
 """Sampling against llama.cpp's own batched benchmark and against llama-cpp-python's loop.
 
-    python benchmarks/sampling.py             # steady rates, about 5 minutes on 2 cores
-    python benchmarks/sampling.py whole-run   # 2,000 samples from the first to the last
+    python benchmarks/sampling.py             # steady rates, about 15 minutes on 2 cores
+    python benchmarks/sampling.py whole-run   # 2,000 samples from the first to the last, 15
 
 Peer and engine run in turns with the same model and threads; the figures are medians.
 """
@@ -75,7 +75,7 @@ def steady() -> None:
     rates: dict[str, list[float]] = {key: [] for key in ("peer", "engine", "loop", "p6m", "e6m")}
     for _ in range(REPEATS):
         rates["peer"].append(batched_bench(big, 64))
-        rates["engine"].append(engine(big, 64, 192))
+        rates["engine"].append(engine(big, 64, 512))
         rates["loop"].append(completion_loop(big, 8))
         rates["p6m"].append(batched_bench(small, 32))
         rates["e6m"].append(engine(small, 32, 2048))

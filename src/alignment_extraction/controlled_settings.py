@@ -33,7 +33,7 @@ class ControlledSettings(_Settings):
         default=800, description="raw texts of each other pretraining task"
     )
     sft_templates: PositiveInt = Field(
-        default=30, description="gsm_symbolic templates with member conversations"
+        default=20, description="gsm_symbolic templates with member conversations"
     )
     sft_instances: PositiveInt = Field(
         default=25, description="member conversations of each gsm_symbolic SFT template"
@@ -54,7 +54,7 @@ class ControlledSettings(_Settings):
         default=40, description="instances of each held-out gsm_symbolic template"
     )
     sft_task_instances: PositiveInt = Field(
-        default=400,
+        default=450,
         description="conversations of each RL task in the SFT set, each once: they teach the format"
         " of the answer",
     )
@@ -123,8 +123,8 @@ class BaseSettings(StageSettings):
 class SftSettings(StageSettings):
     """Supervised training on the conversations, repeated ones as often as they are repeated."""
 
-    epochs: float = Field(default=5, gt=0, description="passes over the conversations")
-    batch_size: PositiveInt = Field(default=16, description="conversations a step")
+    epochs: float = Field(default=4, gt=0, description="passes over the conversations")
+    batch_size: PositiveInt = Field(default=8, description="conversations a step")
     max_tokens: PositiveInt = Field(
         default=512, description="a longer conversation is cut here, in tokens"
     )
@@ -139,7 +139,7 @@ class SftSettings(StageSettings):
 class RlSettings(StageSettings):
     """Group-relative policy optimisation (GRPO) on the RL questions."""
 
-    steps: PositiveInt = Field(default=300, description="optimiser steps")
+    steps: PositiveInt = Field(default=200, description="optimiser steps")
     learning_rate: float = Field(default=1e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=64, description="completions a step")
     generations: int = Field(
@@ -167,7 +167,11 @@ class TrainingSettings(_Settings):
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="of initial weights, order and sampling"
     )
-    bf16: bool = Field(True, description="compute in bfloat16 (weights stay in float32)")
+    bf16: bool = Field(
+        default=False,
+        description="compute in bfloat16 (weights stay in float32): faster on a GPU or a processor "
+        "with AMX, several times slower on one without",
+    )
     architecture: ArchitectureSettings = Field(
         default_factory=ArchitectureSettings,
         description="the Llama that base training starts from nothing",

@@ -6,7 +6,7 @@ import polars as pl
 from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.statistics import rarefaction, wilson
-from alignment_extraction.texts import corpus_texts, groups_of
+from alignment_extraction.texts import corpus_texts, groups_of, texts_of
 
 _ITEM = {
     "embedding": "match_id",
@@ -42,6 +42,23 @@ def item_hits(
         .join(about, on="id", how="left")
         .sort([*KEYS, "metric", "hits", "id"], descending=[False] * 6 + [True, False])
     )
+
+
+def verbatim_items(items: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
+    """The corpus items that were written out character for character, with their texts.
+
+    Returns:
+        The rows of `item_hits` whose metric is verbatim, without the column metric and with the
+        column text.
+    """
+    verbatim = items.filter(metric="verbatim").drop("metric")
+    texts = pl.concat(
+        [
+            corpus.select("id", part=pl.lit(part, pl.String), text=texts_of(corpus, part))
+            for part in ("question", "answer", "both")
+        ]
+    )
+    return verbatim.join(texts, on=["id", "part"], how="left", maintain_order="left")
 
 
 def coverage(items: pl.DataFrame, rate_table: pl.DataFrame, points: int = 40) -> pl.DataFrame:

@@ -19,7 +19,14 @@ from alignment_extraction import differences
 from alignment_extraction.config import StudySettings
 from alignment_extraction.figures import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
-from alignment_extraction.headline import headline_reference
+from alignment_extraction.headline import (
+    CELL,
+    cell_label,
+    headline_cells,
+    headline_reference,
+    pool_seeds,
+    readable,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -85,12 +92,6 @@ def headlines(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, str]]:
     return cards
 
 
-def readable(reference: str) -> str:
-    """A reference as people say it: `role:held-out` is `all held-out items`."""
-    role = reference.removeprefix("role:")
-    return f"all {role} items" if role != reference else reference
-
-
 def rate_table(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
     """One row for each cell, part and reference, with the rate of every metric as text."""
     wide: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -121,6 +122,52 @@ def ratio_table(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
         for row in ratios.iter_rows(named=True)
         if row["embedding_hits"] or row["hits"]
     ]
+
+
+def verbatim_lists(tables: Mapping[str, pl.DataFrame], most: int = 40) -> list[dict[str, Any]]:
+    """The items written out character for character: a list for each part and corpus group.
+
+    Args:
+        tables: the study's; `verbatim` and `rates` are read.
+        most: items of each list, those hit most often.
+
+    Returns:
+        A dictionary each: part, reference, total (items), cells (labels of the headline cells, with
+        their n), items: {id, text, repetitions, hits (of each of these cells)}.
+    """
+    cells = headline_cells(pool_seeds(tables["rates"])).to_dicts()
+    columns = [f"hits {place}" for place in range(len(cells))]
+    hits = (
+        tables["verbatim"]
+        .group_by("part", "reference", "id", "text", "repetitions", maintain_order=True)
+        .agg(
+            pl.col("hits").filter(*[pl.col(key) == cell[key] for key in CELL]).sum().alias(column)
+            for column, cell in zip(columns, cells, strict=True)
+        )
+        .filter(pl.sum_horizontal(columns) > 0)
+        .sort(pl.sum_horizontal(columns), "id", descending=[True, False])
+    )
+    lists = []
+    for (part, reference), found in sorted(hits.group_by("part", "reference")):
+        items = [
+            {
+                "id": row["id"],
+                "text": differences.visible(row["text"]),
+                "repetitions": row["repetitions"],
+                "hits": [row[column] for column in columns],
+            }
+            for row in found.head(most).iter_rows(named=True)
+        ]
+        lists.append(
+            {
+                "part": part,
+                "reference": reference,
+                "total": found.height,
+                "cells": [f"{cell_label(cell)} (n = {cell['n']:,})" for cell in cells],
+                "items": items,
+            }
+        )
+    return lists
 
 
 def match_cards(matches: pl.DataFrame) -> list[dict[str, Any]]:
@@ -162,7 +209,8 @@ def write_report(
     Args:
         name: the study.
         study: its settings.
-        tables: its tables (`rates`, `ratios`, `matches`, and the others where there are any).
+        tables: its tables (`rates`, `ratios`, `verbatim`, `matches`, and the others where there are
+            any).
         metrics: its metrics.json, for the corpus's counts and the search's recall.
         figures: folder of `figures.draw`.
         provenance: what the results were made with, as pairs of a name and a value.
@@ -171,7 +219,7 @@ def write_report(
     Raises:
         InputError: a table that every report needs is missing.
     """
-    for needed in ("rates", "ratios", "matches"):
+    for needed in ("rates", "ratios", "verbatim", "matches"):
         if needed not in tables:
             raise InputError(f"study {name}: no table {needed}; run the evaluation first")
     environment = jinja2.Environment(
@@ -191,6 +239,7 @@ def write_report(
         headlines=headlines(tables),
         rates=rate_table(tables),
         ratios=ratio_table(tables),
+        verbatim=verbatim_lists(tables),
         has_held_out="role:held-out" in set(tables["rates"]["reference"]),
         shifts=tables["shifts"].to_dicts() if "shifts" in tables else [],
         accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],

@@ -12,7 +12,7 @@ from alignment_extraction.config import Cell, ThresholdSettings
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 from alignment_extraction.statistics import named_seed
 
-TABLES = ("rates", "ratios", "sweep", "items", "coverage", "repetitions", "matches")
+TABLES = ("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetitions", "matches")
 """Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
 
 LIKELIHOOD_TABLES = ("likelihood", "shifts", "likelihood_counts", "likelihood_token_counts")
@@ -95,6 +95,7 @@ def evaluate(
         "ratios": ratio_table,
         "sweep": scores.sweep(scored, thresholds.sweep),
         "items": items,
+        "verbatim": coverage.verbatim_items(items, corpus),
         "coverage": coverage.coverage(items, rate_table),
         "repetitions": coverage.by_repetition(items, rate_table, corpus),
         "matches": scores.top_matches(scored, generations, corpus),

@@ -9,7 +9,7 @@ from alignment_extraction import coverage, scores
 from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.statistics import wilson
-from alignment_extraction.texts import groups_of
+from alignment_extraction.texts import groups_of, texts_of
 from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()
@@ -50,6 +50,19 @@ def test_item_hits_are_counts(scored: pl.DataFrame, items: pl.DataFrame) -> None
     found = {row[:-1]: row[-1] for row in items.select(*METRIC_KEYS, "id", "hits").iter_rows()}
     assert found == dict(expected)
     assert len(expected) > 50
+
+
+def test_verbatim_items_are_the_texts_that_were_written(items: pl.DataFrame) -> None:
+    found = coverage.verbatim_items(items, CORPUS)
+    written: collections.Counter[tuple[object, ...]] = collections.Counter()
+    for cell in CELLS:
+        frame = make_generations(CORPUS, cell)
+        for part in PARTS:
+            written.update((*cell, part, text) for text in texts_of(frame, part))
+    assert found.height > 10
+    keys = ["model", "prefix", "seed", "part", "text", "hits"]
+    for *key, hits in found.select(keys).iter_rows():
+        assert hits == written[tuple(key)]
 
 
 def test_items_are_described_and_in_their_group(items: pl.DataFrame) -> None:

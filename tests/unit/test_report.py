@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from alignment_extraction import report
+from alignment_extraction import headline, report
 from alignment_extraction.figures import draw
 from alignment_extraction.files import InputError, read_json
 from tests.tracked_study import settings, write_results
@@ -34,11 +34,52 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_sections_and_numbers(page: str) -> None:
-    for section in ("overview", "rates", "figures", "likelihood", "matches", "data", "provenance"):
+    for section in (
+        "overview",
+        "rates",
+        "figures",
+        "likelihood",
+        "matches",
+        "data",
+        "provenance",
+        "verbatim",
+    ):
         assert f'id="{section}"' in page
     assert "95 % interval" in page or "at 95 % confidence" in page
     assert page.count("<figure ") >= 8
     assert "git revision" in page
+
+
+def test_verbatim_lists_are_the_headline_cells_hits() -> None:
+    rates = pl.DataFrame(
+        {
+            "model": ["base", "rl"],
+            "prefix": ["user", "user"],
+            "seed": [0, 0],
+            "part": ["question"] * 2,
+            "reference": ["rl.member"] * 2,
+            "metric": ["verbatim"] * 2,
+            "threshold": [1.0, 1.0],
+            "n": [10, 100],
+            "hits": [0, 3],
+            "mean_score": [0.1, 0.2],
+        }
+    )
+    item = {"prefix": "user", "seed": 0, "part": "question", "reference": "rl.member"}
+    verbatim = pl.DataFrame(
+        [
+            {**item, "model": "rl", "id": "a", "text": "A\u202e", "hits": 1, "repetitions": 1},
+            {**item, "model": "rl", "id": "b", "text": "B", "hits": 2, "repetitions": 4},
+            {**item, "model": "rl", "id": "c", "text": "C", "prefix": "bos"}
+            | {"hits": 9, "repetitions": 1},
+        ]
+    )
+    (found,) = report.verbatim_lists({"rates": rates, "verbatim": verbatim}, most=1)
+    assert found["total"] == 2
+    assert found["cells"] == ["rl, prefix user (n = 100)", "base, prefix user (n = 10)"]
+    assert found["items"] == [{"id": "b", "text": "B", "repetitions": 4, "hits": [2, 0]}]
+    (found,) = report.verbatim_lists({"rates": rates, "verbatim": verbatim})
+    assert found["items"][1]["text"] == "A⟨U+202E⟩"
 
 
 def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
@@ -95,5 +136,5 @@ def test_numbers_for_people() -> None:
     assert report.percent(None) == report.percent(float("nan")) != "0 %"
     assert report.times(12.34).startswith("12.3")
     assert report.times(float("inf")) == "∞"
-    assert report.readable("role:held-out") == "all held-out items"
-    assert report.readable("sft.member") == "sft.member"
+    assert headline.readable("role:held-out") == "all held-out items"
+    assert headline.readable("sft.member") == "sft.member"
