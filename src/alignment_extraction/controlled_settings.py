@@ -18,22 +18,22 @@ class ControlledSettings(_Settings):
     """Sizes of the controlled study's corpus."""
 
     max_characters: PositiveInt = Field(
-        default=500,
+        default=400,
         description="gsm_symbolic templates whose question and chain of thought are longer than "
         "this on average are left out, in characters",
     )
     pretraining_templates: PositiveInt = Field(
-        default=12,
+        default=8,
         description="gsm_symbolic templates whose instances are the base model's raw text",
     )
     pretraining_instances: PositiveInt = Field(
         default=60, description="raw texts of each gsm_symbolic pretraining template"
     )
     pretraining_task_instances: PositiveInt = Field(
-        default=800, description="raw texts of each other pretraining task"
+        default=2500, description="raw texts of each other pretraining task"
     )
     sft_templates: PositiveInt = Field(
-        default=20, description="gsm_symbolic templates with member conversations"
+        default=16, description="gsm_symbolic templates with member conversations"
     )
     sft_instances: PositiveInt = Field(
         default=25, description="member conversations of each gsm_symbolic SFT template"
@@ -48,7 +48,7 @@ class ControlledSettings(_Settings):
         description="fresh instances of each gsm_symbolic SFT template, never trained on",
     )
     sft_held_out_templates: PositiveInt = Field(
-        default=10, description="gsm_symbolic templates that are held out of all training"
+        default=9, description="gsm_symbolic templates that are held out of all training"
     )
     sft_held_out_instances: PositiveInt = Field(
         default=40, description="instances of each held-out gsm_symbolic template"
@@ -59,7 +59,7 @@ class ControlledSettings(_Settings):
         " of the answer",
     )
     rl_instances: PositiveInt = Field(
-        default=50, description="RL training questions of each RL task"
+        default=60, description="RL training questions of each RL task"
     )
     rl_fresh_instances: PositiveInt = Field(
         default=30, description="fresh questions of each RL task, never trained on"
@@ -115,7 +115,7 @@ class BaseSettings(StageSettings):
         description="a Llama to start from, with its tokenizer, instead of random weights: a local"
         " folder or a name on the hub; `architecture` then does not apply",
     )
-    epochs: float = Field(default=8, gt=0, description="passes over the raw text")
+    epochs: float = Field(default=4, gt=0, description="passes over the raw text")
     batch_size: PositiveInt = Field(default=32, description="texts a step")
     max_tokens: PositiveInt = Field(default=512, description="a longer text is cut here, in tokens")
 
@@ -123,7 +123,8 @@ class BaseSettings(StageSettings):
 class SftSettings(StageSettings):
     """Supervised training on the conversations, repeated ones as often as they are repeated."""
 
-    epochs: float = Field(default=4, gt=0, description="passes over the conversations")
+    epochs: float = Field(default=5, gt=0, description="passes over the conversations")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=8, description="conversations a step")
     max_tokens: PositiveInt = Field(
         default=512, description="a longer conversation is cut here, in tokens"
@@ -140,7 +141,7 @@ class RlSettings(StageSettings):
     """Group-relative policy optimisation (GRPO) on the RL questions."""
 
     steps: PositiveInt = Field(default=200, description="optimiser steps")
-    learning_rate: float = Field(default=1e-4, gt=0, description="peak of the schedule")
+    learning_rate: float = Field(default=5e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=64, description="completions a step")
     generations: int = Field(
         default=8, ge=2, description="completions of one question; they divide the batch size"

@@ -100,24 +100,32 @@ def by_repetition(
 ) -> pl.DataFrame:
     """Share of the corpus items extracted at least once, by how often they were repeated.
 
+    Like is compared with like: only items of templates (within a group) some of which are repeated
+    more often than others, or of groups without templates.
+
     Returns:
         Columns model, prefix, seed, part, reference, metric, repetitions, items, extracted, rate,
         low, high (Wilson at 95 %), hits_per_item. No rows where nothing is repeated.
     """
+    groups = groups_of(corpus)
+    compared = corpus.select(
+        pl.col("repetitions").n_unique().over(groups, "template").alias("levels") > 1
+    )["levels"]
+    corpus, groups = corpus.filter(compared), groups.filter(compared)
     population = pl.concat(
         [
             corpus[rows]
-            .group_by("repetitions", part=pl.lit(part), reference=groups_of(corpus)[rows])
+            .group_by("repetitions", part=pl.lit(part), reference=groups[rows])
             .agg(items=pl.len().cast(pl.Int64))
             for part in rate_table["part"].unique(maintain_order=True)
             for _, rows in [corpus_texts(corpus, part)]
         ]
     )
-    if corpus["repetitions"].max() == 1:
-        population = population.clear()
     keys = [*KEYS, "metric"]
-    extracted = items.group_by([*keys, "repetitions"]).agg(
-        extracted=pl.len().cast(pl.Int64), hits=pl.col("hits").sum()
+    extracted = (
+        items.join(corpus, on="id", how="semi")
+        .group_by([*keys, "repetitions"])
+        .agg(extracted=pl.len().cast(pl.Int64), hits=pl.col("hits").sum())
     )
     table = (
         rate_table.select(keys)

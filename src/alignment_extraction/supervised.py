@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTConfig, SFTTrainer
 
 from alignment_extraction.controlled import stream
@@ -36,6 +38,9 @@ from alignment_extraction.training import fit, members, run_folder, stage_argume
 
 # Kernels are made for each length of a batch on its own: a few lengths cost less than all of them.
 _PAD_TO = 16
+
+# Conversations whose lengths agree up to this many tokens are put in one batch.
+_LIKE_LENGTH = 64
 
 # TRL finds the assistant's tokens by these marks. Only TRL knows them, so the template that a GGUF
 # carries has none; both render the same text.
@@ -183,6 +188,21 @@ def _conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
     )
 
 
+class _Trainer(SFTTrainer):
+    """Batches of roughly like lengths: little padding, and no conversation sees another one.
+
+    Exactly like lengths would put the copies of a repeated conversation into one batch, whose
+    gradient is then that of a single one, and the model learns several times more slowly.
+    """
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return LengthGroupedSampler(
+            self.args.train_batch_size,
+            lengths=[len(ids) // _LIKE_LENGTH for ids in rows["input_ids"]],
+        )
+
+
 def train_sft(
     corpus: pl.DataFrame,
     base: Path,
@@ -215,7 +235,7 @@ def train_sft(
     loaded.chat_template = TRAINING_TEMPLATE
     set_seed(settings.seed)
     stage = settings.sft
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=load_model(base),
         args=SFTConfig(
             **stage_arguments(stage, settings, folder),
@@ -223,8 +243,6 @@ def train_sft(
             max_length=stage.max_tokens,
             pad_to_multiple_of=_PAD_TO,
             assistant_only_loss=loss_on == "assistant",
-            # Batches of like lengths: little padding, and no conversation sees another one.
-            train_sampling_strategy="group_by_length",
             packing=False,
             activation_checkpointing=False,
         ),

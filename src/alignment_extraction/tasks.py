@@ -114,17 +114,11 @@ PRETRAINING_TASKS = (
         _spelling_steps,
     ),
     Task("number_filtering/short", {"max_numbers": 5, "max_decimals": 0}),
-    Task("simple_equations/short", {"max_terms": 2, "max_value": 20}),
 )
 RL_TASKS = (
     Task("chain_sum/2-terms", {"max_terms": 2, "min_digits": 2, "max_digits": 2}, steps=_sum_steps),
     Task("chain_sum/3-terms", {"min_terms": 3, "max_terms": 3, "max_digits": 1}, steps=_sum_steps),
     Task("letter_counting/3-words", {"min_words": 3, "max_words": 3}, steps=_letter_steps),
-    Task(
-        "number_sorting/3-numbers",
-        {"max_numbers": 3, "min_value": 0, "max_value": 99, "max_decimals": 0},
-        _first_line,
-    ),
     Task("spell_backward/4-letters", {"max_word_len": 4}, steps=_spelling_steps),
     Task("leg_counting/1-animal", {"min_animals": 1, "max_animals": 1}, _last_sentence, _leg_steps),
 )

@@ -122,8 +122,8 @@ def test_repetitions_are_shares_of_the_items(items: pl.DataFrame, rates: pl.Data
     groups = groups_of(CORPUS)
     keys = [*METRIC_KEYS, "repetitions"]
     assert table.select(keys).is_unique().all()
-    # Members occur once or four times, the rest once.
-    assert table.height == len(CELLS) * len(PARTS) * len(METRICS) * 5
+    # Members occur once or four times; the other groups, where nothing is repeated, are left out.
+    assert table.height == len(CELLS) * len(PARTS) * len(METRICS) * 2
     for row in table.iter_rows(named=True):
         population = CORPUS.filter(
             groups == row["reference"],
@@ -137,7 +137,18 @@ def test_repetitions_are_shares_of_the_items(items: pl.DataFrame, rates: pl.Data
         interval = wilson(own.height, population.height)
         assert (row["rate"], row["low"], row["high"]) == tuple(map(float, interval))
         assert row["hits_per_item"] == pytest.approx(own["hits"].sum() / population.height)
-    assert table["extracted"].sum() == items.height
+    assert table["extracted"].sum() == items.filter(reference="sft.member").height
+
+
+def test_repetitions_compare_items_of_one_template(
+    items: pl.DataFrame, rates: pl.DataFrame
+) -> None:
+    alone = pl.col("template") == "template 0"
+    corpus = CORPUS.with_columns(repetitions=pl.when(alone).then(1).otherwise("repetitions"))
+    table = coverage.by_repetition(items, rates, corpus).filter(part="question", repetitions=1)
+    members = CORPUS.filter(~alone, source="sft", split="member", repetitions=1)
+    assert table.height > 0
+    assert (table["items"] == members.height).all()
 
 
 def test_nothing_repeated(items: pl.DataFrame, rates: pl.DataFrame) -> None:

@@ -192,6 +192,21 @@ def report(
 
 
 @app.command()
+def summary(
+    metrics: Annotated[Path, typer.Argument(help="metrics.json of a study")],
+    prefix: Annotated[str, typer.Option(help="whose rates are shown")] = "user",
+    part: Annotated[str, typer.Option(help="question, answer or both")] = "question",
+) -> None:
+    """Print a study's rates and shifts of likelihood as Markdown, as the README has them.
+
+    Example: alignment-extraction summary results/controlled/metrics.json
+    """
+    from alignment_extraction import summary as module
+
+    print(module.markdown(read_json(metrics), prefix, part), end="")
+
+
+@app.command()
 def track(
     settings: StudySettingsFile,
     name: Annotated[str, typer.Option(help="the study's name")],
