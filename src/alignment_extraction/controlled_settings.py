@@ -138,10 +138,14 @@ class SftSettings(StageSettings):
 
 
 class RlSettings(StageSettings):
-    """Group-relative policy optimisation (GRPO) on the RL questions."""
+    """Group-relative policy optimisation (GRPO) on the RL questions.
+
+    Rewards are not divided by their group's standard deviation (Dr. GRPO, arXiv 2503.20783): where
+    most groups are all wrong, that would blow up the verifiers' small credit for near misses.
+    """
 
     steps: PositiveInt = Field(default=200, description="optimiser steps")
-    learning_rate: float = Field(default=5e-4, gt=0, description="peak of the schedule")
+    learning_rate: float = Field(default=1e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=64, description="completions a step")
     generations: int = Field(
         default=8, ge=2, description="completions of one question; they divide the batch size"

@@ -137,6 +137,7 @@ def train_rl(
             max_completion_length=stage.max_tokens,
             temperature=stage.temperature,
             beta=stage.beta,
+            scale_rewards="none",
             activation_checkpointing=False,
         ),
         train_dataset=Dataset.from_dict(
