@@ -79,6 +79,7 @@ def steady() -> None:
         rates["loop"].append(completion_loop(big, 8))
         rates["p6m"].append(batched_bench(small, 32))
         rates["e6m"].append(engine(small, 32, 2048))
+        print(rates, file=sys.stderr, flush=True)
     middle = {key: median(values) for key, values in rates.items()}
     write(
         "sampling",

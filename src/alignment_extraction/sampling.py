@@ -128,7 +128,12 @@ def sample(
     with (
         contextlib.closing(sampler),
         Context(
-            model, sequences=width, positions=room, batch=max(width, _PREFILL), outputs=width
+            model,
+            sequences=width,
+            positions=room,
+            batch=max(width, _PREFILL),
+            outputs=width,
+            flash_attention=True,
         ) as context,
     ):
         prefix_logits = _decode_prefix(context, prefix)
