@@ -188,7 +188,7 @@ def _conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
     )
 
 
-class _Trainer(SFTTrainer):
+class _Trainer(SFTTrainer):  # type: ignore[misc]
     """Batches of roughly like lengths: little padding, and no conversation sees another one.
 
     Exactly like lengths would put the copies of a repeated conversation into one batch, whose
