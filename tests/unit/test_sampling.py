@@ -428,9 +428,14 @@ def test_interruption_frees_everything(tiny: Model, prefix) -> None:
     def interrupt(_: int, __: int) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            sample(tiny, prefix, 5, seed=0, max_tokens=5, progress=interrupt)
+    # A shell that starts tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                sample(tiny, prefix, 5, seed=0, max_tokens=5, progress=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(sample(tiny, prefix, 5, seed=0, max_tokens=5)) == 5
 
 
