@@ -1,6 +1,7 @@
 """The tokenizer, base and SFT at toy size: what is masked, that it repeats, resumes and learns."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -243,3 +244,14 @@ def test_bad_input_is_refused_in_one_sentence(
         train_sft(corpus.filter(pl.col("source") != "sft"), folder, tmp_path / "sft.gguf")
     with pytest.raises(InputError, match=r"tokenizer\.json"):
         train_base(corpus, tmp_path, tmp_path / "base.gguf")
+
+
+def test_copies_of_a_conversation_are_spread_over_batches() -> None:
+    """Batches of exactly like lengths would hold nothing else."""
+    copies, others = [[1] * 100] * 64, [[1] * (101 + i % 20) for i in range(64)]
+    trainer = SimpleNamespace(train_dataset=None, args=SimpleNamespace(train_batch_size=8))
+    torch.manual_seed(0)
+    order = list(supervised._Trainer._get_train_sampler(trainer, {"input_ids": [*copies, *others]}))
+    assert sorted(order) == list(range(128))
+    for start in range(0, 128, 8):
+        assert sum(index < 64 for index in order[start : start + 8]) < 8
