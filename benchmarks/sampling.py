@@ -1,7 +1,7 @@
 """Sampling against llama.cpp's own batched benchmark and against llama-cpp-python's loop.
 
     python benchmarks/sampling.py             # steady rates, about 15 minutes on 2 cores
-    python benchmarks/sampling.py whole-run   # 2,000 samples from the first to the last, 15
+    python benchmarks/sampling.py whole-run   # 2,000 samples from the first to the last
 
 Peer and engine run in turns with the same model and threads; the figures are medians.
 """

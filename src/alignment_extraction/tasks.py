@@ -62,11 +62,6 @@ def _leg_steps(entry: Mapping[str, Any]) -> list[str]:
     return steps
 
 
-def _first_line(entry: Mapping[str, Any]) -> str:
-    """Leave out the formatting rules, which are longer than the question and always the same."""
-    return str(entry["question"]).partition("\n")[0].strip()
-
-
 def _last_sentence(entry: Mapping[str, Any]) -> str:
     return str(entry["question"]).rpartition("Now, ")[2].strip().capitalize()
 
