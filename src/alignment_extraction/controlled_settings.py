@@ -59,7 +59,7 @@ class ControlledSettings(_Settings):
         " of the answer",
     )
     rl_instances: PositiveInt = Field(
-        default=60, description="RL training questions of each RL task"
+        default=40, description="RL training questions of each RL task"
     )
     rl_fresh_instances: PositiveInt = Field(
         default=30, description="fresh questions of each RL task, never trained on"
@@ -144,13 +144,13 @@ class RlSettings(StageSettings):
     most groups are all wrong, that would blow up the verifiers' small credit for near misses.
     """
 
-    steps: PositiveInt = Field(default=200, description="optimiser steps")
-    learning_rate: float = Field(default=1e-4, gt=0, description="peak of the schedule")
+    steps: PositiveInt = Field(default=300, description="optimiser steps")
+    learning_rate: float = Field(default=5e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=64, description="completions a step")
     generations: int = Field(
         default=8, ge=2, description="completions of one question; they divide the batch size"
     )
-    max_tokens: PositiveInt = Field(default=48, description="longest completion, in tokens")
+    max_tokens: PositiveInt = Field(default=24, description="longest completion, in tokens")
     temperature: float = Field(default=1.0, gt=0, description="of the completions")
     beta: float = Field(
         default=0.0, ge=0, description="weight of the divergence from the SFT model"

@@ -63,7 +63,7 @@ def score(
     *,
     moments: bool = False,
     slots: int = 32,
-    batch_tokens: int = 512,
+    batch_tokens: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> TokenScores:
     """log p(target token | context, the target's earlier tokens), for every text.
@@ -75,7 +75,9 @@ def score(
             be empty.
         moments: give `means` and `deviations` too.
         slots: most texts in one batch, 1 to 256.
-        batch_tokens: most tokens in one batch. float32 (batch_tokens, n_vocab) is held twice.
+        batch_tokens: most tokens in one batch. float32 (batch_tokens, n_vocab) is held twice. On a
+            CPU more is no faster, and pads more, as the texts of a larger batch differ more; a GPU
+            wants thousands.
         progress: called about twice a second and at the end with the number of texts done and the
             number of target tokens scored since the last call.
 

@@ -150,7 +150,7 @@ def test_final_answer(completion: str, answer: str | None) -> None:
 
 
 def test_a_wrong_answer_and_no_answer_score_less(corpus: pl.DataFrame) -> None:
-    row = corpus.filter(pl.col("template") == "chain_sum/2-terms").row(0, named=True)
+    row = corpus.filter(pl.col("template") == "leg_counting/1-animal").row(0, named=True)
     assert verify("#### 123456", row["metadata"]) < 0.5
     assert verify("no mark", row["metadata"]) == 0.0
 
