@@ -145,7 +145,7 @@ class RlSettings(StageSettings):
     """
 
     steps: PositiveInt = Field(default=300, description="optimiser steps")
-    learning_rate: float = Field(default=5e-4, gt=0, description="peak of the schedule")
+    learning_rate: float = Field(default=2e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=64, description="completions a step")
     generations: int = Field(
         default=8, ge=2, description="completions of one question; they divide the batch size"
