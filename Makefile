@@ -34,6 +34,8 @@ environment: .venv/installed
 	touch $@
 
 run: environment
+	# Shipped models spare their training; see docs/training.md.
+	test -e data/models/trained/rl.gguf || dvc pull --quiet models
 	snakemake --cores $(CORES) $(SMALL_CONFIG)
 
 test: environment

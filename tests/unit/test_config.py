@@ -30,7 +30,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_shipped_params_are_valid() -> None:
     params = config.load(ROOT / "params.yaml")
-    assert params.run == ("smollm2",)
+    assert params.run == ("controlled",)
     assert params.studies["smollm2"].prefix_names == ("full", "user", "bos")
 
 

@@ -26,10 +26,10 @@ def shipped(folder: str, name: str) -> bytes:
 
 
 def test_readme_has_the_shipped_results() -> None:
-    metrics = json.loads(shipped("results", "smollm2/metrics.json"))
+    metrics = json.loads(shipped("results", "controlled/metrics.json"))
     assert summary.markdown(metrics, "user") in (ROOT / "README.md").read_text(), (
         "README.md: the results are not those shipped; replace them with what "
-        "`alignment-extraction summary results/smollm2/metrics.json` prints"
+        "`alignment-extraction summary results/controlled/metrics.json` prints"
     )
 
 
