@@ -21,7 +21,8 @@ from alignment_extraction.index import (
     search,
 )
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.strings import METRICS, best_matches, pairwise
+from alignment_extraction.string_search import best_matches
+from alignment_extraction.strings import METRICS, pairwise
 from alignment_extraction.texts import corpus_texts, groups_of, unique_texts
 
 MATCH_SCHEMA: dict[str, pl.DataType] = {
