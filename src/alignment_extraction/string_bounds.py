@@ -22,8 +22,8 @@ from rapidfuzz.distance import LCSseq
 
 from alignment_extraction.strings import Floats, Positions
 
-STEPS = 3
-"""How often a bound can be lowered: to the rare characters, the frequent ones, and the whole."""
+RARE, FREQUENT, WHOLE = range(3)
+"""Parts of a text, in the order in which they lower a bound."""
 
 _OWN = 48
 """Characters, the corpus's most frequent, that are each a kind of its own."""
@@ -31,7 +31,7 @@ _OWN = 48
 _KINDS = 64
 """Kinds of characters: those, and others that all the rest are spread over."""
 
-_FREQUENT = 0.6
+_FREQUENT_SHARE = 0.6
 """Share of all characters that are frequent ones: it sets the halves' sizes."""
 
 _CHARACTERS = 1_000_000
@@ -57,7 +57,7 @@ class Alphabet:
         self._kinds = np.resize(np.arange(_OWN, _KINDS, dtype=np.uint8), sys.maxunicode + 1)
         self._kinds[own] = np.arange(len(own))
         share = total[order].cumsum() / total.sum()
-        self.frequent = 1 + int(np.searchsorted(share, _FREQUENT))
+        self.frequent = 1 + int(np.searchsorted(share, _FREQUENT_SHARE))
         """Kinds below this are frequent."""
 
     def divide(self, texts: Sequence[str]) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Texts]:
@@ -72,15 +72,15 @@ class Alphabet:
         rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
         cells = np.bincount(rows * _KINDS + kinds, minlength=len(texts) * _KINDS)
         counts = cells.reshape(-1, _KINDS)
-        parts = np.empty((STEPS, len(texts)), np.object_)
+        parts = np.empty((WHOLE + 1, len(texts)), np.object_)
         rare = kinds >= self.frequent
-        for part, chosen in enumerate((rare, ~rare)):
+        for part, chosen in ((RARE, rare), (FREQUENT, ~rare)):
             joined = codes[chosen].tobytes().decode("utf-32-le", "surrogatepass")
             ends = np.bincount(rows[chosen], minlength=len(texts)).cumsum().tolist()
             parts[part] = [
                 joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)
             ]
-        parts[-1] = texts
+        parts[WHOLE] = texts
         return counts.T, parts
 
 
@@ -109,7 +109,7 @@ class SortedTexts(NamedTuple):
         texts = np.array(list(numbered), np.object_)[order]
         alphabet = Alphabet(text[:_OPENING] for text in texts[:: 1 + len(texts) // _SAMPLE])
         counts = np.empty((_KINDS, len(texts)), np.min_scalar_type(int(lengths.max())))
-        parts = np.empty((STEPS, len(texts)), np.object_)
+        parts = np.empty((WHOLE + 1, len(texts)), np.object_)
         chunk = lengths[order].cumsum() // _CHARACTERS
         for columns in np.split(np.arange(len(texts)), np.flatnonzero(np.diff(chunk)) + 1):
             counts[:, columns], parts[:, columns] = alphabet.divide(texts[columns].tolist())
@@ -131,41 +131,48 @@ class SortedTexts(NamedTuple):
 class CommonLength:
     """Bounds on the length of the longest common subsequence of a query and each text."""
 
-    def __init__(self, query: str, texts: SortedTexts, exact: Counts | None = None) -> None:
-        """By common characters, or the lengths themselves, shape (texts,), where they are known."""
-        query_counts, query_parts = texts.alphabet.divide([query])
-        self._query = query_parts[:, 0]
-        self._texts = texts.parts
-        self._steps = np.full(len(texts.lengths), STEPS if exact is not None else 0, np.uint8)
-        if exact is not None:
-            self.bound = exact
-            return
-        counts = query_counts[:, 0]
-        frequent = texts.alphabet.frequent
-        self._frequent = _common(counts[:frequent], texts.counts[:frequent])
-        self.bound = self._frequent + _common(counts[frequent:], texts.counts[frequent:])
-        """The bounds so far, shape (texts,)."""
-
-    def lower(self, rows: Positions, step: int) -> None:
-        """Lower the bounds of these texts, where that has not been done.
+    def __init__(
+        self, query: str, texts: SortedTexts, bound: Counts | None = None, steps: int = 0
+    ) -> None:
+        """Begin with the number of common characters, or with what was computed elsewhere.
 
         Args:
-            rows: row numbers of texts, all of whose bounds had every step before this one.
-            step: 0 for the rare characters, 1 for the frequent ones, 2 for the whole.
+            query: a text, not empty.
+            texts: at least one.
+            bound: bounds, shape (texts,); lowered in place.
+            steps: how many parts they are lowered by already: 2 (the halves) or 3.
         """
-        rows = rows[self._steps[rows] == step]
+        counts, parts = texts.alphabet.divide([query])
+        self._query = parts[:, 0]
+        self._texts = texts.parts
+        self._steps = np.full(len(texts.lengths), steps, np.uint8)
+        if bound is None:
+            own, frequent = counts[:, 0], texts.alphabet.frequent
+            self._frequent = _common(own[:frequent], texts.counts[:frequent])
+            bound = self._frequent + _common(own[frequent:], texts.counts[frequent:])
+        self.bound = bound
+        """The bounds so far, shape (texts,)."""
+
+    def lower(self, rows: Positions, part: int) -> None:
+        """Lower the bounds of these texts by one part, where that has not been done.
+
+        Args:
+            rows: row numbers of texts whose bounds are lowered by all parts before this one.
+            part: `RARE`, `FREQUENT` or `WHOLE`.
+        """
+        rows = rows[self._steps[rows] == part]
         if not len(rows):
             return
-        length = self.compare(rows, LCSseq.similarity, self.bound.dtype, step)
-        if step == 0:
+        length = self.compare(rows, LCSseq.similarity, self.bound.dtype, part)
+        if part == RARE:
             length += self._frequent[rows]
-        elif step == 1:
+        elif part == FREQUENT:
             length += self.bound[rows] - self._frequent[rows]
         self.bound[rows] = length
-        self._steps[rows] = step + 1
+        self._steps[rows] = part + 1
 
-    def compare(self, rows: Positions, scorer: Any, dtype: Any, part: int = -1) -> Any:
-        """What rapidfuzz's `scorer` gives for the query and each of these texts, or a part."""
+    def compare(self, rows: Positions, scorer: Any, dtype: Any, part: int = WHOLE) -> Any:
+        """What rapidfuzz's `scorer` gives for that part of the query and of each of these texts."""
         texts = self._texts[part, rows].tolist()
         return process.cdist([self._query[part]], texts, scorer=scorer, dtype=dtype)[0]
 

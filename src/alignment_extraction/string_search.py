@@ -17,7 +17,13 @@ from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 from tqdm import tqdm
 
-from alignment_extraction.string_bounds import STEPS, CommonLength, SortedTexts
+from alignment_extraction.string_bounds import (
+    FREQUENT,
+    RARE,
+    WHOLE,
+    CommonLength,
+    SortedTexts,
+)
 from alignment_extraction.strings import METRICS, SCORERS, Floats, Metric, Positions
 
 LEAST_SIMILARITY = 0.5
@@ -31,6 +37,9 @@ _SHORT = 64
 
 That takes no longer than bounds would.
 """
+
+_SHORT_HALVES = 104
+"""Characters up to which that holds for the rare and the frequent characters of most texts."""
 
 _CELLS = 4_000_000
 """Pairs of short queries and texts that a thread takes at one time (4 MB)."""
@@ -120,10 +129,11 @@ def _blocks(queries: Sequence[str], texts: int) -> list[list[str]]:
     lengths = np.array([len(text) for text in queries], np.int64)
     blocks, start = [], 0
     while start < len(queries):
-        if lengths[start] > _SHORT:
+        if lengths[start] > _SHORT_HALVES:
             stop = start + 1
         else:
-            longest = min(1.1 * lengths[start], _SHORT)
+            limit = _SHORT if lengths[start] <= _SHORT else _SHORT_HALVES
+            longest = min(1.1 * lengths[start], limit)
             alike = int(np.searchsorted(lengths, longest, side="right"))
             stop = min(start + max(1, _CELLS // texts), alike)
         blocks.append(queries[start:stop])
@@ -133,34 +143,44 @@ def _blocks(queries: Sequence[str], texts: int) -> list[list[str]]:
 
 def _match_block(queries: Sequence[str], texts: SortedTexts) -> list[_Best]:
     """The best matches of one long query, or of short ones in the order of their length."""
-    if len(queries[0]) > _SHORT:
-        return [_match(query, texts) for query in queries]
     texts = texts.between(len(queries[0]) / _LENGTH_RATIO, len(queries[-1]) * _LENGTH_RATIO)
-    lengths = process.cdist(
-        queries, texts.parts[-1].tolist(), scorer=LCSseq.similarity, dtype=np.uint8
-    )
-    return [_match(query, texts, row) for query, row in zip(queries, lengths, strict=True)]
-
-
-def _match(
-    query: str, texts: SortedTexts, lengths: np.ndarray[Any, np.dtype[np.uint8]] | None = None
-) -> _Best:
-    """The best matches of a query, with the lengths of its common subsequences if known."""
-    if lengths is None:
-        texts = texts.between(len(query) / _LENGTH_RATIO, len(query) * _LENGTH_RATIO)
     if not len(texts.lengths):
+        return [{} for _ in queries]
+    if len(queries[0]) > _SHORT_HALVES:
+        return [_match(query, texts, CommonLength(query, texts)) for query in queries]
+    whole = len(queries[0]) <= _SHORT
+    parts = texts.alphabet.divide(queries)[1]
+    lengths = [
+        process.cdist(
+            parts[part].tolist(),
+            texts.parts[part].tolist(),
+            scorer=LCSseq.similarity,
+            dtype=np.uint8,
+        )
+        for part in ([WHOLE] if whole else [RARE, FREQUENT])
+    ]
+    bounds, steps = (lengths[0], WHOLE + 1) if whole else (lengths[0] + lengths[1], WHOLE)
+    return [
+        _match(query, texts, CommonLength(query, texts, bound, steps))
+        for query, bound in zip(queries, bounds, strict=True)
+    ]
+
+
+def _match(query: str, texts: SortedTexts, common: CommonLength) -> _Best:
+    """The best matches of one query."""
+    indel = (texts.lengths + len(query)) / 2
+    bounds = common.bound / indel
+    left = np.flatnonzero(bounds >= LEAST_SIMILARITY - _TOLERANCE)
+    row, similarity = _best_row(
+        common, indel, texts.positions, SCORERS["indel"], left, int(bounds.argmax())
+    )
+    if row is None:  # no Levenshtein similarity is above the Indel similarity
         return {}
-    common = CommonLength(query, texts, lengths)
-    sizes: dict[Metric, np.ndarray[Any, np.dtype[np.floating[Any]]]] = {
-        "indel": (texts.lengths + len(query)) / 2,
-        "levenshtein": np.maximum(texts.lengths, len(query)),
-    }
-    found: _Best = {}
-    row = None
-    for metric, size in sizes.items():
-        row, best = _best_row(common, size, texts.positions, SCORERS[metric], row)
-        if row is not None:
-            found[metric] = int(texts.positions[row]), best
+    found: _Best = {"indel": (int(texts.positions[row]), similarity)}
+    longer = np.maximum(texts.lengths, len(query))
+    row, similarity = _best_row(common, longer, texts.positions, SCORERS["levenshtein"], left, row)
+    if row is not None:
+        found["levenshtein"] = int(texts.positions[row]), similarity
     return found
 
 
@@ -169,7 +189,8 @@ def _best_row(
     size: np.ndarray[Any, np.dtype[np.floating[Any]]],
     positions: Positions,
     scorer: Any,
-    likely: int | None,
+    left: Positions,
+    likely: int,
 ) -> tuple[int | None, float]:
     """The row of the best match by one metric, the first by position among equals.
 
@@ -178,19 +199,17 @@ def _best_row(
         size: what a bound is divided by for a bound on the similarity, shape (rows,).
         positions: of the rows, shape (rows,).
         scorer: of rapidfuzz.
-        likely: the row to begin with, if known.
+        left: the rows to look at.
+        likely: the row to begin with.
 
     Returns:
         The row and its similarity, or None and 0.5.
     """
     found, best = None, LEAST_SIMILARITY
-    bounds = common.bound / size
-    rows = np.array([bounds.argmax() if likely is None else likely])
-    left = np.flatnonzero(bounds >= LEAST_SIMILARITY - _TOLERANCE)
-    step = _FIRST
+    rows, step = np.array([likely]), _FIRST
     while len(rows):
-        for lower in range(STEPS):
-            common.lower(rows, lower)
+        for part in (RARE, FREQUENT, WHOLE):
+            common.lower(rows, part)
             rows = rows[common.bound[rows] >= (best - _TOLERANCE) * size[rows]]
         scores = common.compare(rows, scorer, np.float32)
         top = float(scores.max(initial=0))

@@ -12,7 +12,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
 from alignment_extraction import string_bounds, string_search
-from alignment_extraction.string_bounds import STEPS, CommonLength, SortedTexts
+from alignment_extraction.string_bounds import FREQUENT, RARE, WHOLE, CommonLength, SortedTexts
 from alignment_extraction.string_search import best_matches
 from alignment_extraction.strings import METRICS, SCORERS
 
@@ -21,12 +21,13 @@ TEXTS = st.lists(st.text("abé世😀", max_size=12), max_size=12)
 WORDS = ("some", "of", "the", "letters", "are", "more", "frequent", "than", "others", "2 + 2 =")
 
 
-@pytest.fixture(scope="module", params=["short", "long"])
+@pytest.fixture(scope="module", params=[None, 100, 0], ids=["whole", "halves", "counts"])
 def steps(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Queries as they come, or all as if they were long, with few candidates at a time."""
+    """Queries as they come, or as if they were longer, with few candidates at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "long":
+        if request.param is not None:
             patch.setattr(string_search, "_SHORT", 0)
+            patch.setattr(string_search, "_SHORT_HALVES", request.param)
             patch.setattr(string_search, "_FIRST", 1)
             patch.setattr(string_search, "_GROWTH", 2)
         yield
@@ -49,7 +50,7 @@ def assert_exact(queries: list[str], corpus: list[str], threads: int = 1) -> Non
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TEXTS, TEXTS)
 @example([], [])
 @example(["a"], [])
@@ -129,9 +130,9 @@ def test_bounds_fall_to_the_length(query: str, corpus: set[str]) -> None:
     rows = np.arange(len(length))
     bounds = [common.bound.copy()]
     assert (bounds[0] <= np.minimum(texts.lengths, len(query))).all()
-    for step in range(STEPS):
-        common.lower(rows[::2], step)
-        common.lower(rows, step)
+    for part in (RARE, FREQUENT, WHOLE):
+        common.lower(rows[::2], part)
+        common.lower(rows, part)
         bounds.append(common.bound.copy())
         assert (length <= bounds[-1]).all()
         assert (bounds[-1] <= bounds[-2]).all()
