@@ -41,7 +41,13 @@ class Comparison(NamedTuple):
     weights: Array
     """Of the held-out rows, positive."""
     matched: float | None
-    """Share of the generations in whose length band there are held-out rows."""
+    """Share of the generations as long as the shortest held-out row to the longest; None without
+    rows. Longer ones are in the last band, shorter ones in the first."""
+
+    @property
+    def headline(self) -> bool:
+        """Whether it is of all held-out rows and all lengths."""
+        return (self.keys["held_out"], self.keys["length_band"]) == (ALL_HELD_OUT, ALL_LENGTHS)
 
 
 def held_out_scores(matches: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
@@ -71,14 +77,24 @@ def held_out_scores(matches: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame
 
 
 def band_edges(lengths: Array) -> Array:
-    """The greatest length of each band but the last, in characters: quarters of `lengths`."""
-    edges: Array = np.unique(np.quantile(lengths, _QUARTERS, method="lower"))
+    """The greatest length of each band but the last, in characters, so that each band has a length.
+
+    Args:
+        lengths: shape (texts,), at least one; the bands are quarters of them where lengths differ.
+    """
+    quarters = np.unique(np.quantile(lengths, _QUARTERS, method="lower"))
+    edges: Array = quarters[quarters < lengths.max()]
     return edges
 
 
 def band_labels(edges: Array) -> list[str]:
-    """What the bands are called; `edges` has at least one length."""
-    inner = [f"{low + 1} to {high}" for low, high in itertools.pairwise(edges)]
+    """What the bands are called."""
+    if not len(edges):
+        return [ALL_LENGTHS]
+    inner = [
+        f"{high}" if high == low + 1 else f"{low + 1} to {high}"
+        for low, high in itertools.pairwise(edges)
+    ]
     return [f"up to {edges[0]}", *inner, f"over {edges[-1]}"]
 
 
@@ -130,15 +146,14 @@ def _against(
     for name in [everything, *(groups if len(groups) > 1 else [])]:
         of_name = rows if name == everything else rows.filter(own_group=name)
         weights = length_weights(bands, of_name["band"].to_numpy(), len(labels))
-        shared = np.isin(bands, of_name["band"].to_numpy()).mean() if rows.height else None
         yield Comparison(
             {**keys, "held_out": name, "length_band": ALL_LENGTHS},
             own,
             of_name.filter(weights > 0),
             weights[weights > 0],
-            shared,
+            _share_within(own, of_name),
         )
-    for number, label in enumerate(labels):
+    for number, label in enumerate(labels if len(labels) > 1 else []):
         of_band, like = own.filter(band=number), rows.filter(band=number)
         if of_band.height:
             yield Comparison(
@@ -146,8 +161,16 @@ def _against(
                 of_band,
                 like,
                 np.ones(like.height),
-                float(like.height > 0) if rows.height else None,
+                _share_within(of_band, like),
             )
+
+
+def _share_within(own: pl.DataFrame, rows: pl.DataFrame) -> float | None:
+    if not rows.height:
+        return None
+    shortest, longest = np.min(rows["characters"].to_numpy()), np.max(rows["characters"].to_numpy())
+    within = own.select(pl.col("characters").is_between(shortest, longest))
+    return float(within.to_series().to_numpy().mean())
 
 
 def _values(frame: pl.DataFrame) -> dict[str, Array]:

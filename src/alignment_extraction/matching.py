@@ -276,6 +276,6 @@ def match_held_out(
             frames.append(
                 pl.concat([own, scores], how="horizontal")
                 .with_columns(group=pl.lit(name))
-                .select(HELD_OUT_SCHEMA)
+                .select(list(HELD_OUT_SCHEMA))
             )
     return pl.concat(frames)

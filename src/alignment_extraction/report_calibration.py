@@ -51,13 +51,13 @@ def calibration_section(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any] | 
         tables: the study's.
 
     Returns:
-        `held_out` (how many rows; 0 where the corpus has none, or nothing they could be held
-        against), `false_positive_rates`, `reference`, and the lists `rates` and `ratios`. An entry
-        of them has cell, held_out, length_band, metric, n and `points`: the table's row at `fixed`
-        and at each false positive rate; of `rates` also `area`, its row of calibration_areas or
-        None. `verdicts` are the entries of `ratios` that the order of magnitude is read from.
+        `held_out` (whether there are held-out rows to hold generations against),
+        `false_positive_rates`, `reference`, and the lists `rates` and `ratios`. An entry of them
+        has cell, held_out, length_band, metric, n and `points`: the table's row at `fixed` and at
+        each false positive rate; of `rates` also `area`, its row of calibration_areas or None.
+        `verdicts` are the entries of `ratios` that the order of magnitude is read from.
     """
-    if "calibration" not in tables or tables["calibration"].is_empty():
+    if "calibration" not in tables:
         return None
     rows = of_headline_cells(tables, "calibration").filter(length_band="all")
     keys = ["cell", "held_out", "metric"]
@@ -78,9 +78,8 @@ def calibration_section(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any] | 
         ["cell", "length_band", "metric"],
     )
     verdicts = [entry for entry in ratios if entry["length_band"] == "all"]
-    held_out = tables["calibration"].filter(held_out="role:held-out")["held_out_rows"].max()
     return {
-        "held_out": held_out or 0,
+        "held_out": tables["calibration"]["held_out"].is_not_null().any(),
         "false_positive_rates": sorted(
             tables["calibration"]["false_positive_rate"].drop_nulls().unique(), reverse=True
         ),
