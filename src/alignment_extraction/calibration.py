@@ -9,7 +9,7 @@ threshold at a false positive rate a is the least t, among the held-out scores, 
 where w_i weighs the held-out texts so that their lengths are distributed as the generations' are.
 With equal weights this is (1 + count) / (n + 1) <= a, split conformal prediction: a fresh held-out
 text exceeds t with a probability of at most a, whatever the scores' distribution (Vovk, Gammerman
-and Shafer 2005, chapter 2; with weights Tibshirani et al. 2019, theorem 2). It takes
+and Shafer 2005, chapter 2; with weights Tibshirani et al. 2019, corollary 1). It takes
 n >= 1 / a - 1 held-out texts; below that a is out of reach.
 
 Intervals know that both sides are samples. Each draw multiplies every w_i, and r, by an exponential
