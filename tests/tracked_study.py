@@ -14,7 +14,7 @@ from alignment_extraction import results
 from alignment_extraction.config import Cell, StudySettings
 from alignment_extraction.corpus import SCHEMA
 from alignment_extraction.files import read_parquet, write_json, write_parquet
-from alignment_extraction.matching import MATCH_SCHEMA
+from alignment_extraction.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
 
 SPLITS = {"member": "member", "fresh-instance": "held-out"}
 SETTINGS: dict[str, Any] = {
@@ -127,6 +127,26 @@ def _write_likelihoods(folder: Path, study: StudySettings, stream: np.random.Gen
     results.compare_likelihoods(files, 0, folder)
 
 
+def held_out_matches() -> pl.DataFrame:
+    """The 20 fresh instances, searched in the members."""
+    stream = np.random.default_rng(7)
+    rows = corpus().filter(role="held-out")
+    scores = stream.uniform(0.4, 0.9, (5, rows.height)).astype(np.float32)
+    columns = ["cosine", "levenshtein", "indel", "levenshtein_best", "indel_best"]
+    ids = [f"sums.member:{i}" for i in range(rows.height)]
+    return rows.select(
+        "id",
+        *[pl.Series(column, values) for column, values in zip(columns, scores, strict=True)],
+        part=pl.lit("question"),
+        own_group=pl.lit("sums.fresh-instance"),
+        characters=pl.col("question").str.len_chars().cast(pl.Int64),
+        group=pl.lit("sums.member"),
+        match_id=pl.Series(ids),
+        levenshtein_best_id=pl.Series(ids),
+        indel_best_id=pl.Series(ids),
+    ).select(list(HELD_OUT_SCHEMA))
+
+
 def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[str, Path]:
     """Write results/{study} to `folder` as the workflow does; give the data files."""
     stream = np.random.default_rng(seed)
@@ -140,6 +160,17 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
         shifts = read_parquet(folder / "shifts.parquet")
     scored = results.score(cells, corpus())
     write_parquet(scored, folder / "scores.parquet")
+    results.calibrate(
+        scored=scored,
+        held_out=held_out_matches(),
+        corpus=corpus(),
+        thresholds=study.thresholds,
+        seed=0,
+        folder=folder,
+    )
+    calibration = {
+        name: read_parquet(folder / f"{name}.parquet") for name in results.CALIBRATION_TABLES
+    }
     results.evaluate(
         scored=scored,
         cells=cells,
@@ -148,6 +179,7 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
         thresholds=study.thresholds,
         folder=folder,
         shifts=shifts,
+        calibration=calibration,
     )
     (folder / "figures").mkdir(exist_ok=True)
     (folder / "figures" / "sweep.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")

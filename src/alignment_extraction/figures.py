@@ -11,7 +11,12 @@ import matplotlib
 import polars as pl
 from matplotlib.figure import Figure
 
-from alignment_extraction import figures_likelihood, figures_rates, figures_scores
+from alignment_extraction import (
+    figures_calibration,
+    figures_likelihood,
+    figures_rates,
+    figures_scores,
+)
 from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.figures_style import STYLE, save
 
@@ -24,6 +29,7 @@ FIGURES: dict[str, Drawer] = {
     "distributions": figures_scores.distributions,
     "scatter": figures_scores.scatter,
     "sweep": figures_scores.sweep,
+    "calibration": figures_calibration.calibration,
     "quantisation": figures_rates.quantisation,
     "coverage": figures_rates.coverage,
     "repetitions": figures_rates.repetitions,

@@ -27,6 +27,7 @@ from alignment_extraction.headline import (
     pool_seeds,
     readable,
 )
+from alignment_extraction.report_calibration import calibration_section
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -229,7 +230,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "times": times}
     style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
     matches = tables["matches"]
     page = environment.get_template("report.html").render(
@@ -239,6 +240,7 @@ def write_report(
         headlines=headlines(tables),
         rates=rate_table(tables),
         ratios=ratio_table(tables),
+        calibration=calibration_section(tables),
         verbatim=verbatim_lists(tables),
         has_held_out="role:held-out" in set(tables["rates"]["reference"]),
         shifts=tables["shifts"].to_dicts() if "shifts" in tables else [],

@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from alignment_extraction import coverage, likelihood, scores
+from alignment_extraction.calibration_tables import (
+    TABLE_COLUMNS,
+    calibration_tables,
+    headline_numbers,
+)
 from alignment_extraction.config import Cell, ThresholdSettings
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 from alignment_extraction.statistics import named_seed
@@ -17,6 +22,9 @@ TABLES = ("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetiti
 
 LIKELIHOOD_TABLES = ("likelihood", "shifts", "likelihood_counts", "likelihood_token_counts")
 """Parquet files that `compare_likelihoods` leaves there, in a study that asks for it."""
+
+CALIBRATION_TABLES = tuple(TABLE_COLUMNS)
+"""Parquet files that `calibrate` leaves there; without held-out rows some have no rows."""
 
 LIKELIHOOD_THRESHOLDS = tuple(
     float(-value) for value in (160, 120, 80, 60, 40, 30, 20, 15, 10, 5, 2)
@@ -74,6 +82,7 @@ def evaluate(
     thresholds: ThresholdSettings,
     folder: Path,
     shifts: pl.DataFrame | None = None,
+    calibration: Mapping[str, pl.DataFrame] | None = None,
 ) -> None:
     """Turn the scores of a study into its `TABLES` and metrics.json.
 
@@ -85,6 +94,7 @@ def evaluate(
         thresholds: from which score on a generation counts as extracted.
         folder: where the files go.
         shifts: of `compare_likelihoods`, whose numbers join metrics.json.
+        calibration: the `CALIBRATION_TABLES`, whose numbers join metrics.json.
     """
     rate_table = scores.rates(scored, thresholds)
     ratio_table = scores.ratios(rate_table)
@@ -105,7 +115,44 @@ def evaluate(
     metrics = {**about, "rates": summary(rate_table, ratio_table)}
     if shifts is not None:
         metrics["likelihood"] = likelihood_summary(shifts)
+    if calibration is not None:
+        metrics["calibration"] = calibration_summary(calibration)
     write_json(metrics, folder / "metrics.json")
+
+
+def calibrate(
+    *,
+    scored: pl.DataFrame,
+    held_out: pl.DataFrame,
+    corpus: pl.DataFrame,
+    thresholds: ThresholdSettings,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Turn scores and the held-out rows' matches into a study's `CALIBRATION_TABLES`.
+
+    Args:
+        scored: from `score`.
+        held_out: from `matching.match_held_out`.
+        corpus: what both were matched with.
+        thresholds: the fixed ones, beside which calibrated ones are reported.
+        seed: of the bootstrap.
+        folder: where the files go.
+    """
+    tables = calibration_tables(scored, held_out, corpus, thresholds, seed)
+    for name, table in tables.items():
+        write_parquet(table, folder / f"{name}.parquet")
+
+
+def calibration_summary(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """`headline_numbers` as nested dictionaries, keyed as `summary` keys the rates."""
+    metrics: dict[str, Any] = {}
+    table = headline_numbers(tables)
+    names = [name for name in table.columns if name not in (*scores.KEYS, "metric")]
+    for row in table.iter_rows(named=True):
+        keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
+        _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
+    return metrics
 
 
 def compare_likelihoods(files: Mapping[tuple[str, str], Path], seed: int, folder: Path) -> None:

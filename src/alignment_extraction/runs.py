@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from alignment_extraction.calibration_tables import TABLE_COLUMNS, headline_numbers
 from alignment_extraction.config import Cell, StudySettings
 from alignment_extraction.files import InputError, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
+from alignment_extraction.scores import KEYS
 
 _TABLES = ("rates", "ratios", "sweep", "coverage")
 _CELL_KEYS = ("part", "reference", "metric")
@@ -86,12 +88,16 @@ def study_runs(
         for path in [folder / "metrics.json", *sorted(folder.glob("*.parquet"))]
     }
     settings = flat(study.model_dump(mode="json"))
+    calibrated = headline_numbers(
+        {key: read_parquet(folder / f"{key}.parquet") for key in TABLE_COLUMNS}
+    )
     study_metrics = _study_metrics(counts, tables["rates"])
     runs = [RunContent(name, "study", settings, study_metrics, files, hashes)]
     for cell in study.cells():
         own = {key: frame.filter(**cell._asdict()) for key, frame in tables.items()}
         cell_name = f"{name}/{cell.model}/{cell.prefix}/seed-{cell.seed}"
         params, metrics = _cell_params(study, cell), _cell_metrics(own)
+        metrics = pl.concat([metrics, _calibration_metrics(calibrated.filter(**cell._asdict()))])
         runs.append(RunContent(cell_name, "cell", params, metrics, files_of(cell.model), {}))
     if study.likelihood:
         shifts = read_parquet(folder / "shifts.parquet")
@@ -223,6 +229,12 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     )
 
 
+def _calibration_metrics(calibrated: pl.DataFrame) -> pl.DataFrame:
+    """Each number of `headline_numbers` under its own name."""
+    names = [name for name in calibrated.columns if name not in KEYS and name != "metric"]
+    return _metrics(calibrated, _CELL_KEYS, {name: name for name in names})
+
+
 def _shift_metrics(shifts: pl.DataFrame) -> pl.DataFrame:
     form = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
     intervals = [f"{name}{end}" for name in ("shift", "excess") for end in ("", "_low", "_high")]
@@ -238,7 +250,7 @@ def _study_metrics(counts: Mapping[str, Any], rates: pl.DataFrame) -> pl.DataFra
     numbers = {
         "/".join(key): float(value)
         for key, value in _leaves(counts)
-        if isinstance(value, int | float) and key[0] not in ("rates", "likelihood")
+        if isinstance(value, int | float) and key[0] not in ("rates", "likelihood", "calibration")
     }
     about = pl.DataFrame(
         {"key": list(numbers), "step": [0] * len(numbers), "value": list(numbers.values())},

@@ -23,7 +23,8 @@ from alignment_extraction.texts import corpus_texts, groups_of, texts_of
 METRICS = ("embedding", "levenshtein", "indel", "verbatim")
 CELL_KEYS = ["model", "prefix", "seed"]
 KEYS = [*CELL_KEYS, "part", "reference"]
-_SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
+SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
+"""Column with the score that a metric's threshold is for; `verbatim` has none."""
 # float32 scores of identical texts can fall a hair below the threshold they ought to meet.
 _TOLERANCE = 1e-6
 
@@ -123,7 +124,7 @@ def is_hit(metric: str, threshold: float) -> pl.Expr:
     """Whether a row of scores counts as extracted by `metric` at `threshold`."""
     if metric == "verbatim":
         return pl.col("levenshtein_best").eq(1).fill_null(False)
-    return pl.col(_SCORE[metric]).ge(threshold - _TOLERANCE).fill_null(False)
+    return pl.col(SCORE[metric]).ge(threshold - _TOLERANCE).fill_null(False)
 
 
 def threshold_of(metric: str, thresholds: ThresholdSettings) -> float:
@@ -201,7 +202,7 @@ def sweep(scores: pl.DataFrame, settings: SweepSettings) -> pl.DataFrame:
             n="n",
             rate="rate",
         )
-        for metric in _SCORE
+        for metric in SCORE
     ]
     return pl.concat(frames).sort([*KEYS, "metric", "threshold"])
 

@@ -71,6 +71,18 @@ def ratio(hits: int, other_hits: int, n: int, level: float = 0.95) -> Interval:
     return Interval(estimate, float(estimate / spread), float(estimate * spread))
 
 
+def subtract(a: Interval, b: Interval) -> Interval:
+    """a - b of two independent estimates with their intervals, kept wide where one is at its edge.
+
+    The method of variance estimates recovery (Zou and Donner 2008), which for Wilson's intervals of
+    two proportions is Newcombe's hybrid score interval (Newcombe 1998, method 10).
+    """
+    estimate = a.estimate - b.estimate
+    low = estimate - np.hypot(a.estimate - a.low, b.high - b.estimate)
+    high = estimate + np.hypot(a.high - a.estimate, b.estimate - b.low)
+    return Interval(estimate, low, high)
+
+
 def rarefaction(counts: Array, samples: Array) -> Array:
     """Expected number of distinct items in a random subset of the samples, exactly.
 

@@ -55,6 +55,26 @@ def values(run: RunContent, key: str) -> list[tuple[int, float]]:
     return run.metrics.filter(key=key).select("step", "value").rows()
 
 
+def test_cells_have_their_calibrated_numbers(runs: dict[str, RunContent], folder: Path) -> None:
+    areas = pl.read_parquet(folder / "calibration_areas.parquet")
+    run = runs["invented/rl/user/seed-1"]
+    area = areas.filter(
+        model="rl",
+        prefix="user",
+        seed=1,
+        metric="embedding",
+        held_out="role:held-out",
+        length_band="all",
+    ).row(0, named=True)
+    assert values(run, "auc/question/role:member/embedding") == [(0, area["auc"])]
+    assert values(run, "auc_low/question/role:member/embedding") == [(0, area["low"])]
+    assert values(run, "control/question/role:member/verbatim") == [(0, 0.0)]
+    # 20 held-out rows are too few.
+    assert values(run, "rate_at_fpr_0.01/question/role:member/embedding") == []
+    study = set(runs["invented"].metrics["key"])
+    assert not any(key.startswith("calibration") for key in study)
+
+
 def test_there_is_a_run_for_the_study_each_cell_pair_and_stage(
     runs: dict[str, RunContent],
 ) -> None:

@@ -34,6 +34,30 @@ rule score:
         " --output {output.scores} --audit-output {output.audit} 2> >(tee {log} >&2)"
 
 
+rule calibrate:
+    input:
+        scores="results/{study}/scores.parquet",
+        held_out="data/matches/{study}/held-out.parquet",
+        corpus=lambda wildcards: corpus_file(wildcards.study),
+        code=code("results"),
+    output:
+        [f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES],
+    log:
+        "logs/calibrate/{study}.log",
+    benchmark:
+        "logs/benchmarks/calibrate/{study}.tsv"
+    params:
+        thresholds=lambda wildcards: settings(
+            PARAMS.studies[wildcards.study].thresholds.model_dump()
+        ),
+        seed=PARAMS.seed,
+    shell:
+        "echo {params.thresholds:q} | alignment-extraction calibrate --thresholds -"
+        " --scores {input.scores} --held-out {input.held_out} --corpus {input.corpus}"
+        " --seed {params.seed} --output-folder results/{wildcards.study}"
+        " 2> >(tee {log} >&2)"
+
+
 rule evaluate:
     input:
         scores="results/{study}/scores.parquet",
@@ -44,6 +68,7 @@ rule evaluate:
             for table in result_tables(wildcards.study)
             if table.endswith("/shifts.parquet")
         ],
+        calibration=[f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES],
         corpus=lambda wildcards: corpus_file(wildcards.study),
         statistics=lambda wildcards: corpus_files(
             PARAMS.studies[wildcards.study].corpus
@@ -68,6 +93,7 @@ rule evaluate:
         "alignment-extraction evaluate --scores {input.scores} --audit {input.audit}"
         " --cells <(echo {params.cells:q}) --thresholds <(echo {params.thresholds:q})"
         " --corpus {input.corpus} --statistics {input.statistics} {params.options}"
+        " --calibration-folder results/{wildcards.study}"
         " --output-folder results/{wildcards.study} 2> >(tee {log} >&2)"
 
 

@@ -74,6 +74,9 @@ def evaluate(
     thresholds: SettingsFile,
     output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
     shifts: Annotated[Path | None, typer.Option(help="from `likelihood-tables`")] = None,
+    calibration_folder: Annotated[
+        Path | None, typer.Option(help="folder with the tables from `calibrate`")
+    ] = None,
 ) -> None:
     """Apply the thresholds: rates, ratios, sweep, coverage, best matches, metrics.json.
 
@@ -90,6 +93,35 @@ def evaluate(
         thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
         folder=output_folder,
         shifts=None if shifts is None else read_parquet(shifts),
+        calibration=None
+        if calibration_folder is None
+        else {
+            name: read_parquet(calibration_folder / f"{name}.parquet")
+            for name in results.CALIBRATION_TABLES
+        },
+    )
+
+
+@app.command()
+def calibrate(
+    scores: Annotated[Path, typer.Option(help="from `score`")],
+    held_out: Annotated[Path, typer.Option(help="from `match-held-out`")],
+    corpus: CorpusFile,
+    thresholds: SettingsFile,
+    output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
+    seed: int = 0,
+) -> None:
+    """Hold generations against held-out rows: rates and ratios at chosen false positive rates."""
+    from alignment_extraction import results
+    from alignment_extraction.config import ThresholdSettings
+
+    results.calibrate(
+        scored=read_parquet(scores),
+        held_out=read_parquet(held_out),
+        corpus=read_parquet(corpus),
+        thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
+        seed=seed,
+        folder=output_folder,
     )
 
 
