@@ -16,7 +16,7 @@ from alignment_extraction.config import Cell, StudySettings
 from alignment_extraction.files import InputError, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
 
-_TABLES = ("rates", "ratios", "sweep", "coverage")
+_TABLES = ("rates", "ratios", "sweep", "coverage", "richness", "kinds")
 _CELL_KEYS = ("part", "reference", "metric")
 
 
@@ -206,11 +206,17 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         "mean_score": "mean_score",
     }
     ratios = {"ratio": "ratio", "ratio_low": "low", "ratio_high": "high"}
+    estimates = ("distinct", "chao1", "chao1_low", "chao1_high")
+    estimates += ("predicted", "predicted_low", "predicted_high")
+    richness = {name: name for name in estimates}
+    kinds = {"kind_hits": "hits", "kind_rate": "rate", "kind_low": "low", "kind_high": "high"}
+    kinds |= {name: name for name in ("share", "share_low", "share_high")}
     # Points are what logging takes its time for, and the tables go along as artifacts: so sweeps
     # are kept for roles alone, and coverage at each fourth point, counted from the last.
     sweep = tables["sweep"].filter(pl.col("reference").str.starts_with("role:"))
     left = pl.int_range(pl.len() - 1, -1, -1).over(_CELL_KEYS)
-    coverage = tables["coverage"].filter(left % 4 == 0)
+    items = tables["coverage"].filter(~pl.col("extrapolated"), unit="item")
+    coverage = items.filter(left % 4 == 0)
     # Not the point's number, so that sweeps over different ranges lie on one axis.
     thousandths = (pl.col("threshold") * 1000).round()
     return pl.concat(
@@ -219,6 +225,8 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
             _metrics(tables["ratios"], _CELL_KEYS, ratios),
             _metrics(sweep, _CELL_KEYS, {"sweep": "rate"}, thousandths),
             _metrics(coverage, _CELL_KEYS, {"coverage": "distinct"}, pl.col("samples")),
+            _metrics(tables["richness"], [*_CELL_KEYS, "unit"], richness),
+            _metrics(tables["kinds"], ["part", "reference", "kind"], kinds),
         ]
     )
 
@@ -238,7 +246,8 @@ def _study_metrics(counts: Mapping[str, Any], rates: pl.DataFrame) -> pl.DataFra
     numbers = {
         "/".join(key): float(value)
         for key, value in _leaves(counts)
-        if isinstance(value, int | float) and key[0] not in ("rates", "likelihood")
+        if isinstance(value, int | float)
+        and key[0] not in ("rates", "likelihood", "richness", "kinds")
     }
     about = pl.DataFrame(
         {"key": list(numbers), "step": [0] * len(numbers), "value": list(numbers.values())},
