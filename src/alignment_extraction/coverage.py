@@ -93,12 +93,24 @@ def verbatim_items(items: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
     return verbatim.join(texts, on=["id", "part"], how="left", maintain_order="left")
 
 
-def coverage(hits: pl.DataFrame, rate_table: pl.DataFrame, points: int = 40) -> pl.DataFrame:
+def populations(clusters: pl.DataFrame) -> pl.DataFrame:
+    """How many items and clusters there are: columns part, reference, unit, population."""
+    return (
+        clusters.group_by("part", "reference", maintain_order=True)
+        .agg(item=pl.len().cast(pl.Int64), cluster=pl.col("cluster").n_unique().cast(pl.Int64))
+        .unpivot(index=["part", "reference"], variable_name="unit", value_name="population")
+    )
+
+
+def coverage(
+    hits: pl.DataFrame, rate_table: pl.DataFrame, population: pl.DataFrame, points: int = 40
+) -> pl.DataFrame:
     """Distinct items and clusters extracted, against the number of generations.
 
     Args:
         hits: from `unit_hits`.
         rate_table: from `scores.rates`, for the number of generations.
+        population: from `populations`; no prediction exceeds it.
         points: numbers of generations up to those drawn at which each curve is given.
 
     Returns:
@@ -118,15 +130,17 @@ def coverage(hits: pl.DataFrame, rate_table: pl.DataFrame, points: int = 40) -> 
         "extrapolated": pl.Boolean(),
     }
     frames = [pl.DataFrame(schema=schema)]
-    for key, own in hits.group_by(UNIT_KEYS, maintain_order=True):
+    counted = hits.join(population, on=["part", "reference", "unit"], maintain_order="left")
+    for key, own in counted.group_by(UNIT_KEYS, maintain_order=True):
         n = totals[key[:-1]]
         counts = own["hits"].to_numpy()
         samples = np.unique(np.linspace(0, n, points).round().astype(np.int64))
         curve = rarefaction_interval(np.append(counts, n - counts.sum()), samples)
-        more = [extrapolate(counts, n, factor) for factor in _MULTIPLES]
+        more = np.array([extrapolate(counts, n, factor) for factor in _MULTIPLES])
+        more = np.minimum(more, own["population"][0])
         columns = {
-            name: np.concatenate([getattr(curve, field), [getattr(one, field) for one in more]])
-            for name, field in (("distinct", "estimate"), ("low", "low"), ("high", "high"))
+            name: np.append(within, beyond)
+            for name, within, beyond in zip(("distinct", "low", "high"), curve, more.T, strict=True)
         }
         frames.append(
             pl.DataFrame(

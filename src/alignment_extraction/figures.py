@@ -11,7 +11,12 @@ import matplotlib
 import polars as pl
 from matplotlib.figure import Figure
 
-from alignment_extraction import figures_likelihood, figures_rates, figures_scores
+from alignment_extraction import (
+    figures_copying,
+    figures_likelihood,
+    figures_rates,
+    figures_scores,
+)
 from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.figures_style import STYLE, save
 
@@ -25,7 +30,9 @@ FIGURES: dict[str, Drawer] = {
     "scatter": figures_scores.scatter,
     "sweep": figures_scores.sweep,
     "quantisation": figures_rates.quantisation,
-    "coverage": figures_rates.coverage,
+    "coverage": figures_copying.coverage,
+    "traits": figures_copying.traits,
+    "kinds": figures_copying.kinds,
     "repetitions": figures_rates.repetitions,
     "likelihood-counts": figures_likelihood.counts,
     "likelihood-scatter": figures_likelihood.scatter,

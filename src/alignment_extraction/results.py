@@ -105,7 +105,9 @@ def evaluate(
         "sweep": scores.sweep(scored, thresholds.sweep),
         "items": items,
         "verbatim": coverage.verbatim_items(items, corpus),
-        "coverage": coverage.coverage(coverage.unit_hits(items), rate_table),
+        "coverage": coverage.coverage(
+            coverage.unit_hits(items), rate_table, coverage.populations(cluster_table)
+        ),
         "repetitions": coverage.by_repetition(items, rate_table, corpus),
         "matches": scores.top_matches(scored, generations, corpus),
         "clusters": cluster_table,
@@ -182,8 +184,12 @@ def summary(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, An
 
 
 def richness_summary(table: pl.DataFrame) -> dict[str, Any]:
-    """Richness as nested dictionaries: cell > part > group > metric > unit > number."""
-    return _nested(table, [*scores.KEYS, "metric", "unit"])
+    """Richness as nested dictionaries: cell > part > group > metric > unit > number.
+
+    Of the metrics the embedding and verbatim, in groups of which something was extracted.
+    """
+    chosen = table.filter(pl.col("metric").is_in(["embedding", "verbatim"]), pl.col("hits") > 0)
+    return _nested(chosen, [*scores.KEYS, "metric", "unit"])
 
 
 def kinds_summary(table: pl.DataFrame) -> dict[str, Any]:

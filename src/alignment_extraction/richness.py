@@ -11,6 +11,7 @@ from alignment_extraction.coverage import (
     METRIC_KEYS,
     UNIT_KEYS,
     item_hits,
+    populations,
     unit_hits,
 )
 from alignment_extraction.scores import KEYS
@@ -45,12 +46,9 @@ def richness(
         tenth_distinct, tenth_predicted, tenth_low, tenth_high (the same from the first tenth of the
         generations for all n of them; null below ten). No number exceeds the population.
     """
-    population = (
-        clusters.group_by("part", "reference")
-        .agg(item=pl.len().cast(pl.Int64), cluster=pl.col("cluster").n_unique().cast(pl.Int64))
-        .unpivot(index=["part", "reference"], variable_name="unit", value_name="population")
+    units = rate_table.select(*METRIC_KEYS, "n").join(
+        populations(clusters), on=["part", "reference"]
     )
-    units = rate_table.select(*METRIC_KEYS, "n").join(population, on=["part", "reference"])
     whole = _estimates(items, units.with_columns(samples=EXTRAPOLATION * pl.col("n")))
     # Sample indices order nothing but the draws, which are alike: the first are a random part.
     first = scores.filter(

@@ -206,9 +206,10 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         "mean_score": "mean_score",
     }
     ratios = {"ratio": "ratio", "ratio_low": "low", "ratio_high": "high"}
-    estimates = ("distinct", "chao1", "chao1_low", "chao1_high")
-    estimates += ("predicted", "predicted_low", "predicted_high")
-    richness = {name: name for name in estimates}
+    estimates = ["distinct", "chao1", "chao1_low", "chao1_high"]
+    estimates += ["predicted", "predicted_low", "predicted_high"]
+    richness = tables["richness"].filter(pl.col("metric").is_in(["embedding", "verbatim"]))
+    of_roles = tables["kinds"].filter(pl.col("reference").str.starts_with("role:"))
     kinds = {"kind_hits": "hits", "kind_rate": "rate", "kind_low": "low", "kind_high": "high"}
     kinds |= {name: name for name in ("share", "share_low", "share_high")}
     # Points are what logging takes its time for, and the tables go along as artifacts: so sweeps
@@ -225,8 +226,8 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
             _metrics(tables["ratios"], _CELL_KEYS, ratios),
             _metrics(sweep, _CELL_KEYS, {"sweep": "rate"}, thousandths),
             _metrics(coverage, _CELL_KEYS, {"coverage": "distinct"}, pl.col("samples")),
-            _metrics(tables["richness"], [*_CELL_KEYS, "unit"], richness),
-            _metrics(tables["kinds"], ["part", "reference", "kind"], kinds),
+            _metrics(richness, [*_CELL_KEYS, "unit"], {name: name for name in estimates}),
+            _metrics(of_roles, ["part", "reference", "kind"], kinds),
         ]
     )
 

@@ -9,8 +9,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, logsumexp, ndtri
-from scipy.stats import nbinom
+from scipy.special import betainc, gammaln, logsumexp, ndtri
 
 from alignment_extraction.statistics import Interval, chance_missed, rarefaction, wilson
 
@@ -19,9 +18,10 @@ Array = np.ndarray[Any, Any]
 _RARE = 3
 """Items hit up to this often enter the extrapolation: the others say little of the unseen."""
 
-_SHAPES = np.expm1(np.linspace(np.log(0.02), np.log(200), 40))
-_ODDS = np.exp(np.linspace(-6, 8, 40))
-_LEAST_WEIGHT = 1e-5
+_BOUNDS = ((np.log(0.02), np.log(200)), (-6.0, 8.0))
+"""Of log(1 + shape) and of the log of the odds q / (1 - q), q the scale of the counts."""
+_POINTS = 28
+_LEAST_WEIGHT = 1e-4
 
 
 def chao1(counts: Array, n: int) -> Interval:
@@ -112,19 +112,34 @@ def extrapolate(counts: Array, n: int, factor: float) -> Interval:
     return Interval(float(found + median), float(found + low), float(found + high))
 
 
-@functools.cache
-def _grid() -> tuple[Array, Array, Array, Array]:
-    """Shapes, odds, log-weights of counts 1 to `_RARE` and their log-sums, at each grid point."""
-    shape, odds = (axis.ravel() for axis in np.meshgrid(_SHAPES, _ODDS, indexing="ij"))
+@functools.lru_cache(maxsize=4096)
+def _posterior(rare: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
+    """Shapes, odds and weights of the points that matter, and items hit for a singleton expected.
+
+    The grid is laid twice: over all that is possible, then over where the first has its weight.
+    """
+    bounds = _BOUNDS
     k = np.arange(1, _RARE + 1)
-    log_ratio = np.log(odds / (1 + odds))[:, None]
-    weights = (
-        gammaln(k + shape[:, None])
-        - gammaln(1 + shape)[:, None]
-        - gammaln(k + 1)
-        + (k - 1) * log_ratio
-    )
-    return shape, odds, weights, logsumexp(weights, axis=1)
+    for _ in range(2):
+        axes = [np.linspace(*bound, _POINTS) for bound in bounds]
+        log_shape, log_odds = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+        shape, odds = np.expm1(log_shape), np.exp(log_odds)
+        log_counts = (
+            gammaln(k + shape[:, None])
+            - gammaln(1 + shape)[:, None]
+            - gammaln(k + 1)
+            - (k - 1) * np.log1p(1 / odds)[:, None]
+        )
+        total = logsumexp(log_counts, axis=1)
+        weights = log_counts @ np.array(rare) - sum(rare) * total
+        weights = np.exp(weights - logsumexp(weights))
+        kept = weights > _LEAST_WEIGHT
+        bounds = tuple(
+            (max(low, at[kept].min() - step), min(high, at[kept].max() + step))
+            for at, (low, high) in zip((log_shape, log_odds), bounds, strict=True)
+            for step in [(high - low) / (_POINTS - 1)]
+        )
+    return shape[kept], odds[kept], weights[kept] / weights[kept].sum(), np.exp(total[kept])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -133,29 +148,21 @@ def _new_items(rare: tuple[int, ...], factor: float) -> tuple[int, int, int]:
     size = sum(rare)
     if not size:
         return 0, 0, 0
-    shape, odds, weights, total = _grid()
-    posterior = weights @ np.array(rare) - size * total
-    posterior = np.exp(posterior - logsumexp(posterior))
-    kept = posterior > _LEAST_WEIGHT
-    shape, odds, total, posterior = shape[kept], odds[kept], total[kept], posterior[kept]
-    # New items for each singleton expected; the limit for a shape of 0 is never on the grid.
+    shape, odds, weights, total = _posterior(rare)
+    # New items for each singleton expected; a shape of 0 has a limit that a hair off comes near.
+    shape = np.where(np.abs(shape) < 1e-9, 1e-9, shape)
     growth = np.log1p(odds * factor) - np.log1p(odds)
     fresh = -np.expm1(-shape * growth) / (shape * odds / (1 + odds))
-    mean = size * np.exp(-total) * fresh
+    mean = size / total * fresh
     success = size / (size + mean)
-    posterior = posterior / posterior.sum()
-
-    def quantile(level: float) -> int:
-        low, high = -1, int(20 * mean.max() + 100)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if posterior @ nbinom.cdf(middle, size, success) >= level:
-                high = middle
-            else:
-                low = middle
-        return high
-
-    return quantile(0.5), quantile(0.025), quantile(0.975)
+    # Bisection for all three quantiles at once; betainc is the negative binomial's distribution.
+    levels = np.array([0.5, 0.025, 0.975])
+    low, high = np.full(3, -1), np.full(3, int(20 * mean.max() + 100))
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        reached = betainc(size, middle[:, None] + 1, success) @ weights >= levels
+        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+    return int(high[0]), int(high[1]), int(high[2])
 
 
 def rarefaction_interval(counts: Array, samples: Array) -> Interval:
