@@ -101,10 +101,10 @@ def test_fewer_than_ten_generations_have_no_tenth(scored: pl.DataFrame) -> None:
 
 
 def test_no_hits_are_bounded(scored: pl.DataFrame, table: pl.DataFrame) -> None:
-    strict = ThresholdSettings(embedding=1.1, string=1.1)
-    none = scored.with_columns(levenshtein_best=pl.lit(0.9, pl.Float32))
-    rates = scores.rates(none, strict)
-    found = richness(none, coverage.item_hits(none, CLUSTERS, strict), CLUSTERS, strict, rates)
+    none = scored.with_columns(pl.col("cosine", "levenshtein_best", "indel_best") / 2)
+    rates = scores.rates(none, THRESHOLDS)
+    items = coverage.item_hits(none, CLUSTERS, THRESHOLDS)
+    found = richness(none, items, CLUSTERS, THRESHOLDS, rates)
     assert found.schema == table.schema
     assert (found["distinct"] == 0).all()
     assert (found["predicted"] == 0).all()

@@ -9,6 +9,7 @@ from alignment_extraction.unseen import (
     rarefaction_interval,
     sample_coverage,
 )
+from tests.populations import POPULATIONS, draw
 
 # Beetles of two forests (Chao and Chiu 2016); the R package tabula tests its bias-corrected Chao1
 # with them.
@@ -20,21 +21,6 @@ INTERIOR = [129, 49, 42, 32, 19, 17, 7, 9, 7, 7, 6, 3, 3, 3, 4, 4, 2, 2, 3, 4, 6
 INTERIOR += [2, 1, 2, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 1]
 # Counts of scikit-bio's tests, whose intervals are those of EstimateS.
 COUNTS = np.array([0, 1, 1, 4, 2, 5, 2, 4, 1, 2])
-
-
-def zipf(exponent: float, items: int, mass: float) -> np.ndarray:
-    weights = np.arange(1.0, items + 1) ** -exponent
-    return mass * weights / weights.sum()
-
-
-POPULATIONS = {
-    "uniform": np.full(500, 0.5 / 500),
-    "zipf, exponent 1": zipf(1, 5000, 0.5),
-    "zipf, exponent 1.3": zipf(1.3, 5000, 0.3),
-    "zipf, exponent 0.7": zipf(0.7, 2000, 0.2),
-    "few often and many seldom": np.r_[np.full(20, 0.01), np.full(1000, 0.0001)],
-    "geometric": 0.4 * 0.97 ** np.arange(400) / (0.97 ** np.arange(400)).sum(),
-}
 
 
 @pytest.mark.parametrize(("times", "expected"), [(EDGE, 458.016), (INTERIOR, 536.044)])
@@ -86,12 +72,12 @@ def test_sample_coverage_is_estys_interval() -> None:
     assert found.high == 1
 
 
-@pytest.mark.parametrize("population", [POPULATIONS["uniform"], POPULATIONS["geometric"]])
+@pytest.mark.parametrize("population", list(POPULATIONS.values())[::3])
 def test_sample_coverage_covers(population: np.ndarray) -> None:
     rng = np.random.default_rng(3)
     covered = 0
     for _ in range(300):
-        counts = rng.multinomial(1000, np.r_[population, 1 - population.sum()])[:-1]
+        counts = draw(population, 1000, rng)
         found = sample_coverage(counts)
         covered += found.low <= population[counts > 0].sum() / population.sum() <= found.high
     assert covered / 300 >= 0.9
@@ -101,7 +87,7 @@ def test_chao1_covers_where_all_are_equally_likely() -> None:
     rng = np.random.default_rng(4)
     covered = 0
     for _ in range(300):
-        found = chao1(rng.multinomial(1000, np.full(501, [0.5 / 500] * 500 + [0.5]))[:-1], 1000)
+        found = chao1(draw(POPULATIONS["uniform, 500 items"], 1000, rng), 1000)
         covered += found.low <= 500 <= found.high
     assert covered / 300 == pytest.approx(0.95, abs=0.04)
 
@@ -112,11 +98,10 @@ def test_predictions_of_ten_times_the_samples_cover(samples: int) -> None:
     rng = np.random.default_rng(samples)
     runs, shares = 60, {}
     for name, population in POPULATIONS.items():
-        chances = np.r_[population, 1 - population.sum()]
         covered = 0
         for _ in range(runs):
-            counts = rng.multinomial(samples, chances)[:-1]
-            later = counts + rng.multinomial(9 * samples, chances)[:-1]
+            counts = draw(population, samples, rng)
+            later = counts + draw(population, 9 * samples, rng)
             found = extrapolate(counts, samples, 10)
             covered += found.low <= (later > 0).sum() <= found.high
         shares[name] = covered / runs
@@ -127,7 +112,7 @@ def test_predictions_of_ten_times_the_samples_cover(samples: int) -> None:
 def test_predictions_of_a_run_of_which_nine_tenths_are_hidden() -> None:
     """A fixed run of draws with many heavy items: what a random tenth of it says of the whole."""
     rng = np.random.default_rng(5)
-    run = rng.choice(5001, 10_000, p=np.r_[POPULATIONS["zipf, exponent 1"], 0.5])
+    run = rng.choice(5001, 10_000, p=np.r_[POPULATIONS["Zipf, exponent 1, 5,000 items"], 0.5])
     distinct = len(set(run) - {5000})
     covered = 0
     for _ in range(100):
