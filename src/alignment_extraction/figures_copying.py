@@ -1,5 +1,7 @@
 """Figures of what was copied: how many items, which ones, and how closely."""
 
+from typing import Any
+
 import polars as pl
 from matplotlib.figure import Figure
 
@@ -66,7 +68,7 @@ def coverage(tables: Tables, _: ThresholdSettings) -> Figure | None:
             for i, group in enumerate(groups):
                 for unit, dashes in _UNITS.items():
                     curve = of_cell.filter(reference=group, unit=unit)
-                    style = {"color": COLOURS[i % 10], "ls": dashes, "lw": 1.2}
+                    style: dict[str, Any] = {"color": COLOURS[i % 10], "ls": dashes, "lw": 1.2}
                     label = group if unit == "item" else f"{group}, clusters"
                     axis.plot(curve["samples"], curve["distinct"], label=label, **style)
                     axis.fill_between(
@@ -77,8 +79,7 @@ def coverage(tables: Tables, _: ThresholdSettings) -> Figure | None:
                         alpha=0.18 if unit == "item" else 0.08,
                         lw=0,
                     )
-            drawn = of_cell.filter(~pl.col("extrapolated"))["samples"].max()
-            if drawn is not None:
+            for drawn in of_cell.filter(~pl.col("extrapolated"))["samples"].unique().sort()[-1:]:
                 axis.axvline(drawn, color=INK, lw=0.7, ls=":")
             axis.set_title(f"{METRIC_LABELS[metric]}\n{cell_label(cell)}")
             axis.set_xlabel("generations" if row is axes[-1] else "")

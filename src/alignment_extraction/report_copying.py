@@ -88,11 +88,11 @@ def coverage_sentences(tables: Tables) -> list[str]:
         own = _of_headline(tables["richness"], tables["rates"]).filter(
             *[pl.col(key) == cell[key] for key in CELL], metric="embedding", unit="item"
         )
+        most = max(own["predicted_high"].to_list())
         return [
             f"{cell['model']}, prefix {cell['prefix']}, gave away no item (cosine).",
             f"At 95 % confidence, {EXTRAPOLATION} times the generations would give away at most "
-            f"{own['predicted_high'].max():,.0f}. How many are extractable in all cannot be told "
-            "without a single hit.",
+            f"{most:,.0f}. How many are extractable in all cannot be told without a single hit.",
         ]
     rows = tables["richness"].filter(
         *[pl.col(key) == value for key, value in group.items()], metric="embedding"

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 _RARE = 3
 """Items hit up to this often enter the extrapolation: the others say little of the unseen."""
 
-_BOUNDS = ((np.log(0.02), np.log(200)), (-6.0, 8.0))
+_BOUNDS: tuple[tuple[float, float], ...] = ((float(np.log(0.02)), float(np.log(200))), (-6.0, 8.0))
 """Of log(1 + shape) and of the log of the odds q / (1 - q), q the scale of the counts."""
 _POINTS = 28
 _LEAST_WEIGHT = 1e-4
@@ -121,7 +121,7 @@ def _posterior(rare: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
     bounds = _BOUNDS
     k = np.arange(1, _RARE + 1)
     for _ in range(2):
-        axes = [np.linspace(*bound, _POINTS) for bound in bounds]
+        axes = [np.linspace(low, high, _POINTS) for low, high in bounds]
         log_shape, log_odds = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
         shape, odds = np.expm1(log_shape), np.exp(log_odds)
         log_counts = (
@@ -135,7 +135,7 @@ def _posterior(rare: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
         weights = np.exp(weights - logsumexp(weights))
         kept = weights > _LEAST_WEIGHT
         bounds = tuple(
-            (max(low, at[kept].min() - step), min(high, at[kept].max() + step))
+            (max(low, float(at[kept].min()) - step), min(high, float(at[kept].max()) + step))
             for at, (low, high) in zip((log_shape, log_odds), bounds, strict=True)
             for step in [(high - low) / (_POINTS - 1)]
         )
