@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from alignment_extraction import (
     figures_calibration,
+    figures_copying,
     figures_likelihood,
     figures_rates,
     figures_scores,
@@ -31,7 +32,9 @@ FIGURES: dict[str, Drawer] = {
     "sweep": figures_scores.sweep,
     "calibration": figures_calibration.calibration,
     "quantisation": figures_rates.quantisation,
-    "coverage": figures_rates.coverage,
+    "coverage": figures_copying.coverage,
+    "traits": figures_copying.traits,
+    "kinds": figures_copying.kinds,
     "repetitions": figures_rates.repetitions,
     "likelihood-counts": figures_likelihood.counts,
     "likelihood-scatter": figures_likelihood.scatter,

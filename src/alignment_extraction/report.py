@@ -15,7 +15,7 @@ import jinja2
 import polars as pl
 from markupsafe import Markup
 
-from alignment_extraction import differences
+from alignment_extraction import differences, report_copying
 from alignment_extraction.config import StudySettings
 from alignment_extraction.figures import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
@@ -210,8 +210,8 @@ def write_report(
     Args:
         name: the study.
         study: its settings.
-        tables: its tables (`rates`, `ratios`, `verbatim`, `matches`, and the others where there are
-            any).
+        tables: its tables (`rates`, `ratios`, `verbatim`, `matches`, `report_copying.TABLES`, and
+            the others where there are any).
         metrics: its metrics.json, for the corpus's counts and the search's recall.
         figures: folder of `figures.draw`.
         provenance: what the results were made with, as pairs of a name and a value.
@@ -220,7 +220,7 @@ def write_report(
     Raises:
         InputError: a table that every report needs is missing.
     """
-    for needed in ("rates", "ratios", "verbatim", "matches"):
+    for needed in ("rates", "ratios", "verbatim", "matches", *report_copying.TABLES):
         if needed not in tables:
             raise InputError(f"study {name}: no table {needed}; run the evaluation first")
     environment = jinja2.Environment(
@@ -232,7 +232,7 @@ def write_report(
     )
     environment.filters |= {"percent": percent, "times": times}
     style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
-    matches = tables["matches"]
+    matches = report_copying.with_kinds(tables["matches"], tables["anatomy"])
     page = environment.get_template("report.html").render(
         name=name,
         study=study,
@@ -245,6 +245,7 @@ def write_report(
         has_held_out="role:held-out" in set(tables["rates"]["reference"]),
         shifts=tables["shifts"].to_dicts() if "shifts" in tables else [],
         accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],
+        copying=report_copying.section(tables),
         figures=_figures(figures),
         matches=match_cards(matches),
         models=matches["model"].unique(maintain_order=True).to_list(),

@@ -7,17 +7,21 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from alignment_extraction import coverage, likelihood, scores
+from alignment_extraction import anatomy, coverage, likelihood, richness, scores, traits
 from alignment_extraction.calibration_tables import (
     TABLE_COLUMNS,
     calibration_tables,
     headline_numbers,
 )
+from alignment_extraction.clusters import clusters
 from alignment_extraction.config import Cell, ThresholdSettings
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 from alignment_extraction.statistics import named_seed
 
-TABLES = ("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetitions", "matches")
+TABLES = (
+    *("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetitions", "matches"),
+    *("clusters", "richness", "traits", "anatomy", "kinds"),
+)
 """Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
 
 LIKELIHOOD_TABLES = ("likelihood", "shifts", "likelihood_counts", "likelihood_token_counts")
@@ -98,21 +102,38 @@ def evaluate(
     """
     rate_table = scores.rates(scored, thresholds)
     ratio_table = scores.ratios(rate_table)
-    items = coverage.item_hits(scored, corpus, thresholds)
+    parts = scored["part"].unique(maintain_order=True).to_list()
+    cluster_table = clusters(corpus, parts)
+    items = coverage.item_hits(scored, cluster_table, thresholds)
     generations = {cell: files.read_generations() for cell, files in cells.items()}
+    richness_table = richness.richness(scored, items, cluster_table, thresholds, rate_table)
+    anatomy_table = anatomy.anatomy(scored, generations, corpus, thresholds)
+    kinds = anatomy.kinds(anatomy_table, rate_table, corpus)
     tables = {
         "rates": rate_table,
         "ratios": ratio_table,
         "sweep": scores.sweep(scored, thresholds.sweep),
         "items": items,
         "verbatim": coverage.verbatim_items(items, corpus),
-        "coverage": coverage.coverage(items, rate_table),
+        "coverage": coverage.coverage(
+            coverage.unit_hits(items), rate_table, coverage.populations(cluster_table)
+        ),
         "repetitions": coverage.by_repetition(items, rate_table, corpus),
         "matches": scores.top_matches(scored, generations, corpus),
+        "clusters": cluster_table,
+        "richness": richness_table,
+        "traits": traits.by_trait(items, rate_table, cluster_table),
+        "anatomy": anatomy_table,
+        "kinds": kinds,
     }
     for name in TABLES:
         write_parquet(tables[name], folder / f"{name}.parquet")
-    metrics = {**about, "rates": summary(rate_table, ratio_table)}
+    metrics = {
+        **about,
+        "rates": summary(rate_table, ratio_table),
+        "richness": richness_summary(richness_table),
+        "kinds": kinds_summary(kinds),
+    }
     if shifts is not None:
         metrics["likelihood"] = likelihood_summary(shifts)
     if calibration is not None:
@@ -206,6 +227,29 @@ def summary(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, An
     for row in table.iter_rows(named=True):
         keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
         _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
+    return metrics
+
+
+def richness_summary(table: pl.DataFrame) -> dict[str, Any]:
+    """Richness as nested dictionaries: cell > part > group > metric > unit > number.
+
+    Of the metrics the embedding and verbatim, in groups of which something was extracted.
+    """
+    chosen = table.filter(pl.col("metric").is_in(["embedding", "verbatim"]), pl.col("hits") > 0)
+    return _nested(chosen, [*scores.KEYS, "metric", "unit"])
+
+
+def kinds_summary(table: pl.DataFrame) -> dict[str, Any]:
+    """Kinds of copying as nested dictionaries: cell > part > reference > kind > number."""
+    return _nested(table, [*scores.KEYS, "kind"])
+
+
+def _nested(table: pl.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    names = [name for name in table.columns if name not in keys]
+    for row in table.iter_rows(named=True):
+        path = [f"seed-{row[key]}" if key == "seed" else row[key] for key in keys]
+        _put(metrics, path, row, names)
     return metrics
 
 

@@ -18,7 +18,7 @@ from alignment_extraction.files import InputError, read_json, read_parquet, sha2
 from alignment_extraction.provenance import git_revision
 from alignment_extraction.scores import KEYS
 
-_TABLES = ("rates", "ratios", "sweep", "coverage")
+_TABLES = ("rates", "ratios", "sweep", "coverage", "richness", "kinds")
 _CELL_KEYS = ("part", "reference", "metric")
 
 
@@ -212,11 +212,18 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         "mean_score": "mean_score",
     }
     ratios = {"ratio": "ratio", "ratio_low": "low", "ratio_high": "high"}
+    estimates = ["distinct", "chao1", "chao1_low", "chao1_high"]
+    estimates += ["predicted", "predicted_low", "predicted_high"]
+    richness = tables["richness"].filter(pl.col("metric").is_in(["embedding", "verbatim"]))
+    of_roles = tables["kinds"].filter(pl.col("reference").str.starts_with("role:"))
+    kinds = {"kind_hits": "hits", "kind_rate": "rate", "kind_low": "low", "kind_high": "high"}
+    kinds |= {name: name for name in ("share", "share_low", "share_high")}
     # Points are what logging takes its time for, and the tables go along as artifacts: so sweeps
     # are kept for roles alone, and coverage at each fourth point, counted from the last.
     sweep = tables["sweep"].filter(pl.col("reference").str.starts_with("role:"))
     left = pl.int_range(pl.len() - 1, -1, -1).over(_CELL_KEYS)
-    coverage = tables["coverage"].filter(left % 4 == 0)
+    items = tables["coverage"].filter(~pl.col("extrapolated"), unit="item")
+    coverage = items.filter(left % 4 == 0)
     # Not the point's number, so that sweeps over different ranges lie on one axis.
     thousandths = (pl.col("threshold") * 1000).round()
     return pl.concat(
@@ -225,6 +232,8 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
             _metrics(tables["ratios"], _CELL_KEYS, ratios),
             _metrics(sweep, _CELL_KEYS, {"sweep": "rate"}, thousandths),
             _metrics(coverage, _CELL_KEYS, {"coverage": "distinct"}, pl.col("samples")),
+            _metrics(richness, [*_CELL_KEYS, "unit"], {name: name for name in estimates}),
+            _metrics(of_roles, ["part", "reference", "kind"], kinds),
         ]
     )
 
@@ -250,7 +259,8 @@ def _study_metrics(counts: Mapping[str, Any], rates: pl.DataFrame) -> pl.DataFra
     numbers = {
         "/".join(key): float(value)
         for key, value in _leaves(counts)
-        if isinstance(value, int | float) and key[0] not in ("rates", "likelihood", "calibration")
+        if isinstance(value, int | float)
+        and key[0] not in ("rates", "likelihood", "calibration", "richness", "kinds")
     }
     about = pl.DataFrame(
         {"key": list(numbers), "step": [0] * len(numbers), "value": list(numbers.values())},

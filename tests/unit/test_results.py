@@ -149,6 +149,25 @@ def test_metrics_are_finite_numbers(folder: Path) -> None:
     )
 
 
+def test_metrics_hold_richness_and_kinds(folder: Path) -> None:
+    metrics = read_json(folder / "metrics.json")
+    richness = read_parquet(folder / "richness.parquet").filter(pl.col("hits") > 0)
+    seen = 0
+    for row in richness.iter_rows(named=True):
+        if row["metric"] in ("embedding", "verbatim"):
+            entry = metrics["richness"][row["model"]][row["prefix"]][f"seed-{row['seed']}"]
+            entry = entry[row["part"]][row["reference"]][row["metric"]][row["unit"]]
+            assert entry["distinct"] == row["distinct"]
+            assert entry["predicted_high"] == pytest.approx(row["predicted_high"], rel=1e-5)
+            seen += 1
+    assert seen > 10
+    for row in read_parquet(folder / "kinds.parquet").iter_rows(named=True):
+        entry = metrics["kinds"][row["model"]][row["prefix"]][f"seed-{row['seed']}"]
+        entry = entry[row["part"]][row["reference"]][row["kind"]]
+        assert entry["hits"] == row["hits"]
+        assert ("share" in entry) == (row["extracted"] > 0)
+
+
 def test_metrics_name_groups_and_roles(folder: Path) -> None:
     references = read_json(folder / "metrics.json")["rates"]["sft"]["user"]["seed-1"]["question"]
     assert set(references) == {
@@ -190,7 +209,7 @@ def test_a_study_without_likelihood(folder: Path, tmp_path: Path) -> None:
     )
     assert {path.stem for path in tmp_path.iterdir()} == {*results.TABLES, "metrics"}
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(metrics) == {"rates"}
+    assert set(metrics) == {"rates", "richness", "kinds"}
     # Lower thresholds find more.
     before = read_parquet(folder / "rates.parquet")["hits"].sum()
     assert read_parquet(tmp_path / "rates.parquet")["hits"].sum() > before
