@@ -11,7 +11,12 @@ import matplotlib
 import polars as pl
 from matplotlib.figure import Figure
 
-from alignment_extraction import figures_likelihood, figures_rates, figures_scores
+from alignment_extraction import (
+    figures_likelihood,
+    figures_membership,
+    figures_rates,
+    figures_scores,
+)
 from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.figures_style import STYLE, save
 
@@ -30,6 +35,8 @@ FIGURES: dict[str, Drawer] = {
     "likelihood-counts": figures_likelihood.counts,
     "likelihood-scatter": figures_likelihood.scatter,
     "likelihood-shifts": figures_likelihood.shifts,
+    "membership": figures_membership.attacks,
+    "discoverable": figures_membership.discoverable,
     "training-curves": figures_likelihood.curves,
 }
 """Every figure by the name of its file. A function gives None where its data are not there."""

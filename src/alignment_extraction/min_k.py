@@ -2,7 +2,7 @@
 
 A text that was trained on has few tokens of very low probability. Min-K % (Shi et al. 2023, arXiv
 2310.16789) is the mean log-probability of the lowest 20 % of a text's tokens. Min-K%++ (Zhang et
-al. 2024, arXiv 2404.02936, equation 3) first normalises each log-probability by its mean and
+al. 2024, arXiv 2404.02936) first normalises each log-probability by its mean and
 standard deviation over the vocabulary at that position. As in mimir (iamgroot42/mimir,
 `attacks/min_k.py`), 20 % of n tokens are int(0.2 n); here at least one, so that texts of fewer
 than five tokens have a score too.
@@ -58,7 +58,5 @@ def normalised(scores: TokenScores) -> Array:
     assert scores.deviations is not None
     deviations = scores.deviations.astype(np.float64)
     centred = scores.log_probabilities.astype(np.float64) - scores.means
-    values: Array = np.divide(
-        centred, deviations, out=np.zeros_like(centred), where=deviations > 0
-    )
+    values: Array = np.divide(centred, deviations, out=np.zeros_like(centred), where=deviations > 0)
     return values

@@ -9,7 +9,7 @@ import pytest
 from tests.workflow.project import Project
 
 EVALUATION = {"evaluate", "figures", "report", "track"}
-SEARCH = {"match", "score", *EVALUATION}
+SEARCH = {"match", "score", "discoverable", *EVALUATION}
 LIKELIHOOD = {"likelihood", "likelihood_tables"}
 SAMPLING = {"generate", "embed_generations", *SEARCH}
 

@@ -11,7 +11,11 @@ from snakemake.utils import update_config
 
 from alignment_extraction import config as schema
 from alignment_extraction.files import InputError
-from alignment_extraction.results import LIKELIHOOD_TABLES, TABLES
+from alignment_extraction.results import (
+    DISCOVERABLE_TABLES,
+    LIKELIHOOD_TABLES,
+    TABLES,
+)
 from alignment_extraction.validation import check_prefixes
 
 # Read here and not by `configfile:`, which overwrites a key that is given twice and names neither
@@ -180,7 +184,8 @@ def likelihood_files(study):
 
 def result_tables(study):
     """The Parquet files that a study's results consist of, beside scores.parquet."""
-    names = TABLES + (LIKELIHOOD_TABLES if PARAMS.studies[study].likelihood else ())
+    compared = LIKELIHOOD_TABLES + DISCOVERABLE_TABLES
+    names = TABLES + (compared if PARAMS.studies[study].likelihood else ())
     return [f"results/{study}/{name}.parquet" for name in names]
 
 
