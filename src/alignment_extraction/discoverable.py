@@ -32,10 +32,10 @@ MULTIPLES = 10.0 ** (np.arange(-8, 5) / 4)
 """Numbers of samples at which is predicted, relative to those drawn: 1/100 to 10."""
 
 REASONS = {
-    "settings": "their generations do not say how they were drawn",
-    "model": "no likelihood was computed under their model",
+    "settings": "the generations do not say how they were drawn",
+    "model": "no likelihood was computed under the model",
     "prefix": "the likelihood was computed after another prefix",
-    "sampling": "they were not drawn from the model's own distribution",
+    "sampling": "the generations are not of the model's own distribution",
 }
 """Why a cell has no prediction."""
 

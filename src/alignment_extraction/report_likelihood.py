@@ -83,8 +83,8 @@ def _attacks_above_chance(rows: pl.DataFrame) -> str:
     better = rows.filter(pl.col("auc_low") > 0.5)
     if better.is_empty():
         return "no attack"
-    low, high = better["auc"].min(), better["auc"].max()
-    return f"{len(better)} of {len(rows)} attacks (AUC {low:.3f} to {high:.3f})"
+    aucs = better["auc"].to_list()
+    return f"{len(better)} of {len(rows)} attacks (AUC {min(aucs):.3f} to {max(aucs):.3f})"
 
 
 def _membership_rows(table: pl.DataFrame) -> list[dict[str, Any]]:

@@ -98,18 +98,13 @@ def corpus_likelihoods() -> pl.DataFrame:
     )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("study")
-    files = cell_files(folder)
-    results.compare_likelihoods(make_likelihoods(folder), 0, folder / "results")
+def write_results(
+    files: dict[Any, CellFiles], pairs: dict[tuple[str, str], Path], to: Path
+) -> None:
     scored = results.score(files, CORPUS)
+    results.compare_likelihoods(pairs, 0, to)
     results.discover(
-        likelihoods=corpus_likelihoods(),
-        scored=scored,
-        cells=files,
-        corpus=CORPUS,
-        folder=folder / "results",
+        likelihoods=corpus_likelihoods(), scored=scored, cells=files, corpus=CORPUS, folder=to
     )
     results.evaluate(
         scored=scored,
@@ -117,11 +112,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corpus=CORPUS,
         about={"corpus": {"rows": 48}, "search": results.search_audit(files)},
         thresholds=ThresholdSettings(),
-        folder=folder / "results",
-        shifts=read_parquet(folder / "results" / "shifts.parquet"),
-        members=read_parquet(folder / "results" / "membership.parquet"),
-        discovered=read_parquet(folder / "results" / "discoverable.parquet"),
+        folder=to,
+        shifts=read_parquet(to / "shifts.parquet"),
+        members=read_parquet(to / "membership.parquet"),
+        discovered=read_parquet(to / "discoverable.parquet"),
     )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    write_results(cell_files(folder), make_likelihoods(folder), folder / "results")
     return folder / "results"
 
 
@@ -211,17 +212,7 @@ def test_metrics_name_groups_and_roles(folder: Path) -> None:
 
 
 def test_the_same_inputs_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    files = cell_files(folder.parent)
-    results.compare_likelihoods(make_likelihoods(tmp_path), 0, tmp_path / "again")
-    results.evaluate(
-        scored=results.score(files, CORPUS),
-        cells=files,
-        corpus=CORPUS,
-        about={"corpus": {"rows": 48}, "search": results.search_audit(files)},
-        thresholds=ThresholdSettings(),
-        folder=tmp_path / "again",
-        shifts=read_parquet(folder / "shifts.parquet"),
-    )
+    write_results(cell_files(folder.parent), make_likelihoods(tmp_path), tmp_path / "again")
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
