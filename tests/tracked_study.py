@@ -122,6 +122,7 @@ def _write_likelihoods(folder: Path, study: StudySettings, stream: np.random.Gen
                 group=pl.concat_str("source", "split", separator="."),
                 target=pl.lit("question"),
                 template=pl.lit(template),
+                instance_of="template",
                 prefix=pl.lit(PREFIX),
                 tokens=pl.lit(7),
                 zlib_bytes=pl.lit(20),

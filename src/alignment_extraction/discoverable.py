@@ -232,12 +232,8 @@ def growth(items: pl.DataFrame) -> pl.DataFrame:
         log_probability = usable["log_probability"].to_numpy()
         hits = int(usable["hits"].sum())
         bound = wilson(hits, drawn)
-        about = {
-            **dict(zip(_GROUP, key, strict=True)),
-            "items": len(usable),
-            "left_out": len(own) - len(usable),
-            "drawn": drawn,
-        }
+        about = {**dict(zip(_GROUP, key, strict=True)), "items": len(usable), "drawn": drawn}
+        about["left_out"] = len(own) - len(usable)
         for samples in np.unique(np.maximum(1, np.round(drawn * MULTIPLES))).astype(np.int64):
             chances = chance(log_probability, samples)
             found = distinct(chances)
@@ -259,19 +255,16 @@ def growth(items: pl.DataFrame) -> pl.DataFrame:
                     "distinct": int((usable["hits"] > 0).sum()),
                 }
             rows.append(row)
-    floats = ["expected_hits", "expected_distinct"]
-    integers = ["distinct_low", "distinct_high"]
-    schema = {
-        **{name: items.schema[name] for name in _GROUP},
-        **dict.fromkeys(["items", "left_out", "drawn", "samples"], pl.Int64()),
-        **dict.fromkeys(floats, pl.Float64()),
-        **dict.fromkeys(integers, pl.Int64()),
-        **{f"discoverable_{level:.0%}"[:-1]: pl.Int64() for level in LEVELS},
-        "hits": pl.Int64(),
-        "hits_low": pl.Float64(),
-        "hits_high": pl.Float64(),
-        "distinct": pl.Int64(),
-    }
+    real = ("expected_hits", "expected_distinct", "hits_low", "hits_high")
+    names = ["items", "left_out", "drawn", "samples", *real[:2], "distinct_low", "distinct_high"]
+    names += [
+        *(f"discoverable_{level:.0%}"[:-1] for level in LEVELS),
+        "hits",
+        *real[2:],
+        "distinct",
+    ]
+    schema = {name: items.schema[name] for name in _GROUP}
+    schema |= {name: pl.Float64() if name in real else pl.Int64() for name in names}
     return pl.DataFrame(rows, schema=schema)
 
 

@@ -60,14 +60,15 @@ def _texts(
     groups = groups_of(corpus)
     for row, group in zip(corpus.iter_rows(named=True), groups, strict=True):
         question = model.tokenize(row["question"], special=False)
-        key = {"id": row["id"], "group": group, "role": row["role"], **about}
+        key = {"id": row["id"], "group": group, "role": row["role"]}
+        key |= {"instance_of": row["template"], **about}
         keys.append(key | _about("question", row["question"], question))
         texts.append((context, question, end))
         if row["answer"]:
             answer = model.tokenize(row["answer"], special=False)
             keys.append(key | _about("answer", row["answer"], answer))
             texts.append(([*context, *question, *header], answer, []))
-    return pl.DataFrame(keys), texts
+    return pl.DataFrame(keys, schema_overrides={"instance_of": pl.String}), texts
 
 
 def _about(target: str, text: str, tokens: list[int]) -> dict[str, Any]:
@@ -162,13 +163,14 @@ def compare(
         gpu_layers: layers offloaded to a GPU; -1 is all.
 
     Returns:
-        One row for each corpus row x target x template: id, group, role, template (whether the
-        chat template stands around it), prefix (text before the question, special tokens spelt
-        out), target (`question` or `answer`), tokens, zlib_bytes (size of the text compressed),
-        and for each of before and after: the sum (columns `before`, `after`), `_end` (of the end
-        token after a question in the template; of the assistant's header, where the template has
-        none before it), `_min_k`, `_min_k_plus_plus`. Log-probabilities are in nats; null where
-        text and context are longer than the model's own context, and where there is no end.
+        One row for each corpus row x target x template: id, group, role, instance_of (the corpus's
+        column template), template (whether the chat template stands around it), prefix (text before
+        the question, special tokens spelt out), target (`question` or `answer`), tokens, zlib_bytes
+        (size of the text compressed), and for each of before and after: the sum (columns `before`,
+        `after`), `_end` (of the end token after a question in the template; of the assistant's
+        header, where the template has none before it), `_min_k`, `_min_k_plus_plus`.
+        Log-probabilities are in nats; null where text and context are longer than the model's own
+        context, and where there is no end.
 
     Raises:
         InputError: the vocabularies differ, no text fits a model's context, or see

@@ -36,6 +36,7 @@ SCHEMA = pl.Schema(
         "template": pl.Boolean(),
         "group": pl.String(),
         "control": pl.String(),
+        "templates": pl.Int64(),
         "side": pl.String(),
         "attack": pl.String(),
         "members": pl.Int64(),
@@ -62,9 +63,10 @@ def membership(likelihood: pl.DataFrame, seed: int) -> pl.DataFrame:
         One row for each target x template x member group x held-out group of its source (of all
         sources, where its own holds nothing out) x side (`before`, `after`: the model attacked) x
         attack (`ref` for `after` alone). Columns target, template, group, control (the held-out
-        group), side, attack, members, held_out (items of each), auc, auc_low, auc_high (see
-        `auc_intervals`), false_positives (held-out items that the 1 % lets through), tpr, tpr_low,
-        tpr_high (see `true_positive_rate`). No rows where nothing is held out.
+        group), templates (those that both have: where there are any, items of others are left out,
+        so that like is compared with like; else 0), side, attack, members, held_out (items of
+        each), auc, auc_low, auc_high (see `auc_intervals`), false_positives (held-out items that
+        the 1 % lets through), tpr, tpr_low, tpr_high (see `true_positive_rate`). No rows where nothing is held out.
     """
     table = likelihood.filter(pl.col("tokens") > 0).drop_nulls(["before", "after"])
     rows: list[dict[str, Any]] = []
@@ -76,7 +78,8 @@ def membership(likelihood: pl.DataFrame, seed: int) -> pl.DataFrame:
             ):
                 key = {"target": target, "template": template, "group": group, "control": control}
                 stream = named_seed(seed, f"membership/{target}/{template}/{group}/{control}")
-                rows.extend(key | row for row in _attacked(own, other, stream))
+                ours, theirs, key["templates"] = _alike(own, other)
+                rows.extend(key | row for row in _attacked(ours, theirs, stream))
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
@@ -103,6 +106,16 @@ def _held_out(part: pl.DataFrame, group: str) -> pl.DataFrame:
     held_out = part.filter(role="held-out")
     of_source = held_out.filter(pl.col("group").str.split(".").list.first() == group.split(".")[0])
     return of_source if len(of_source) else held_out
+
+
+def _alike(members: pl.DataFrame, held_out: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """Both without the items of templates that the other lacks; all of both if they share none."""
+    instance_of = pl.col("instance_of")
+    shared = members.join(held_out, on="instance_of", how="semi")["instance_of"].unique()
+    if shared.is_empty():
+        return members, held_out, 0
+    alike = instance_of.is_in(shared.to_list())
+    return members.filter(alike), held_out.filter(alike), len(shared)
 
 
 def _attacked(members: pl.DataFrame, held_out: pl.DataFrame, seed: int) -> list[dict[str, Any]]:

@@ -51,11 +51,18 @@ def membership_words(tables: Mapping[str, pl.DataFrame]) -> list[str]:
     for key, rows in questions.group_by(_COMPARISON, maintain_order=True):
         before, after, group, control = key[:4]
         first = rows.row(0, named=True)
-        told = {side: _attacks_above_chance(rows.filter(side=side)) for side in ("after", "before")}
+        told = {
+            "after": _attacks(rows.filter(side="after"), pl.col("auc_low") > 0.5),
+            "before": _attacks(
+                rows.filter(side="before"),
+                (pl.col("auc_low") > 0.5) | (pl.col("auc_high") < 0.5),
+            ),
+        }
+        templates = f" ({first['templates']} templates that both have)" * (first["templates"] > 0)
         text = (
-            f"{group} against {control}: the likelihoods of {after} tell members from held-out "
-            f"questions better than chance by {told['after']}; those of {before}, the model "
-            f"before training, by {told['before']}. "
+            f"{group} against {control}{templates}: the likelihoods of {after} tell members from "
+            f"held-out questions better than chance by {told['after']}; those of {before}, the model "
+            f"before training, tell the two apart, either way, by {told['before']}. "
         )
         if told["after"] == "no attack":
             text += "No membership was shown. "
@@ -79,8 +86,8 @@ def membership_words(tables: Mapping[str, pl.DataFrame]) -> list[str]:
     return sentences
 
 
-def _attacks_above_chance(rows: pl.DataFrame) -> str:
-    better = rows.filter(pl.col("auc_low") > 0.5)
+def _attacks(rows: pl.DataFrame, which: pl.Expr) -> str:
+    better = rows.filter(which)
     if better.is_empty():
         return "no attack"
     aucs = better["auc"].to_list()

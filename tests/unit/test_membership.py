@@ -119,6 +119,7 @@ def likelihoods(groups: dict[str, tuple[str, int]], shift: float = 0.0) -> pl.Da
                     "id": [f"{group}/{i}" for i in range(count)],
                     "group": group,
                     "role": role,
+                    "instance_of": None,
                     "template": template,
                     "target": "question",
                     "tokens": tokens,
@@ -132,7 +133,7 @@ def likelihoods(groups: dict[str, tuple[str, int]], shift: float = 0.0) -> pl.Da
                     },
                 }
             )
-            frames.append(frame)
+            frames.append(frame.with_columns(pl.col("instance_of").cast(pl.String)))
     return pl.concat(frames)
 
 
@@ -170,6 +171,25 @@ def test_another_sources_held_out_items_stand_in() -> None:
         likelihoods({"a.member": ("member", 9), "b": ("held-out", 5), "c": ("held-out", 4)}), seed=0
     )
     assert set(table["control"]) == {"b", "c"}
+
+
+def test_like_is_compared_with_like() -> None:
+    """Members of templates that the held-out group lacks are left out, where it shares any."""
+    names = [f"template {i}" for i in range(5)]
+    frame = likelihoods(GROUPS).with_columns(
+        instance_of=pl.when(group="sft.member")
+        .then(pl.lit("template ") + (pl.col("id").str.extract(r"(\d+)$").cast(int) % 5).cast(str))
+        .when(group="sft.fresh-instance")
+        .then(pl.lit("template ") + (pl.col("id").str.extract(r"(\d+)$").cast(int) % 3).cast(str))
+    )
+    assert set(frame["instance_of"].drop_nulls()) == set(names)
+    table = membership(frame, seed=0)
+    counts = table.select("group", "control", "templates", "members", "held_out").unique()
+    assert set(counts.iter_rows()) == {
+        ("sft.member", "sft.fresh-instance", 3, 36, 30),
+        ("sft.member", "sft.held-out-template", 0, 60, 20),
+        ("rl.member", "rl.fresh-instance", 0, 10, 10),
+    }
 
 
 def test_nothing_held_out_gives_no_rows() -> None:

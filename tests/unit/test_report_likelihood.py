@@ -19,6 +19,7 @@ def attacked(after: float, before: float, held_out: int = 200) -> pl.DataFrame:
             "template": True,
             "group": "sft.member",
             "control": "sft.fresh-instance",
+            "templates": 3,
             "side": side,
             "attack": attack,
             "members": 300,
@@ -41,10 +42,12 @@ def attacked(after: float, before: float, held_out: int = 200) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("after", "before", "says"),
     [
-        (0.45, 0.4, "No membership was shown."),
+        (0.45, 0.45, "No membership was shown."),
         (0.8, 0.45, "better than chance by 5 of 5 attacks (AUC 0.850 to 0.850)"),
         (0.8, 0.45, "The difference came with the training."),
         (0.8, 0.6, "The two sets differ in kind"),
+        (0.8, 0.3, "The two sets differ in kind"),
+        (0.8, 0.45, "sft.fresh-instance (3 templates that both have): the"),
     ],
 )
 def test_what_can_be_concluded(after: float, before: float, says: str) -> None:
@@ -55,14 +58,14 @@ def test_what_can_be_concluded(after: float, before: float, says: str) -> None:
 
 
 def test_enough_held_out_items() -> None:
-    (sentence,) = membership_words({"membership": attacked(0.8, 0.4, held_out=500)})
+    (sentence,) = membership_words({"membership": attacked(0.8, 0.45, held_out=500)})
     assert sentence.endswith(
         "The 1 % rests on 500 held-out items, of which 5 may be taken for members."
     )
 
 
 def test_nothing_held_out_and_no_likelihood() -> None:
-    (sentence,) = membership_words({"membership": attacked(0.8, 0.4).clear()})
+    (sentence,) = membership_words({"membership": attacked(0.8, 0.45).clear()})
     assert sentence.startswith("Not measured: the texts that were scored are not both")
     (sentence,) = membership_words({})
     assert sentence.startswith("Not measured: the study compares no likelihoods")
@@ -72,11 +75,11 @@ def test_nothing_held_out_and_no_likelihood() -> None:
 
 def test_rows_have_the_model_before_beside_the_one_after() -> None:
     rows = {
-        row["attack"]: row for row in sections({"membership": attacked(0.8, 0.4)})["membership"]
+        row["attack"]: row for row in sections({"membership": attacked(0.8, 0.45)})["membership"]
     }
     assert len(rows) == 5
     assert rows["Min-K %"]["auc"] == "0.850 (0.800 to 0.900)"
-    assert rows["Min-K %"]["auc_before"] == "0.450 (0.400 to 0.500)"
+    assert rows["Min-K %"]["auc_before"] == "0.500 (0.450 to 0.550)"
     assert rows["loss against the model before (ref)"]["auc_before"] == "\N{EN DASH}"
     assert rows["Min-K %"]["tpr"] == "25 % (0 % to 50 %)"
 

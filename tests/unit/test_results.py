@@ -63,6 +63,7 @@ def make_likelihoods(folder: Path) -> dict[tuple[str, str], Path]:
                     "tokens": 10,
                     "zlib_bytes": 30,
                     "prefix": PREFIX,
+                    "instance_of": "sum",
                     **{f"{side}_end": -0.1 if template else None for side in SIDES},
                     **{
                         f"{side}_{name}": float(rng.normal(-4, 1))
