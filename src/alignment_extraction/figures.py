@@ -15,6 +15,7 @@ from alignment_extraction import (
     figures_calibration,
     figures_copying,
     figures_likelihood,
+    figures_membership,
     figures_rates,
     figures_scores,
 )
@@ -39,6 +40,8 @@ FIGURES: dict[str, Drawer] = {
     "likelihood-counts": figures_likelihood.counts,
     "likelihood-scatter": figures_likelihood.scatter,
     "likelihood-shifts": figures_likelihood.shifts,
+    "membership": figures_membership.attacks,
+    "discoverable": figures_membership.discoverable,
     "training-curves": figures_likelihood.curves,
 }
 """Every figure by the name of its file. A function gives None where its data are not there."""

@@ -15,7 +15,7 @@ import jinja2
 import polars as pl
 from markupsafe import Markup
 
-from alignment_extraction import differences, report_copying
+from alignment_extraction import differences, report_copying, report_likelihood
 from alignment_extraction.config import StudySettings
 from alignment_extraction.figures import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
@@ -244,6 +244,7 @@ def write_report(
         verbatim=verbatim_lists(tables),
         has_held_out="role:held-out" in set(tables["rates"]["reference"]),
         shifts=tables["shifts"].to_dicts() if "shifts" in tables else [],
+        **report_likelihood.sections(tables),
         accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],
         copying=report_copying.section(tables),
         figures=_figures(figures),

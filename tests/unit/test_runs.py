@@ -153,6 +153,25 @@ def test_shifts_of_both_forms_are_logged(runs: dict[str, RunContent], folder: Pa
     assert values(run, "shift/question/with-template/sums.member") != []
 
 
+def test_membership_and_predictions_are_logged(runs: dict[str, RunContent], folder: Path) -> None:
+    run = runs["invented/likelihood/sft_rl"]
+    table = pl.read_parquet(folder / "membership.parquet")
+    row = table.row(by_predicate=(pl.col("attack") == "ref") & pl.col("template"), named=True)
+    where = "question/with-template/sums.member/sums.fresh-instance/after/ref"
+    for column in ("auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high"):
+        assert values(run, f"{column}/{where}") == [(0, row[column])]
+    cell = runs["invented/rl/user/seed-0"]
+    growth = pl.read_parquet(folder / "discoverable.parquet").filter(
+        model="rl", prefix="user", seed=0, reference="sums.member"
+    )
+    assert values(cell, "expected_hits/sums.member") == list(
+        growth.select("samples", "expected_hits").iter_rows()
+    )
+    assert values(cell, "verbatim_hits/sums.member") == [(60, 0)]
+    # The other prefix was not scored.
+    assert values(runs["invented/rl/hello/seed-0"], "expected_hits/sums.member") == []
+
+
 def test_training_curves_keep_valid_names_and_finite_values(runs: dict[str, RunContent]) -> None:
     run = runs["invented/training/sft"]
     assert values(run, "loss") == [(1, 2.0), (2, 1.0)]

@@ -9,8 +9,8 @@ import pytest
 from tests.workflow.project import Project
 
 EVALUATION = {"calibrate", "evaluate", "figures", "report", "track"}
-SEARCH = {"match", "score", *EVALUATION}
 HELD_OUT = "match_held_out"
+SEARCH = {"match", "score", "discoverable", *EVALUATION}
 LIKELIHOOD = {"likelihood", "likelihood_tables"}
 SAMPLING = {"generate", "embed_generations", *SEARCH}
 

@@ -172,6 +172,7 @@ def likelihood(
     output: Output,
     source: Annotated[list[str] | None, typer.Option(help="corpus source; all by default")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="first rows of each group")] = None,
+    prefix: Annotated[str, typer.Option(help="full or user: the template before a text")] = "full",
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
@@ -183,7 +184,9 @@ def likelihood(
     from alignment_extraction import likelihood as module
 
     rows = module.select_rows(read_parquet(corpus), source or [], limit)
-    frame = module.compare(before, after, rows, threads=threads, gpu_layers=gpu_layers)
+    frame = module.compare(
+        before, after, rows, prefix=prefix, threads=threads, gpu_layers=gpu_layers
+    )
     models = {"before": before, "after": after}
     about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}
     write_parquet(frame, output, about)
