@@ -19,7 +19,7 @@ from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.matching import SUSPECTED_ROLES
 from alignment_extraction.scores import KEYS, METRICS, SCORE, is_hit, threshold_of
 from alignment_extraction.statistics import Array
-from alignment_extraction.strings import LEAST_SIMILARITY
+from alignment_extraction.string_search import LEAST_SIMILARITY
 from alignment_extraction.texts import groups_of
 
 ALL_HELD_OUT, ALL_LENGTHS = "role:held-out", "all"

@@ -66,7 +66,8 @@ def membership(likelihood: pl.DataFrame, seed: int) -> pl.DataFrame:
         group), templates (those that both have: where there are any, items of others are left out,
         so that like is compared with like; else 0), side, attack, members, held_out (items of
         each), auc, auc_low, auc_high (see `auc_intervals`), false_positives (held-out items that
-        the 1 % lets through), tpr, tpr_low, tpr_high (see `true_positive_rate`). No rows where nothing is held out.
+        the 1 % lets through), tpr, tpr_low, tpr_high (see `true_positive_rate`). No
+        rows where nothing is held out.
     """
     table = likelihood.filter(pl.col("tokens") > 0).drop_nulls(["before", "after"])
     rows: list[dict[str, Any]] = []

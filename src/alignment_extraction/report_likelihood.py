@@ -61,8 +61,8 @@ def membership_words(tables: Mapping[str, pl.DataFrame]) -> list[str]:
         templates = f" ({first['templates']} templates that both have)" * (first["templates"] > 0)
         text = (
             f"{group} against {control}{templates}: the likelihoods of {after} tell members from "
-            f"held-out questions better than chance by {told['after']}; those of {before}, the model "
-            f"before training, tell the two apart, either way, by {told['before']}. "
+            f"held-out questions better than chance by {told['after']}; those of {before}, the "
+            f"model before training, tell the two apart, either way, by {told['before']}. "
         )
         if told["after"] == "no attack":
             text += "No membership was shown. "

@@ -51,9 +51,7 @@ def search_options(wildcards):
 
 
 def match_options(wildcards):
-    audit = options(
-        audit=PARAMS.studies[wildcards.study].index.audit, seed=PARAMS.seed
-    )
+    audit = options(audit=PARAMS.studies[wildcards.study].index.audit, seed=PARAMS.seed)
     return f"{search_options(wildcards)} {audit}"
 
 

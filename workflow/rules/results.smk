@@ -92,7 +92,9 @@ rule evaluate:
         scores="results/{study}/scores.parquet",
         audit="results/{study}/search.json",
         generations=all_shards,
-        calibration=[f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES],
+        calibration=[
+            f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES
+        ],
         compared=compared_tables,
         corpus=lambda wildcards: corpus_file(wildcards.study),
         statistics=lambda wildcards: corpus_files(
