@@ -14,7 +14,7 @@ from alignment_extraction import results
 from alignment_extraction.config import Cell, StudySettings
 from alignment_extraction.corpus import SCHEMA
 from alignment_extraction.files import read_parquet, write_json, write_parquet
-from alignment_extraction.matching import MATCH_SCHEMA
+from alignment_extraction.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
 
 SPLITS = {"member": "member", "fresh-instance": "held-out"}
 SETTINGS: dict[str, Any] = {
@@ -28,6 +28,9 @@ SETTINGS: dict[str, Any] = {
     "overrides": [{"models": ["rl"], "prefixes": ["user"], "sampling": {"samples": 60}}],
     "likelihood": [{"before": "sft", "after": "rl", "sources": ["sums"]}],
 }
+
+
+PREFIX = "<|im_start|>user\n"
 
 
 @functools.cache
@@ -95,7 +98,10 @@ def _cell(folder: Path, cell: Cell, samples: int, stream: np.random.Generator) -
         )
         matches.append(frame.select(pl.col(n).cast(t) for n, t in MATCH_SCHEMA.items()))
     place = folder / "cells" / "-".join(map(str, cell))
-    write_parquet(generations, place.with_suffix(".generations"))
+    prefix = PREFIX if cell.prefix == "user" else "Hello"
+    sampling = {"temperature": "1.0", "top_k": "0", "top_p": "1.0", "min_p": "0.0"}
+    about = {"prefix": prefix, "max_tokens": "256", **sampling}
+    write_parquet(generations, place.with_suffix(".generations"), about)
     write_parquet(pl.concat(matches), place.with_suffix(".matches"))
     write_json({"sums": {"queries": 10, "recall_at_1": 0.9}}, place.with_suffix(".audit"))
     return results.CellFiles(
@@ -116,7 +122,16 @@ def _write_likelihoods(folder: Path, study: StudySettings, stream: np.random.Gen
                 group=pl.concat_str("source", "split", separator="."),
                 target=pl.lit("question"),
                 template=pl.lit(template),
+                instance_of="template",
+                prefix=pl.lit(PREFIX),
                 tokens=pl.lit(7),
+                zlib_bytes=pl.lit(20),
+                **{f"{side}_end": pl.lit(-0.1) for side in ("before", "after")},
+                **{
+                    f"{side}_{name}": pl.Series(stream.normal(-4, 1, 40))
+                    for side in ("before", "after")
+                    for name in ("min_k", "min_k_plus_plus")
+                },
                 before=pl.Series(stream.normal(-20, 1, 40)),
                 after=pl.Series(stream.normal(-18, 1, 40)),
             )
@@ -127,6 +142,26 @@ def _write_likelihoods(folder: Path, study: StudySettings, stream: np.random.Gen
     results.compare_likelihoods(files, 0, folder)
 
 
+def held_out_matches() -> pl.DataFrame:
+    """The 20 fresh instances, searched in the members."""
+    stream = np.random.default_rng(7)
+    rows = corpus().filter(role="held-out")
+    scores = stream.uniform(0.4, 0.9, (5, rows.height)).astype(np.float32)
+    columns = ["cosine", "levenshtein", "indel", "levenshtein_best", "indel_best"]
+    ids = [f"sums.member:{i}" for i in range(rows.height)]
+    return rows.select(
+        "id",
+        *[pl.Series(column, values) for column, values in zip(columns, scores, strict=True)],
+        part=pl.lit("question"),
+        own_group=pl.lit("sums.fresh-instance"),
+        characters=pl.col("question").str.len_chars().cast(pl.Int64),
+        group=pl.lit("sums.member"),
+        match_id=pl.Series(ids),
+        levenshtein_best_id=pl.Series(ids),
+        indel_best_id=pl.Series(ids),
+    ).select(list(HELD_OUT_SCHEMA))
+
+
 def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[str, Path]:
     """Write results/{study} to `folder` as the workflow does; give the data files."""
     stream = np.random.default_rng(seed)
@@ -134,12 +169,28 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
         cell: _cell(folder, cell, study.cell_sampling(cell).samples, stream)
         for cell in study.cells()
     }
-    shifts = None
-    if study.likelihood:
-        _write_likelihoods(folder, study, stream)
-        shifts = read_parquet(folder / "shifts.parquet")
     scored = results.score(cells, corpus())
     write_parquet(scored, folder / "scores.parquet")
+    results.calibrate(
+        scored=scored,
+        held_out=held_out_matches(),
+        corpus=corpus(),
+        thresholds=study.thresholds,
+        seed=0,
+        folder=folder,
+    )
+    calibration = {
+        name: read_parquet(folder / f"{name}.parquet") for name in results.CALIBRATION_TABLES
+    }
+    compared: dict[str, Any] = {}
+    if study.likelihood:
+        _write_likelihoods(folder, study, stream)
+        likelihoods = read_parquet(folder / "likelihood.parquet")
+        results.discover(
+            likelihoods=likelihoods, scored=scored, cells=cells, corpus=corpus(), folder=folder
+        )
+        names = {"shifts": "shifts", "members": "membership", "discovered": "discoverable"}
+        compared = {key: read_parquet(folder / f"{name}.parquet") for key, name in names.items()}
     results.evaluate(
         scored=scored,
         cells=cells,
@@ -147,7 +198,8 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
         about={"corpus": {"rows": 40}, "search": results.search_audit(cells)},
         thresholds=study.thresholds,
         folder=folder,
-        shifts=shifts,
+        calibration=calibration,
+        **compared,
     )
     (folder / "figures").mkdir(exist_ok=True)
     (folder / "figures" / "sweep.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")

@@ -1,12 +1,11 @@
 """Comparison of two runs in MLflow: is the difference of their rates more than noise?"""
 
-import math
 from typing import NamedTuple
 
 import polars as pl
 
 from alignment_extraction.files import InputError
-from alignment_extraction.statistics import Interval, wilson
+from alignment_extraction.statistics import Interval, subtract, wilson
 from alignment_extraction.tracking import find_run
 
 
@@ -36,11 +35,8 @@ def difference(hits_a: int, n_a: int, hits_b: int, n_b: int, level: float = 0.95
         n_b: its trials, at least 1.
         level: coverage of the interval.
     """
-    a, b = wilson(hits_a, n_a, level), wilson(hits_b, n_b, level)
-    estimate = float(b.estimate - a.estimate)
-    low = estimate - math.hypot(b.estimate - b.low, a.high - a.estimate)
-    high = estimate + math.hypot(b.high - b.estimate, a.estimate - a.low)
-    return Interval(estimate, low, high)
+    change = subtract(wilson(hits_b, n_b, level), wilson(hits_a, n_a, level))
+    return Interval(*map(float, change))
 
 
 def compare(run_a: str, run_b: str, uri: str | None = None) -> Comparison:

@@ -161,6 +161,9 @@ class LikelihoodSettings(Settings):
     after: str = Field(description="model after training")
     sources: tuple[str, ...] = Field((), description="corpus sources to score; none is all")
     limit: int | None = Field(None, ge=1, description="first rows of each source and split")
+    prefix: Literal["full", "user"] = Field(
+        "full", description="the chat template before a question, as in `prefixes`"
+    )
 
 
 class StudySettings(Settings):

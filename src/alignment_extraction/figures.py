@@ -11,7 +11,14 @@ import matplotlib
 import polars as pl
 from matplotlib.figure import Figure
 
-from alignment_extraction import figures_likelihood, figures_rates, figures_scores
+from alignment_extraction import (
+    figures_calibration,
+    figures_copying,
+    figures_likelihood,
+    figures_membership,
+    figures_rates,
+    figures_scores,
+)
 from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.figures_style import STYLE, save
 
@@ -24,12 +31,17 @@ FIGURES: dict[str, Drawer] = {
     "distributions": figures_scores.distributions,
     "scatter": figures_scores.scatter,
     "sweep": figures_scores.sweep,
+    "calibration": figures_calibration.calibration,
     "quantisation": figures_rates.quantisation,
-    "coverage": figures_rates.coverage,
+    "coverage": figures_copying.coverage,
+    "traits": figures_copying.traits,
+    "kinds": figures_copying.kinds,
     "repetitions": figures_rates.repetitions,
     "likelihood-counts": figures_likelihood.counts,
     "likelihood-scatter": figures_likelihood.scatter,
     "likelihood-shifts": figures_likelihood.shifts,
+    "membership": figures_membership.attacks,
+    "discoverable": figures_membership.discoverable,
     "training-curves": figures_likelihood.curves,
 }
 """Every figure by the name of its file. A function gives None where its data are not there."""

@@ -1,4 +1,4 @@
-"""Figures of extraction rates: by prefix, population, quantisation, repetition, and coverage."""
+"""Figures of extraction rates: by prefix, population, quantisation and repetition."""
 
 from typing import Any
 
@@ -126,41 +126,6 @@ def quantisation(tables: Tables, _: ThresholdSettings) -> Figure | None:
             axis.set_title(f"{family}, prefix {prefix}")
             percent_axis(axis)
             axis.set_xlabel("extraction rate" if row is axes[-1] else "")
-    legend(figure, axes[0][0])
-    return figure
-
-
-def coverage(tables: Tables, _: ThresholdSettings) -> Figure | None:
-    """Distinct corpus items extracted, against the number of generations drawn.
-
-    Expected numbers (rarefaction), by group of the corpus; a curve that still rises says that more
-    generations would find more. Groups of which nothing was extracted have no curve.
-    """
-    table = tables["coverage"].filter(part=headline_part(tables["rates"]))
-    if table.is_empty():
-        return None
-    # Rarefaction is of one seed's generations; curves of several seeds are nearly one.
-    table = table.filter(pl.col("seed") == table["seed"].min())
-    cells = headline_cells(pool_seeds(tables["rates"]))
-    cells = cells.join(table.select(CELL).unique(), on=CELL, how="semi", maintain_order="left")
-    if cells.is_empty():
-        return None
-    groups = table["reference"].unique(maintain_order=True).sort().to_list()
-    metrics = [m for m in ("embedding", "verbatim") if m in table["metric"]]
-    figure, axes = faceted(
-        len(metrics), cells.height, height=2.4, width=max(2.8, 11.2 / cells.height / 1.3)
-    )
-    for row, metric in zip(axes, metrics, strict=True):
-        for axis, cell in zip(row, cells.iter_rows(named=True), strict=True):
-            for i, group in enumerate(groups):
-                curve = table.filter(
-                    *[pl.col(key) == cell[key] for key in CELL], metric=metric, reference=group
-                )
-                axis.plot(curve["samples"], curve["distinct"], color=COLOURS[i % 10], label=group)
-            axis.set_title(f"{METRIC_LABELS[metric]}\n{cell_label(cell)}")
-            axis.set_xlabel("generations" if row is axes[-1] else "")
-            axis.set_ylabel("distinct items extracted" if axis is row[0] else "")
-            axis.set_ylim(bottom=0)
     legend(figure, axes[0][0])
     return figure
 

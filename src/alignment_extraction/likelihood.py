@@ -3,9 +3,11 @@
 The paper (arXiv 2510.18554, section 5) scores the questions of an RL data set under the base model
 and under the model after RL. Here each question, and each answer given its question, is scored
 with the chat template around it and without, under any two models of one vocabulary, and the
-change is compared with that of held-out items: a difference in differences.
+change is compared with that of held-out items: a difference in differences. The same pass gives
+what `membership` and `discoverable` need of each text.
 """
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,15 @@ import polars as pl
 from tqdm import tqdm
 
 from alignment_extraction.files import InputError
+from alignment_extraction.min_k import lowest_mean, normalised
 from alignment_extraction.model import Model, require_same_vocabulary
 from alignment_extraction.prefix import model_turns, prefix_tokens
 from alignment_extraction.scoring import score
 from alignment_extraction.statistics import bootstrap_difference, bootstrap_mean, named_seed
 from alignment_extraction.texts import groups_of
 
-Pair = tuple[list[int], list[int]]
-"""Context and target, as token ids."""
+Text = tuple[list[int], list[int], list[int]]
+"""Context, target and what ends the target's turn, as token ids; the end may be empty."""
 
 SHIFT_SCHEMA = pl.Schema(
     {
@@ -44,43 +47,81 @@ SHIFT_SCHEMA = pl.Schema(
 )
 
 
-def _pairs(model: Model, corpus: pl.DataFrame, template: bool) -> tuple[pl.DataFrame, list[Pair]]:
+def _texts(
+    model: Model, corpus: pl.DataFrame, prefix: str, template: bool
+) -> tuple[pl.DataFrame, list[Text]]:
     """What is scored: for each row its question, and its answer given the question."""
-    context = prefix_tokens(model, "full" if template else "none")
+    context = prefix_tokens(model, prefix if template else "none")
     header = model.tokenize(model_turns(model).answer_header if template else "\n")
+    end = _end_tokens(model, header) if template else []
     keys: list[dict[str, Any]] = []
-    pairs: list[Pair] = []
+    texts: list[Text] = []
+    about = {"template": template, "prefix": "".join(model.piece(token) for token in context)}
     groups = groups_of(corpus)
     for row, group in zip(corpus.iter_rows(named=True), groups, strict=True):
         question = model.tokenize(row["question"], special=False)
-        key = {"id": row["id"], "group": group, "role": row["role"], "template": template}
-        keys.append({**key, "target": "question", "tokens": len(question)})
-        pairs.append((context, question))
+        key = {"id": row["id"], "group": group, "role": row["role"]}
+        key |= {"instance_of": row["template"], **about}
+        keys.append(key | _about("question", row["question"], question))
+        texts.append((context, question, end))
         if row["answer"]:
             answer = model.tokenize(row["answer"], special=False)
-            keys.append({**key, "target": "answer", "tokens": len(answer)})
-            pairs.append(([*context, *question, *header], answer))
-    return pl.DataFrame(keys), pairs
+            keys.append(key | _about("answer", row["answer"], answer))
+            texts.append(([*context, *question, *header], answer, []))
+    return pl.DataFrame(keys, schema_overrides={"instance_of": pl.String}), texts
 
 
-def _log_likelihoods(model: Model, pairs: Sequence[Pair]) -> pl.Series:
-    """Sum over the tokens of each text, in nats; null where it does not fit the model's context."""
-    fits = [len(context) + len(target) <= model.n_ctx_train for context, target in pairs]
-    if not any(fits):
+def _about(target: str, text: str, tokens: list[int]) -> dict[str, Any]:
+    size = len(zlib.compress(text.encode()))
+    return {"target": target, "tokens": len(tokens), "zlib_bytes": size}
+
+
+def _end_tokens(model: Model, header: list[int]) -> list[int]:
+    """What follows a question that ends: an end token, or without one the assistant's header."""
+    ends = [token for token in header if token in model.eog]
+    return ends[:1] or header
+
+
+def _statistics(model: Model, texts: Sequence[Text]) -> pl.DataFrame:
+    """One row a text; null where it does not fit the model's context.
+
+    Returns:
+        Columns sum, end (log-probabilities of the text and of its end, in nats), min_k,
+        min_k_plus_plus (see `min_k`; null for a text without tokens).
+    """
+    room = [model.n_ctx_train - len(context) - len(target) for context, target, _ in texts]
+    fits = np.array(room) >= 0
+    if not fits.any():
         raise InputError(
-            f"{model.path}: none of the {len(pairs)} texts to score fits its context of "
+            f"{model.path}: none of the {len(texts)} texts to score fits its context of "
             f"{model.n_ctx_train} tokens; give shorter rows"
         )
-    chosen = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+    chosen = [
+        (context, [*target, *end[: max(0, left)]])
+        for (context, target, end), left in zip(texts, room, strict=True)
+        if left >= 0
+    ]
     with tqdm(total=len(chosen), unit="text", desc=f"likelihood under {model.path.stem}") as bar:
 
         def progress(done: int, _tokens: int) -> None:
             bar.update(done - bar.n)
 
-        sums = score(model, chosen, progress=progress).sums()
-    values = np.full(len(pairs), np.nan)
-    values[fits] = sums
-    return pl.Series(values, nan_to_null=True)
+        scores = score(model, chosen, moments=True, progress=progress)
+    starts, stops = scores.offsets[:-1], scores.offsets[1:]
+    lengths = np.array([len(target) for _, target, _ in texts])[fits]
+    ends = np.array([len(end) for _, _, end in texts])[fits]
+    running = np.concatenate([[0.0], np.cumsum(scores.log_probabilities, dtype=np.float64)])
+    has_end = (ends > 0) & (stops - starts == lengths + ends)
+    columns = {
+        "sum": running[starts + lengths] - running[starts],
+        "end": np.where(has_end, running[stops] - running[starts + lengths], np.nan),
+        "min_k": lowest_mean(scores.log_probabilities, starts, lengths),
+        "min_k_plus_plus": lowest_mean(normalised(scores), starts, lengths),
+    }
+    values = {name: np.full(len(texts), np.nan) for name in columns}
+    for name, column in columns.items():
+        values[name][fits] = column
+    return pl.DataFrame(values, nan_to_null=True)
 
 
 def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None) -> pl.DataFrame:
@@ -104,6 +145,7 @@ def compare(
     after_path: Path,
     corpus: pl.DataFrame,
     *,
+    prefix: str = "full",
     threads: int | None = None,
     gpu_layers: int = 0,
 ) -> pl.DataFrame:
@@ -116,20 +158,26 @@ def compare(
         before_path: GGUF before training.
         after_path: GGUF after training, of the same vocabulary.
         corpus: rows to score, in the corpus schema.
+        prefix: form of the template before the question, `full` or `user` (see `prefix.FORMS`).
         threads: of llama.cpp; None uses every core.
         gpu_layers: layers offloaded to a GPU; -1 is all.
 
     Returns:
-        One row for each corpus row x target x template: id, group, role, template (whether the
-        chat template stands around it), target (`question` or `answer`), tokens, before, after
-        (sums in nats; null where text and context are longer than the model's own context).
+        One row for each corpus row x target x template: id, group, role, instance_of (the corpus's
+        column template), template (whether the chat template stands around it), prefix (text before
+        the question, special tokens spelt out), target (`question` or `answer`), tokens, zlib_bytes
+        (size of the text compressed), and for each of before and after: the sum (columns `before`,
+        `after`), `_end` (of the end token after a question in the template; of the assistant's
+        header, where the template has none before it), `_min_k`, `_min_k_plus_plus`.
+        Log-probabilities are in nats; null where text and context are longer than the model's own
+        context, and where there is no end.
 
     Raises:
         InputError: the vocabularies differ, no text fits a model's context, or see
             `prefix.derive_turns`.
     """
     keys: list[pl.DataFrame] = []
-    pairs: list[Pair] = []
+    texts: list[Text] = []
     # On the CPU: nothing is computed yet, and the models need not fit a GPU's memory together.
     with Model(before_path, threads=threads) as before, Model(after_path, threads=threads) as after:
         require_same_vocabulary(before, after)
@@ -137,14 +185,16 @@ def compare(
         for template in (True, False):
             if template and speaker.chat_template is None:
                 continue
-            frame, more = _pairs(speaker, corpus, template)
+            frame, more = _texts(speaker, corpus, prefix, template)
             keys.append(frame)
-            pairs.extend(more)
-    values = {}
-    for name, path in (("before", before_path), ("after", after_path)):
+            texts.extend(more)
+    sides = []
+    for side, path in (("before", before_path), ("after", after_path)):
         with Model(path, threads=threads, gpu_layers=gpu_layers) as model:
-            values[name] = _log_likelihoods(model, pairs)
-    return pl.concat(keys).with_columns(**values)
+            table = _statistics(model, texts)
+        names = {"sum": side, **{name: f"{side}_{name}" for name in table.columns[1:]}}
+        sides.append(table.rename(names))
+    return pl.concat([pl.concat(keys), *sides], how="horizontal")
 
 
 def shifts(likelihood: pl.DataFrame, seed: int) -> pl.DataFrame:

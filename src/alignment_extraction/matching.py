@@ -21,13 +21,11 @@ from alignment_extraction.index import (
     search,
 )
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.strings import METRICS, best_matches, pairwise
+from alignment_extraction.string_search import best_matches
+from alignment_extraction.strings import METRICS, pairwise
 from alignment_extraction.texts import corpus_texts, groups_of, unique_texts
 
-MATCH_SCHEMA: dict[str, pl.DataType] = {
-    "text": pl.String(),
-    "part": pl.String(),
-    "group": pl.String(),
+_SCORE_SCHEMA: dict[str, pl.DataType] = {
     "match_id": pl.String(),
     "cosine": pl.Float32(),
     "levenshtein": pl.Float32(),
@@ -37,8 +35,29 @@ MATCH_SCHEMA: dict[str, pl.DataType] = {
     "indel_best_id": pl.String(),
     "indel_best": pl.Float32(),
 }
+
+MATCH_SCHEMA: dict[str, pl.DataType] = {
+    "text": pl.String(),
+    "part": pl.String(),
+    "group": pl.String(),
+    **_SCORE_SCHEMA,
+}
 """One row for each distinct text x part x group: its embedding match with the three scores against
 it, and each string metric's own best match in the group (null below 0.5)."""
+
+HELD_OUT_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "part": pl.String(),
+    "own_group": pl.String(),
+    "characters": pl.Int64(),
+    "group": pl.String(),
+    **_SCORE_SCHEMA,
+}
+"""One row for each held-out row x part x group searched: the row's own group and the length of its
+text, and the scores as in `MATCH_SCHEMA`."""
+
+SUSPECTED_ROLES = ("member", "unknown")
+"""Roles of the groups that extraction is about: what was trained on, or may have been."""
 
 
 class Group(NamedTuple):
@@ -158,22 +177,15 @@ def match(
                 candidates=candidates,
                 search_k=search_k,
             )
-            matched = [group.texts[i] for i in found.position]
-            columns: dict[str, Any] = {
-                "text": texts,
-                "part": [part] * len(texts),
-                "group": [name] * len(texts),
-                "match_id": [group.ids[i] for i in found.position],
-                "cosine": found.cosine,
-            }
-            best = best_matches(texts, group.texts, threads, progress=f"strings, {name}, {part}")
-            for metric in METRICS:
-                columns[metric] = pairwise(metric, texts, matched, threads)
-                columns[f"{metric}_best_id"] = [
-                    group.ids[i] if i >= 0 else None for i in best[metric].position
-                ]
-                columns[f"{metric}_best"] = best[metric].similarity
-            frames.append(pl.DataFrame(columns, schema=MATCH_SCHEMA).fill_nan(None))
+            frame = _scored(texts, group, found, threads, f"strings, {name}, {part}")
+            frames.append(
+                frame.select(
+                    pl.Series("text", texts),
+                    pl.lit(part).alias("part"),
+                    pl.lit(name).alias("group"),
+                    pl.all(),
+                )
+            )
             if audit:
                 audits[f"{name}/{part}"] = _audit(
                     found, group.vectors, queries, audit, named_seed(seed, f"audit/{name}/{part}")
@@ -181,3 +193,90 @@ def match(
     if not frames:
         return pl.DataFrame(schema=MATCH_SCHEMA), audits
     return pl.concat(frames), audits
+
+
+def _scored(
+    texts: Sequence[str], group: Group, found: Neighbours, threads: int, progress: str
+) -> pl.DataFrame:
+    """The scores of each text in one group: `_SCORE_SCHEMA`, in the order of `texts`."""
+    columns: dict[str, Any] = {
+        "match_id": [group.ids[i] for i in found.position],
+        "cosine": found.cosine,
+    }
+    matched = [group.texts[i] for i in found.position]
+    best = best_matches(texts, group.texts, threads, progress=progress)
+    for metric in METRICS:
+        columns[metric] = pairwise(metric, texts, matched, threads)
+        columns[f"{metric}_best_id"] = [
+            group.ids[i] if i >= 0 else None for i in best[metric].position
+        ]
+        columns[f"{metric}_best"] = best[metric].similarity
+    return pl.DataFrame(columns, schema=_SCORE_SCHEMA).fill_nan(None)
+
+
+def match_held_out(
+    corpus: pl.DataFrame,
+    *,
+    parts: Sequence[str],
+    corpus_vectors: Mapping[str, Path],
+    indexes: Mapping[tuple[str, str], Path],
+    candidates: int,
+    search_k: int,
+    threads: int = 1,
+) -> pl.DataFrame:
+    """Search every held-out row of the corpus as if a model had written it.
+
+    Each is searched in every group whose role is in `SUSPECTED_ROLES`: no row is in two groups, so
+    none can find itself. The indexes, vectors and settings are those that generations meet, so the
+    scores are what text that was never trained on reaches by chance.
+
+    Args:
+        corpus: in the corpus schema.
+        parts: which parts to compare.
+        corpus_vectors: part -> embeddings of the corpus; the queries come from them too.
+        indexes: (group, part) -> Annoy index; those of groups of other roles are not read.
+        candidates: neighbours that are re-scored exactly.
+        search_k: nodes that Annoy inspects; -1 is trees x candidates.
+        threads: for the string search.
+
+    Returns:
+        `HELD_OUT_SCHEMA`; no rows where the corpus has no held-out rows, or nothing to search.
+
+    Raises:
+        InputError: embeddings and indexes of other texts, of another embedder, or damaged.
+    """
+    about = corpus.select("id", "role", group=groups_of(corpus))
+    suspected = set(about.filter(pl.col("role").is_in(SUSPECTED_ROLES))["group"])
+    frames = [pl.DataFrame(schema=HELD_OUT_SCHEMA)]
+    for part in parts:
+        texts, rows = corpus_texts(corpus, part)
+        held_out = np.flatnonzero((about["role"][rows] == "held-out").to_numpy())
+        if not len(held_out):
+            continue
+        queries = np.asarray(read_vectors(corpus_vectors[part], texts)[held_out])
+        texts = [texts[i] for i in held_out]
+        own = (
+            about[rows][held_out]
+            .select("id", own_group="group")
+            .with_columns(
+                part=pl.lit(part),
+                characters=pl.Series([len(text) for text in texts], dtype=pl.Int64),
+            )
+        )
+        for name in sorted(group for group, of in indexes if of == part and group in suspected):
+            group = read_group(corpus, name, part, corpus_vectors[part])
+            found = search(
+                indexes[name, part],
+                group.vectors,
+                queries,
+                identity=identity_of(corpus_vectors[part]),
+                candidates=candidates,
+                search_k=search_k,
+            )
+            scores = _scored(texts, group, found, threads, f"held-out strings, {name}, {part}")
+            frames.append(
+                pl.concat([own, scores], how="horizontal")
+                .with_columns(group=pl.lit(name))
+                .select(list(HELD_OUT_SCHEMA))
+            )
+    return pl.concat(frames)

@@ -15,7 +15,7 @@ import jinja2
 import polars as pl
 from markupsafe import Markup
 
-from alignment_extraction import differences
+from alignment_extraction import differences, report_copying, report_likelihood
 from alignment_extraction.config import StudySettings
 from alignment_extraction.figures import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
@@ -27,6 +27,7 @@ from alignment_extraction.headline import (
     pool_seeds,
     readable,
 )
+from alignment_extraction.report_calibration import calibration_section
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -209,8 +210,8 @@ def write_report(
     Args:
         name: the study.
         study: its settings.
-        tables: its tables (`rates`, `ratios`, `verbatim`, `matches`, and the others where there are
-            any).
+        tables: its tables (`rates`, `ratios`, `verbatim`, `matches`, `report_copying.TABLES`, and
+            the others where there are any).
         metrics: its metrics.json, for the corpus's counts and the search's recall.
         figures: folder of `figures.draw`.
         provenance: what the results were made with, as pairs of a name and a value.
@@ -219,7 +220,7 @@ def write_report(
     Raises:
         InputError: a table that every report needs is missing.
     """
-    for needed in ("rates", "ratios", "verbatim", "matches"):
+    for needed in ("rates", "ratios", "verbatim", "matches", *report_copying.TABLES):
         if needed not in tables:
             raise InputError(f"study {name}: no table {needed}; run the evaluation first")
     environment = jinja2.Environment(
@@ -229,9 +230,9 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "times": times}
     style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
-    matches = tables["matches"]
+    matches = report_copying.with_kinds(tables["matches"], tables["anatomy"])
     page = environment.get_template("report.html").render(
         name=name,
         study=study,
@@ -239,10 +240,13 @@ def write_report(
         headlines=headlines(tables),
         rates=rate_table(tables),
         ratios=ratio_table(tables),
+        calibration=calibration_section(tables),
         verbatim=verbatim_lists(tables),
         has_held_out="role:held-out" in set(tables["rates"]["reference"]),
         shifts=tables["shifts"].to_dicts() if "shifts" in tables else [],
+        **report_likelihood.sections(tables),
         accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],
+        copying=report_copying.section(tables),
         figures=_figures(figures),
         matches=match_cards(matches),
         models=matches["model"].unique(maintain_order=True).to_list(),

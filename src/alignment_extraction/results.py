@@ -7,16 +7,51 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from alignment_extraction import coverage, likelihood, scores
+from alignment_extraction import (
+    anatomy,
+    coverage,
+    discoverable,
+    likelihood,
+    membership,
+    richness,
+    scores,
+    traits,
+)
+from alignment_extraction.calibration_tables import (
+    TABLE_COLUMNS,
+    calibration_tables,
+    headline_numbers,
+)
+from alignment_extraction.clusters import clusters
 from alignment_extraction.config import Cell, ThresholdSettings
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 from alignment_extraction.statistics import named_seed
 
-TABLES = ("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetitions", "matches")
+TABLES = (
+    *("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetitions", "matches"),
+    *("clusters", "richness", "traits", "anatomy", "kinds"),
+)
 """Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
 
-LIKELIHOOD_TABLES = ("likelihood", "shifts", "likelihood_counts", "likelihood_token_counts")
+LIKELIHOOD_TABLES = (
+    "likelihood",
+    "shifts",
+    "likelihood_counts",
+    "likelihood_token_counts",
+    "membership",
+)
 """Parquet files that `compare_likelihoods` leaves there, in a study that asks for it."""
+
+CALIBRATION_TABLES = tuple(TABLE_COLUMNS)
+"""Parquet files that `calibrate` leaves there; without held-out rows some have no rows."""
+
+DISCOVERABLE_TABLES = (
+    "discoverable",
+    "discoverable_calibration",
+    "discoverable_cells",
+    "discoverable_items",
+)
+"""Parquet files that `discover` leaves there, in the same studies."""
 
 LIKELIHOOD_THRESHOLDS = tuple(
     float(-value) for value in (160, 120, 80, 60, 40, 30, 20, 15, 10, 5, 2)
@@ -74,6 +109,9 @@ def evaluate(
     thresholds: ThresholdSettings,
     folder: Path,
     shifts: pl.DataFrame | None = None,
+    calibration: Mapping[str, pl.DataFrame] | None = None,
+    members: pl.DataFrame | None = None,
+    discovered: pl.DataFrame | None = None,
 ) -> None:
     """Turn the scores of a study into its `TABLES` and metrics.json.
 
@@ -84,28 +122,88 @@ def evaluate(
         about: counts of the corpus and the search audit, passed on to metrics.json.
         thresholds: from which score on a generation counts as extracted.
         folder: where the files go.
-        shifts: of `compare_likelihoods`, whose numbers join metrics.json.
+        calibration: the `CALIBRATION_TABLES`, whose numbers join metrics.json.
+        shifts, members: `shifts` and `membership` of `compare_likelihoods`, and
+        discovered: `discoverable` of `discover`, whose numbers join metrics.json.
     """
     rate_table = scores.rates(scored, thresholds)
     ratio_table = scores.ratios(rate_table)
-    items = coverage.item_hits(scored, corpus, thresholds)
+    parts = scored["part"].unique(maintain_order=True).to_list()
+    cluster_table = clusters(corpus, parts)
+    items = coverage.item_hits(scored, cluster_table, thresholds)
     generations = {cell: files.read_generations() for cell, files in cells.items()}
+    richness_table = richness.richness(scored, items, cluster_table, thresholds, rate_table)
+    anatomy_table = anatomy.anatomy(scored, generations, corpus, thresholds)
+    kinds = anatomy.kinds(anatomy_table, rate_table, corpus)
     tables = {
         "rates": rate_table,
         "ratios": ratio_table,
         "sweep": scores.sweep(scored, thresholds.sweep),
         "items": items,
         "verbatim": coverage.verbatim_items(items, corpus),
-        "coverage": coverage.coverage(items, rate_table),
+        "coverage": coverage.coverage(
+            coverage.unit_hits(items), rate_table, coverage.populations(cluster_table)
+        ),
         "repetitions": coverage.by_repetition(items, rate_table, corpus),
         "matches": scores.top_matches(scored, generations, corpus),
+        "clusters": cluster_table,
+        "richness": richness_table,
+        "traits": traits.by_trait(items, rate_table, cluster_table),
+        "anatomy": anatomy_table,
+        "kinds": kinds,
     }
     for name in TABLES:
         write_parquet(tables[name], folder / f"{name}.parquet")
-    metrics = {**about, "rates": summary(rate_table, ratio_table)}
+    metrics = {
+        **about,
+        "rates": summary(rate_table, ratio_table),
+        "richness": richness_summary(richness_table),
+        "kinds": kinds_summary(kinds),
+    }
     if shifts is not None:
         metrics["likelihood"] = likelihood_summary(shifts)
+    if calibration is not None:
+        metrics["calibration"] = calibration_summary(calibration)
+    if members is not None:
+        metrics["membership"] = membership_summary(members)
+    if discovered is not None:
+        metrics["discoverable"] = discoverable_summary(discovered)
     write_json(metrics, folder / "metrics.json")
+
+
+def calibrate(
+    *,
+    scored: pl.DataFrame,
+    held_out: pl.DataFrame,
+    corpus: pl.DataFrame,
+    thresholds: ThresholdSettings,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Turn scores and the held-out rows' matches into a study's `CALIBRATION_TABLES`.
+
+    Args:
+        scored: from `score`.
+        held_out: from `matching.match_held_out`.
+        corpus: what both were matched with.
+        thresholds: the fixed ones, beside which calibrated ones are reported.
+        seed: of the bootstrap.
+        folder: where the files go.
+    """
+    tables = calibration_tables(scored, held_out, corpus, thresholds, seed)
+    for name, table in tables.items():
+        write_parquet(table, folder / f"{name}.parquet")
+
+
+def calibration_summary(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """`headline_numbers` as nested dictionaries, keyed as `summary` keys the rates."""
+    metrics: dict[str, Any] = {}
+    table = headline_numbers(tables)
+    names = [name for name in table.columns if name not in (*scores.KEYS, "metric")]
+    for row in table.iter_rows(named=True):
+        keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
+        _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
+    return metrics
 
 
 def compare_likelihoods(files: Mapping[tuple[str, str], Path], seed: int, folder: Path) -> None:
@@ -117,7 +215,8 @@ def compare_likelihoods(files: Mapping[tuple[str, str], Path], seed: int, folder
         folder: where the files go; each table has the columns pair_before and pair_after. They are
             `likelihood` (all that was compared), `shifts` (see `likelihood.shifts`), and, above
             thresholds on whole texts and on the mean of their tokens, `likelihood_counts` and
-            `likelihood_token_counts` (see `likelihood.counts_above`).
+            `likelihood_token_counts` (see `likelihood.counts_above`), and `membership` (see
+            `membership.membership`).
     """
     tables: dict[str, list[pl.DataFrame]] = {name: [] for name in LIKELIHOOD_TABLES}
     for (before, after), path in files.items():
@@ -127,12 +226,36 @@ def compare_likelihoods(files: Mapping[tuple[str, str], Path], seed: int, folder
             likelihood.shifts(frame, named_seed(seed, f"likelihood/{before}/{after}")),
             likelihood.counts_above(frame, LIKELIHOOD_THRESHOLDS),
             likelihood.counts_above(frame, TOKEN_LIKELIHOOD_THRESHOLDS, per_token=True),
+            membership.membership(frame, named_seed(seed, f"membership/{before}/{after}")),
         )
         for name, table in zip(LIKELIHOOD_TABLES, made, strict=True):
             pair = (pl.lit(before).alias("pair_before"), pl.lit(after).alias("pair_after"))
             tables[name].append(table.select(*pair, pl.all()))
     for name, parts in tables.items():
         write_parquet(pl.concat(parts), folder / f"{name}.parquet")
+
+
+def discover(
+    *,
+    likelihoods: pl.DataFrame,
+    scored: pl.DataFrame,
+    cells: Mapping[Cell, CellFiles],
+    corpus: pl.DataFrame,
+    folder: Path,
+) -> None:
+    """Hold a study's verbatim hits against its likelihoods: its `DISCOVERABLE_TABLES`.
+
+    Args:
+        likelihoods: the table `likelihood` of `compare_likelihoods`.
+        scored: from `score`.
+        cells: files of each cell; only the metadata of the generations is read.
+        corpus: what they were matched with.
+        folder: where the files go; see `discoverable.predict`.
+    """
+    sampled = discoverable.sampled_cells({c: files.generations[0] for c, files in cells.items()})
+    tables = discoverable.predict(likelihoods, scored, sampled, corpus)
+    for name in DISCOVERABLE_TABLES:
+        write_parquet(tables[name], folder / f"{name}.parquet")
 
 
 def likelihood_summary(shifts: pl.DataFrame) -> dict[str, Any]:
@@ -144,6 +267,33 @@ def likelihood_summary(shifts: pl.DataFrame) -> dict[str, Any]:
         template = "with-template" if row["template"] else "without-template"
         pair = f"{row['pair_before']}_{row['pair_after']}"
         _put(metrics, (pair, row["target"], template, row["group"]), row, names)
+    return metrics
+
+
+def membership_summary(table: pl.DataFrame) -> dict[str, Any]:
+    """Attacks as nested dictionaries.
+
+    Keys: pair > target > with(out)-template > group > control > side > attack > number.
+    """
+    names = ["members", "held_out", "auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high"]
+    metrics: dict[str, Any] = {}
+    for row in table.iter_rows(named=True):
+        template = "with-template" if row["template"] else "without-template"
+        pair = f"{row['pair_before']}_{row['pair_after']}"
+        keys = (pair, row["target"], template, row["group"], row["control"])
+        _put(metrics, (*keys, row["side"], row["attack"]), row, names)
+    return metrics
+
+
+def discoverable_summary(table: pl.DataFrame) -> dict[str, Any]:
+    """Predictions for the samples drawn, and for the most: model > prefix > seed-N > group > n."""
+    cell = [*scores.CELL_KEYS, "reference"]
+    names = table.columns[len(cell) :]
+    most = pl.col("samples") == pl.col("samples").max().over(cell)
+    metrics: dict[str, Any] = {}
+    for row in table.filter((pl.col("samples") == pl.col("drawn")) | most).iter_rows(named=True):
+        keys = (row["model"], row["prefix"], f"seed-{row['seed']}", row["reference"])
+        _put(metrics, (*keys, f"n-{row['samples']}"), row, names)
     return metrics
 
 
@@ -159,6 +309,29 @@ def summary(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, An
     for row in table.iter_rows(named=True):
         keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
         _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
+    return metrics
+
+
+def richness_summary(table: pl.DataFrame) -> dict[str, Any]:
+    """Richness as nested dictionaries: cell > part > group > metric > unit > number.
+
+    Of the metrics the embedding and verbatim, in groups of which something was extracted.
+    """
+    chosen = table.filter(pl.col("metric").is_in(["embedding", "verbatim"]), pl.col("hits") > 0)
+    return _nested(chosen, [*scores.KEYS, "metric", "unit"])
+
+
+def kinds_summary(table: pl.DataFrame) -> dict[str, Any]:
+    """Kinds of copying as nested dictionaries: cell > part > reference > kind > number."""
+    return _nested(table, [*scores.KEYS, "kind"])
+
+
+def _nested(table: pl.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    names = [name for name in table.columns if name not in keys]
+    for row in table.iter_rows(named=True):
+        path = [f"seed-{row[key]}" if key == "seed" else row[key] for key in keys]
+        _put(metrics, path, row, names)
     return metrics
 
 

@@ -12,12 +12,21 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from alignment_extraction.calibration_tables import TABLE_COLUMNS, headline_numbers
 from alignment_extraction.config import Cell, StudySettings
 from alignment_extraction.files import InputError, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
+from alignment_extraction.scores import KEYS
 
-_TABLES = ("rates", "ratios", "sweep", "coverage")
+_TABLES = ("rates", "ratios", "sweep", "coverage", "richness", "kinds")
 _CELL_KEYS = ("part", "reference", "metric")
+_RUNS_OWN = (
+    *("rates", "calibration", "richness", "kinds"),
+    *("likelihood", "membership", "discoverable"),
+)
+"""Parts of metrics.json that belong to the runs below the study's."""
+_ENDS = ("", "_low", "_high")
+_FORM = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
 
 
 class DataFile(NamedTuple):
@@ -79,25 +88,37 @@ def study_runs(
     def files_of(*own: str) -> dict[str, DataFile]:
         return {key: file for key, file in files.items() if key in own or key not in models}
 
-    tables = {key: read_parquet(folder / f"{key}.parquet") for key in _TABLES}
+    names = (*_TABLES, *(["discoverable"] if study.likelihood else []))
+    tables = {key: read_parquet(folder / f"{key}.parquet") for key in names}
     counts = read_json(folder / "metrics.json")
     hashes = {
         path.name: sha256(path)
         for path in [folder / "metrics.json", *sorted(folder.glob("*.parquet"))]
     }
     settings = flat(study.model_dump(mode="json"))
+    calibrated = headline_numbers(
+        {key: read_parquet(folder / f"{key}.parquet") for key in TABLE_COLUMNS}
+    )
     study_metrics = _study_metrics(counts, tables["rates"])
     runs = [RunContent(name, "study", settings, study_metrics, files, hashes)]
     for cell in study.cells():
         own = {key: frame.filter(**cell._asdict()) for key, frame in tables.items()}
         cell_name = f"{name}/{cell.model}/{cell.prefix}/seed-{cell.seed}"
         params, metrics = _cell_params(study, cell), _cell_metrics(own)
+        metrics = pl.concat([metrics, _calibration_metrics(calibrated.filter(**cell._asdict()))])
         runs.append(RunContent(cell_name, "cell", params, metrics, files_of(cell.model), {}))
     if study.likelihood:
         shifts = read_parquet(folder / "shifts.parquet")
+        members = read_parquet(folder / "membership.parquet")
     for pair in study.likelihood:
         pair_name = f"{name}/likelihood/{pair.before}_{pair.after}"
-        metrics = _shift_metrics(shifts.filter(pair_before=pair.before, pair_after=pair.after))
+        own_rows = {"pair_before": pair.before, "pair_after": pair.after}
+        metrics = pl.concat(
+            [
+                _shift_metrics(shifts.filter(**own_rows)),
+                _membership_metrics(members.filter(**own_rows)),
+            ]
+        )
         params = flat(pair.model_dump(mode="json"))
         inputs = files_of(pair.before, pair.after)
         runs.append(RunContent(pair_name, "likelihood", params, metrics, inputs, {}))
@@ -206,11 +227,18 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         "mean_score": "mean_score",
     }
     ratios = {"ratio": "ratio", "ratio_low": "low", "ratio_high": "high"}
+    estimates = ["distinct", "chao1", "chao1_low", "chao1_high"]
+    estimates += ["predicted", "predicted_low", "predicted_high"]
+    richness = tables["richness"].filter(pl.col("metric").is_in(["embedding", "verbatim"]))
+    of_roles = tables["kinds"].filter(pl.col("reference").str.starts_with("role:"))
+    kinds = {"kind_hits": "hits", "kind_rate": "rate", "kind_low": "low", "kind_high": "high"}
+    kinds |= {name: name for name in ("share", "share_low", "share_high")}
     # Points are what logging takes its time for, and the tables go along as artifacts: so sweeps
     # are kept for roles alone, and coverage at each fourth point, counted from the last.
     sweep = tables["sweep"].filter(pl.col("reference").str.starts_with("role:"))
     left = pl.int_range(pl.len() - 1, -1, -1).over(_CELL_KEYS)
-    coverage = tables["coverage"].filter(left % 4 == 0)
+    items = tables["coverage"].filter(~pl.col("extrapolated"), unit="item")
+    coverage = items.filter(left % 4 == 0)
     # Not the point's number, so that sweeps over different ranges lie on one axis.
     thousandths = (pl.col("threshold") * 1000).round()
     return pl.concat(
@@ -219,15 +247,37 @@ def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
             _metrics(tables["ratios"], _CELL_KEYS, ratios),
             _metrics(sweep, _CELL_KEYS, {"sweep": "rate"}, thousandths),
             _metrics(coverage, _CELL_KEYS, {"coverage": "distinct"}, pl.col("samples")),
+            _metrics(richness, [*_CELL_KEYS, "unit"], {name: name for name in estimates}),
+            _metrics(of_roles, ["part", "reference", "kind"], kinds),
+            *[_discoverable_metrics(tables[key]) for key in ("discoverable",) if key in tables],
         ]
     )
 
 
+def _calibration_metrics(calibrated: pl.DataFrame) -> pl.DataFrame:
+    """Each number of `headline_numbers` under its own name."""
+    names = [name for name in calibrated.columns if name not in KEYS and name != "metric"]
+    return _metrics(calibrated, _CELL_KEYS, {name: name for name in names})
+
+
+def _membership_metrics(members: pl.DataFrame) -> pl.DataFrame:
+    keys = ["target", "form", "group", "control", "side", "attack"]
+    columns = {f"{name}{end}": f"{name}{end}" for name in ("auc", "tpr") for end in _ENDS}
+    return _metrics(members.with_columns(form=_FORM), keys, columns)
+
+
+def _discoverable_metrics(table: pl.DataFrame) -> pl.DataFrame:
+    """Curves over numbers of samples; what was observed has the samples drawn as its step."""
+    columns = {"expected_hits": "expected_hits", "verbatim_hits": "hits"}
+    columns |= {f"expected_distinct{end}": f"distinct{end}" for end in _ENDS[1:]}
+    columns |= {"expected_distinct": "expected_distinct", "verbatim_distinct": "distinct"}
+    return _metrics(table, ["reference"], columns, pl.col("samples"))
+
+
 def _shift_metrics(shifts: pl.DataFrame) -> pl.DataFrame:
-    form = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
-    intervals = [f"{name}{end}" for name in ("shift", "excess") for end in ("", "_low", "_high")]
+    intervals = [f"{name}{end}" for name in ("shift", "excess") for end in _ENDS]
     columns = {column: column for column in ("n", "before", "after", *intervals)}
-    return _metrics(shifts.with_columns(form=form), ["target", "form", "group"], columns)
+    return _metrics(shifts.with_columns(form=_FORM), ["target", "form", "group"], columns)
 
 
 def _study_metrics(counts: Mapping[str, Any], rates: pl.DataFrame) -> pl.DataFrame:
@@ -238,7 +288,7 @@ def _study_metrics(counts: Mapping[str, Any], rates: pl.DataFrame) -> pl.DataFra
     numbers = {
         "/".join(key): float(value)
         for key, value in _leaves(counts)
-        if isinstance(value, int | float) and key[0] not in ("rates", "likelihood")
+        if isinstance(value, int | float) and key[0] not in _RUNS_OWN
     }
     about = pl.DataFrame(
         {"key": list(numbers), "step": [0] * len(numbers), "value": list(numbers.values())},

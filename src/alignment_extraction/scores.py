@@ -18,14 +18,15 @@ from alignment_extraction.config import Cell, SweepSettings, ThresholdSettings
 from alignment_extraction.files import InputError
 from alignment_extraction.matching import MATCH_SCHEMA
 from alignment_extraction.statistics import ratio, wilson
-from alignment_extraction.texts import corpus_texts, groups_of, texts_of
+from alignment_extraction.texts import corpus_texts, groups_of, item_texts, texts_of
 
 METRICS = ("embedding", "levenshtein", "indel", "verbatim")
 CELL_KEYS = ["model", "prefix", "seed"]
 KEYS = [*CELL_KEYS, "part", "reference"]
-_SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
+SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
+"""Column with the score that a metric's threshold is for; `verbatim` has none."""
 # float32 scores of identical texts can fall a hair below the threshold they ought to meet.
-_TOLERANCE = 1e-6
+TOLERANCE = 1e-6
 
 
 def score_cell(
@@ -123,7 +124,7 @@ def is_hit(metric: str, threshold: float) -> pl.Expr:
     """Whether a row of scores counts as extracted by `metric` at `threshold`."""
     if metric == "verbatim":
         return pl.col("levenshtein_best").eq(1).fill_null(False)
-    return pl.col(_SCORE[metric]).ge(threshold - _TOLERANCE).fill_null(False)
+    return pl.col(SCORE[metric]).ge(threshold - TOLERANCE).fill_null(False)
 
 
 def threshold_of(metric: str, thresholds: ThresholdSettings) -> float:
@@ -201,9 +202,43 @@ def sweep(scores: pl.DataFrame, settings: SweepSettings) -> pl.DataFrame:
             n="n",
             rate="rate",
         )
-        for metric in _SCORE
+        for metric in SCORE
     ]
     return pl.concat(frames).sort([*KEYS, "metric", "threshold"])
+
+
+def nearest_groups(scores: pl.DataFrame) -> pl.DataFrame:
+    """Of each generation and part the row of the group with its nearest item.
+
+    Rows are sorted by cosine, then Levenshtein similarity; generations without text have none.
+    """
+    return (
+        scores.filter(~pl.col("reference").str.starts_with("role:"))
+        .drop_nulls("cosine")
+        # Equal texts in batches of other padding differ in the last digits.
+        .sort(pl.col("cosine").round(5), "levenshtein", descending=True, maintain_order=True)
+        .unique([*CELL_KEYS, "index", "part"], keep="first", maintain_order=True)
+    )
+
+
+def generation_texts(
+    generations: Mapping[Cell, pl.DataFrame], parts: Sequence[str]
+) -> pl.DataFrame:
+    """The texts of generations as one table: model, prefix, seed, index, part, generation."""
+    return pl.concat(
+        [
+            frame.select(
+                pl.lit(cell.model).alias("model"),
+                pl.lit(cell.prefix).alias("prefix"),
+                pl.lit(cell.seed, pl.Int64).alias("seed"),
+                "index",
+                part=pl.lit(part, pl.String),
+                generation=texts_of(frame, part),
+            )
+            for cell, frame in generations.items()
+            for part in parts
+        ]
+    )
 
 
 def top_matches(
@@ -225,39 +260,11 @@ def top_matches(
         generation, match, match_id, source, cosine, levenshtein, indel. Of equal texts the row of
         the cell that wrote it most often.
     """
-    texts = pl.concat(
-        [
-            frame.select(
-                pl.lit(cell.model).alias("model"),
-                pl.lit(cell.prefix).alias("prefix"),
-                pl.lit(cell.seed, pl.Int64).alias("seed"),
-                "index",
-                part=pl.lit(part, pl.String),
-                generation=texts_of(frame, part),
-            )
-            for cell, frame in generations.items()
-            for part in scores["part"].unique(maintain_order=True)
-        ]
-    )
-    items = pl.concat(
-        [
-            corpus.select(
-                pl.col("id").alias("match_id"),
-                "source",
-                part=pl.lit(part, pl.String),
-                match=texts_of(corpus, part),
-            )
-            for part in scores["part"].unique(maintain_order=True)
-        ]
-    )
+    parts = scores["part"].unique(maintain_order=True).to_list()
     cell_part = [*CELL_KEYS, "index", "part"]
     return (
-        scores.filter(~pl.col("reference").str.starts_with("role:"))
-        .drop_nulls("cosine")
-        # Equal texts in batches of other padding differ in the last digits.
-        .sort(pl.col("cosine").round(5), "levenshtein", descending=True, maintain_order=True)
-        .unique(cell_part, keep="first", maintain_order=True)
-        .join(texts, on=cell_part, how="left", maintain_order="left")
+        nearest_groups(scores)
+        .join(generation_texts(generations, parts), on=cell_part, how="left", maintain_order="left")
         .with_columns(occurrences=pl.len().over([*CELL_KEYS, "part", "generation"]).cast(pl.Int64))
         .sort(
             pl.col("cosine").round(5),
@@ -268,7 +275,7 @@ def top_matches(
         )
         .unique(["part", "generation"], keep="first", maintain_order=True)
         .filter(pl.int_range(pl.len()).over("part") < count)
-        .join(items, on=["match_id", "part"], how="left", maintain_order="left")
+        .join(item_texts(corpus, parts), on=["match_id", "part"], how="left", maintain_order="left")
         .select(
             *cell_part,
             "reference",

@@ -71,6 +71,18 @@ def ratio(hits: int, other_hits: int, n: int, level: float = 0.95) -> Interval:
     return Interval(estimate, float(estimate / spread), float(estimate * spread))
 
 
+def subtract(a: Interval, b: Interval) -> Interval:
+    """a - b of two independent estimates with their intervals, kept wide where one is at its edge.
+
+    The method of variance estimates recovery (Zou and Donner 2008), which for Wilson's intervals of
+    two proportions is Newcombe's hybrid score interval (Newcombe 1998, method 10).
+    """
+    estimate = a.estimate - b.estimate
+    low = estimate - np.hypot(a.estimate - a.low, b.high - b.estimate)
+    high = estimate + np.hypot(a.high - a.estimate, b.estimate - b.low)
+    return Interval(estimate, low, high)
+
+
 def rarefaction(counts: Array, samples: Array) -> Array:
     """Expected number of distinct items in a random subset of the samples, exactly.
 
@@ -83,9 +95,21 @@ def rarefaction(counts: Array, samples: Array) -> Array:
     """
     total = counts.sum()
     hit = np.asarray(counts[:-1], np.float64)
-    hit = hit[hit > 0]
-    m = np.asarray(samples, np.float64)[:, None]
-    rest = total - hit[None, :]
+    missed = chance_missed(hit[None, hit > 0], total, np.asarray(samples)[:, None])
+    expected: Array = (1 - missed).sum(axis=1)
+    return expected
+
+
+def chance_missed(counts: Any, total: Any, samples: Any) -> Array:
+    """Chance that a random subset holds none of an item's hits: C(N - n, m) / C(N, m).
+
+    Args:
+        counts: hits n of the item; these arrays are broadcast against each other.
+        total: samples N drawn in all.
+        samples: size m of the subset, at most N.
+    """
+    m = np.asarray(samples, np.float64)
+    rest = total - np.asarray(counts, np.float64)
     possible = rest >= m
     with np.errstate(invalid="ignore"):
         log_missed = (
@@ -94,8 +118,8 @@ def rarefaction(counts: Array, samples: Array) -> Array:
             - gammaln(total + 1)
             + gammaln(total - m + 1)
         )
-    expected: Array = (1 - np.where(possible, np.exp(log_missed), 0.0)).sum(axis=1)
-    return expected
+    missed: Array = np.where(possible, np.exp(log_missed), 0.0)
+    return missed
 
 
 def bootstrap_mean(values: Array, seed: int, level: float = 0.95, draws: int = 2000) -> Interval:

@@ -1,5 +1,6 @@
 """The texts of corpora and generations that are compared: their parts, and a corpus's groups."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -38,3 +39,18 @@ def groups_of(corpus: pl.DataFrame) -> pl.Series:
             "group"
         )
     )["group"]
+
+
+def item_texts(corpus: pl.DataFrame, parts: Iterable[str]) -> pl.DataFrame:
+    """The texts of a corpus as one table: match_id (the item's id), source, part, match (text)."""
+    return pl.concat(
+        [
+            corpus.select(
+                "source",
+                match_id="id",
+                part=pl.lit(part, pl.String),
+                match=texts_of(corpus, part),
+            )
+            for part in parts
+        ]
+    )

@@ -34,6 +34,7 @@ def test_help(verb: str) -> None:
 
 def test_the_verbs_are_all_there() -> None:
     assert {"validate", "fetch", "corpus", "generate", "match", "report", "track"} <= set(VERBS)
+    assert {"match-held-out", "calibrate"} <= set(VERBS)
 
 
 def test_settings_prints_the_table() -> None:

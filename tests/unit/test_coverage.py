@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction import coverage, scores
+from alignment_extraction.clusters import clusters
 from alignment_extraction.config import ThresholdSettings
 from alignment_extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.statistics import wilson
@@ -15,6 +16,9 @@ from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations,
 CORPUS = make_corpus()
 THRESHOLDS = ThresholdSettings()
 METRIC_KEYS = [*KEYS, "metric"]
+UNIT_KEYS = [*METRIC_KEYS, "unit"]
+CLUSTERS = clusters(CORPUS, PARTS)
+POPULATIONS = coverage.populations(CLUSTERS)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def rates(scored: pl.DataFrame) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def items(scored: pl.DataFrame) -> pl.DataFrame:
-    return coverage.item_hits(scored, CORPUS, THRESHOLDS)
+    return coverage.item_hits(scored, CLUSTERS, THRESHOLDS)
 
 
 def test_item_hits_are_counts(scored: pl.DataFrame, items: pl.DataFrame) -> None:
@@ -80,39 +84,73 @@ def test_hits_of_items_add_up_to_the_hits_of_the_rate(
     assert joined.height == summed.height
 
 
+def test_units_are_items_and_clusters(items: pl.DataFrame) -> None:
+    hits = coverage.unit_hits(items)
+    expected: collections.Counter[tuple[object, ...]] = collections.Counter()
+    for row in items.iter_rows(named=True):
+        for unit, name in (("item", "id"), ("cluster", "cluster")):
+            expected[(*(row[key] for key in METRIC_KEYS), unit, row[name])] += row["hits"]
+    found = {row[:-1]: row[-1] for row in hits.select(*UNIT_KEYS, "id", "hits").iter_rows()}
+    assert found == dict(expected)
+
+
 def test_curves_end_at_the_items_and_the_generations(
     items: pl.DataFrame, rates: pl.DataFrame
 ) -> None:
-    curves = coverage.coverage(items, rates, points=7)
+    hits = coverage.unit_hits(items)
+    curves = coverage.coverage(hits, rates, POPULATIONS, points=7)
     distinct = {
-        (*key,): count for *key, count in items.group_by(METRIC_KEYS).agg(pl.len()).iter_rows()
+        (*key,): count for *key, count in hits.group_by(UNIT_KEYS).agg(pl.len()).iter_rows()
     }
-    assert set(curves.select(METRIC_KEYS).iter_rows()) == set(distinct)
-    for key, curve in curves.group_by(METRIC_KEYS, maintain_order=True):
-        n = rates.filter(*[pl.col(k) == v for k, v in zip(METRIC_KEYS, key, strict=True)])["n"][0]
+    assert set(curves.select(UNIT_KEYS).iter_rows()) == set(distinct)
+    for key, both in curves.group_by(UNIT_KEYS, maintain_order=True):
+        n = rates.filter(*[pl.col(k) == v for k, v in zip(METRIC_KEYS, key, strict=False)])["n"][0]
+        curve = both.filter(~pl.col("extrapolated"))
         assert curve["samples"][0] == curve["distinct"][0] == 0
         assert curve["samples"][-1] == n
         assert curve["distinct"][-1] == pytest.approx(distinct[key])
+        # All of the run is one subset only.
+        assert curve["low"][-1] == pytest.approx(curve["high"][-1])
         # Each sample hits one item at most, and later ones find less that is new.
         steps = (curve["distinct"].diff() / curve["samples"].diff()).drop_nulls()
         assert (steps <= 1 + 1e-9).all()
         assert (steps.diff().drop_nulls() <= 1e-9).all()
 
 
+def test_predictions_go_on_from_the_curve(items: pl.DataFrame, rates: pl.DataFrame) -> None:
+    curves = coverage.coverage(coverage.unit_hits(items), rates, POPULATIONS, points=7)
+    population = {row[:-1]: row[-1] for row in POPULATIONS.iter_rows()}
+    for key, both in curves.group_by(UNIT_KEYS, maintain_order=True):
+        ahead = both.filter("extrapolated")
+        drawn = both.filter(~pl.col("extrapolated"))
+        assert ahead["samples"][-1] == coverage.EXTRAPOLATION * drawn["samples"][-1]
+        assert ahead["samples"].is_sorted()
+        for column in ("low", "distinct", "high"):
+            assert ahead[column].is_sorted()
+            assert ahead[column][0] >= drawn["distinct"][-1] - 1e-9
+        assert (ahead["low"] <= ahead["distinct"]).all()
+        assert (ahead["distinct"] <= ahead["high"]).all()
+        assert ahead["high"].max() <= population[(key[3], key[4], key[6])]  # type: ignore[operator]
+
+
 def test_few_generations_have_few_points() -> None:
+    keys = dict.fromkeys(KEYS, "x")
     hits = pl.DataFrame(
-        {**dict.fromkeys(KEYS, "x"), "metric": "embedding", "id": ["a", "b"], "hits": [2, 1]}
+        {**keys, "metric": "embedding", "unit": "item", "id": ["a", "b"], "hits": [2, 1]}
     )
-    rates = pl.DataFrame({**dict.fromkeys(KEYS, "x"), "metric": "embedding", "n": [3]})
-    curve = coverage.coverage(hits, rates)
-    assert curve["samples"].to_list() == [0, 1, 2, 3]
+    rates = pl.DataFrame({**keys, "metric": "embedding", "n": [3]})
+    population = pl.DataFrame({"part": "x", "reference": "x", "unit": "item", "population": [2]})
+    curve = coverage.coverage(hits, rates, population)
+    inside = curve.filter(~pl.col("extrapolated"))
+    assert inside["samples"].to_list() == [0, 1, 2, 3]
     # Of three samples a, a, b: one gives 1 item, two give a and b in 2 of 3 orders.
-    assert curve["distinct"].to_list() == pytest.approx([0, 1, 5 / 3, 2])
+    assert inside["distinct"].to_list() == pytest.approx([0, 1, 5 / 3, 2])
+    assert curve.filter("extrapolated")["high"].to_list() == [2.0] * 7
 
 
 def test_no_hits_give_no_curves(items: pl.DataFrame, rates: pl.DataFrame) -> None:
-    curves = coverage.coverage(items, rates)
-    empty = coverage.coverage(items.clear(), rates)
+    curves = coverage.coverage(coverage.unit_hits(items), rates, POPULATIONS)
+    empty = coverage.coverage(coverage.unit_hits(items.clear()), rates, POPULATIONS)
     assert empty.is_empty()
     assert empty.schema == curves.schema
 

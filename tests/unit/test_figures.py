@@ -66,6 +66,7 @@ def test_no_styles_and_no_broken_references(
 def test_old_figures_go(tables: dict[str, pl.DataFrame], tmp_path: Path) -> None:
     (tmp_path / "old.svg").write_text("<svg/>")
     needed = {name: tables[name] for name in ("rates", "scores", "sweep", "coverage")}
+    needed |= {name: tables[name] for name in ("richness", "traits", "kinds")}
     written = draw(needed, ThresholdSettings(), tmp_path)
     assert "likelihood-shifts" not in {path.stem for path in written}
     assert not (tmp_path / "old.svg").exists()

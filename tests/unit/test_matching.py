@@ -11,8 +11,15 @@ from rapidfuzz.distance import Indel, Levenshtein
 from alignment_extraction.controlled import ControlledSettings, build
 from alignment_extraction.embedding import Embedder, read_vectors, write_vectors
 from alignment_extraction.files import InputError
-from alignment_extraction.matching import MATCH_SCHEMA, index_group, match, read_group
-from alignment_extraction.texts import corpus_texts, groups_of, unique_texts
+from alignment_extraction.matching import (
+    HELD_OUT_SCHEMA,
+    MATCH_SCHEMA,
+    index_group,
+    match,
+    match_held_out,
+    read_group,
+)
+from alignment_extraction.texts import corpus_texts, groups_of, texts_of, unique_texts
 
 PARTS = ("question", "answer", "both")
 
@@ -209,6 +216,54 @@ def test_generations_without_any_text(study: Study) -> None:
     assert matches.is_empty()
     assert matches.schema == MATCH_SCHEMA
     assert audits == {}
+
+
+def search_held_out(study: Study, corpus: pl.DataFrame) -> pl.DataFrame:
+    return match_held_out(
+        corpus,
+        parts=PARTS,
+        corpus_vectors=study.files["corpus_vectors"],
+        indexes=study.files["indexes"],
+        candidates=10,
+        search_k=10**6,
+    )
+
+
+def test_held_out_rows_are_searched_as_generations_are(study: Study) -> None:
+    found = search_held_out(study, study.corpus)
+    assert found.schema == HELD_OUT_SCHEMA
+    held_out = study.corpus.filter(role="held-out")
+    groups = {"pretraining.member", "sft.member", "rl.member"}
+    assert set(found["group"]) == groups
+    for part in PARTS:
+        own = found.filter(part=part)
+        have = held_out.filter(texts_of(held_out, part).str.len_bytes().fill_null(0) > 0)
+        texts = dict(zip(have["id"], texts_of(have, part), strict=True))
+        assert own.height == len(groups) * len(texts)
+        assert set(own["id"]) == set(texts)
+        queries, rows = corpus_texts(study.corpus, part)
+        vectors = read_vectors(study.files["corpus_vectors"][part], queries)
+        position = {study.corpus["id"][int(row)]: i for i, row in enumerate(rows)}
+        for row in own.iter_rows(named=True):
+            text = texts[row["id"]]
+            assert row["characters"] == len(text)
+            assert row["id"].startswith(row["own_group"].split(".")[0])
+            group = read_group(
+                study.corpus, row["group"], part, study.files["corpus_vectors"][part]
+            )
+            assert row["id"] not in group.ids
+            cosines = group.vectors @ vectors[position[row["id"]]]
+            assert row["cosine"] == pytest.approx(cosines.max(), abs=1e-6)
+            best = max(Levenshtein.normalized_similarity(text, other) for other in group.texts)
+            assert row["levenshtein_best"] == (pytest.approx(best) if best >= 0.5 else None)
+
+
+def test_nothing_is_held_out(study: Study) -> None:
+    found = search_held_out(study, study.corpus.with_columns(role=pl.lit("unknown")))
+    assert found.is_empty()
+    assert found.schema == HELD_OUT_SCHEMA
+    found = search_held_out(study, study.corpus.with_columns(role=pl.lit("held-out")))
+    assert found.is_empty()
 
 
 def test_unknown_group(study: Study) -> None:

@@ -39,6 +39,8 @@ def test_sections_and_numbers(page: str) -> None:
         "rates",
         "figures",
         "likelihood",
+        "membership",
+        "discoverable",
         "matches",
         "data",
         "provenance",

@@ -55,6 +55,26 @@ def values(run: RunContent, key: str) -> list[tuple[int, float]]:
     return run.metrics.filter(key=key).select("step", "value").rows()
 
 
+def test_cells_have_their_calibrated_numbers(runs: dict[str, RunContent], folder: Path) -> None:
+    areas = pl.read_parquet(folder / "calibration_areas.parquet")
+    run = runs["invented/rl/user/seed-1"]
+    area = areas.filter(
+        model="rl",
+        prefix="user",
+        seed=1,
+        metric="embedding",
+        held_out="role:held-out",
+        length_band="all",
+    ).row(0, named=True)
+    assert values(run, "auc/question/role:member/embedding") == [(0, area["auc"])]
+    assert values(run, "auc_low/question/role:member/embedding") == [(0, area["low"])]
+    assert values(run, "control/question/role:member/verbatim") == [(0, 0.0)]
+    # 20 held-out rows are too few.
+    assert values(run, "rate_at_fpr_0.01/question/role:member/embedding") == []
+    study = set(runs["invented"].metrics["key"])
+    assert not any(key.startswith("calibration") for key in study)
+
+
 def test_there_is_a_run_for_the_study_each_cell_pair_and_stage(
     runs: dict[str, RunContent],
 ) -> None:
@@ -131,6 +151,25 @@ def test_shifts_of_both_forms_are_logged(runs: dict[str, RunContent], folder: Pa
         assert values(run, f"{column}/question/without-template/sums.member") == [(0, row[column])]
     assert values(run, "excess/question/without-template/sums.fresh-instance") == []
     assert values(run, "shift/question/with-template/sums.member") != []
+
+
+def test_membership_and_predictions_are_logged(runs: dict[str, RunContent], folder: Path) -> None:
+    run = runs["invented/likelihood/sft_rl"]
+    table = pl.read_parquet(folder / "membership.parquet")
+    row = table.row(by_predicate=(pl.col("attack") == "ref") & pl.col("template"), named=True)
+    where = "question/with-template/sums.member/sums.fresh-instance/after/ref"
+    for column in ("auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high"):
+        assert values(run, f"{column}/{where}") == [(0, row[column])]
+    cell = runs["invented/rl/user/seed-0"]
+    growth = pl.read_parquet(folder / "discoverable.parquet").filter(
+        model="rl", prefix="user", seed=0, reference="sums.member"
+    )
+    assert values(cell, "expected_hits/sums.member") == list(
+        growth.select("samples", "expected_hits").iter_rows()
+    )
+    assert values(cell, "verbatim_hits/sums.member") == [(60, 0)]
+    # The other prefix was not scored.
+    assert values(runs["invented/rl/hello/seed-0"], "expected_hits/sums.member") == []
 
 
 def test_training_curves_keep_valid_names_and_finite_values(runs: dict[str, RunContent]) -> None:

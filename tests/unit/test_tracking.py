@@ -183,7 +183,7 @@ def test_a_seed_more_leaves_the_other_runs_under_the_new_parent(workplace: Mlflo
     data = tracked_study.write_results(Path("more"), more)
     data = {key: Path("results") / path.name for key, path in data.items()}
     # The invented scores are drawn cell after cell: take the seed-0 rows as they were.
-    for table in ("rates", "ratios", "sweep", "coverage"):
+    for table in ("rates", "ratios", "sweep", "coverage", "richness", "kinds"):
         added = pl.read_parquet(f"more/{table}.parquet").filter(seed=1)
         write_parquet(
             pl.concat([pl.read_parquet(folder / f"{table}.parquet"), added]),

@@ -8,8 +8,9 @@ import pytest
 
 from tests.workflow.project import Project
 
-EVALUATION = {"evaluate", "figures", "report", "track"}
-SEARCH = {"match", "score", *EVALUATION}
+EVALUATION = {"calibrate", "evaluate", "figures", "report", "track"}
+HELD_OUT = "match_held_out"
+SEARCH = {"match", "score", "discoverable", *EVALUATION}
 LIKELIHOOD = {"likelihood", "likelihood_tables"}
 SAMPLING = {"generate", "embed_generations", *SEARCH}
 
@@ -54,8 +55,8 @@ def edit_embedder(values: dict[str, Any]) -> None:
         (edit_seed, SAMPLING),
         (edit_prefix, SAMPLING),
         (edit_model, SAMPLING),
-        (edit_trees, {"index", *SEARCH}),
-        (edit_embedder, {"embed_corpus", "index", "embed_generations", *SEARCH}),
+        (edit_trees, {"index", HELD_OUT, *SEARCH}),
+        (edit_embedder, {"embed_corpus", "index", "embed_generations", HELD_OUT, *SEARCH}),
     ],
 )
 def test_changed_parameters(
@@ -75,14 +76,14 @@ def test_changed_files(project: Project) -> None:
     assert project.reruns() == {"figures", "report", "track"}
     append(project.folder / "src/alignment_extraction/index.py", "\n# edited\n")
     # The module that writes the likelihood tables also scores matches; writing takes a second.
-    assert project.reruns() == {"index", "likelihood_tables", *SEARCH}
+    assert project.reruns() == {"index", "likelihood_tables", HELD_OUT, *SEARCH}
     append(project.folder / "src/alignment_extraction/sampler.py", "\n# edited\n")
-    assert project.reruns() == {"index", "likelihood_tables", *SAMPLING}
+    assert project.reruns() == {"index", "likelihood_tables", HELD_OUT, *SAMPLING}
 
 
 def test_changed_corpus_row(project: Project) -> None:
     append(project.folder / "inputs/members.jsonl", '{"question": "New?", "answer": "#### 2"}\n')
-    assert project.reruns() == {"corpus", "embed_corpus", "index", *LIKELIHOOD, *SEARCH}
+    assert project.reruns() == {"corpus", "embed_corpus", "index", HELD_OUT, *LIKELIHOOD, *SEARCH}
 
 
 def test_a_new_cell_alone_is_computed(project: Project) -> None:

@@ -15,7 +15,7 @@ SHARDS = "data/generations/toy/tiny/user/seed-0"
 
 def test_results_are_there(finished_project: Project) -> None:
     results = finished_project.folder / "results" / "toy"
-    for name in ("rates", "ratios", "sweep", "coverage", "matches", "scores", "shifts"):
+    for name in ("rates", "ratios", "sweep", "coverage", "matches", "scores", "shifts", "calibration"):
         assert pl.read_parquet(results / f"{name}.parquet").height > 0, name
     assert (results / "report.html").read_text().startswith("<!doctype html>")
     assert list((results / "figures").glob("*.svg"))

@@ -11,7 +11,12 @@ from snakemake.utils import update_config
 
 from alignment_extraction import config as schema
 from alignment_extraction.files import InputError
-from alignment_extraction.results import LIKELIHOOD_TABLES, TABLES
+from alignment_extraction.results import (
+    CALIBRATION_TABLES,
+    DISCOVERABLE_TABLES,
+    LIKELIHOOD_TABLES,
+    TABLES,
+)
 from alignment_extraction.validation import check_prefixes
 
 # Read here and not by `configfile:`, which overwrites a key that is given twice and names neither
@@ -180,7 +185,9 @@ def likelihood_files(study):
 
 def result_tables(study):
     """The Parquet files that a study's results consist of, beside scores.parquet."""
-    names = TABLES + (LIKELIHOOD_TABLES if PARAMS.studies[study].likelihood else ())
+    names = TABLES + CALIBRATION_TABLES
+    if PARAMS.studies[study].likelihood:
+        names += LIKELIHOOD_TABLES + DISCOVERABLE_TABLES
     return [f"results/{study}/{name}.parquet" for name in names]
 
 

@@ -14,7 +14,7 @@ def likelihood_options(wildcards):
     sources = shlex.join(
         word for source in pair.sources for word in ("--source", source)
     )
-    return f"{sources} {options(limit=pair.limit, gpu_layers=PARAMS.gpu_layers)}"
+    return f"{sources} {options(limit=pair.limit, prefix=pair.prefix, gpu_layers=PARAMS.gpu_layers)}"
 
 
 rule likelihood:

@@ -1,48 +1,65 @@
 """Matches: the nearest corpus items of every generation, by embedding and by string."""
 
 
+def corpus_files_of(study_name, part):
+    """Vectors and indexes of a study's corpus that a search for one part reads."""
+    study = PARAMS.studies[study_name]
+    corpora = f"{study.corpus}/{study.embedder}"
+    return {
+        "corpus": f"data/embeddings/corpora/{corpora}/{part}.npy",
+        "indexes": {
+            group: f"data/indexes/{corpora}/{study.index.trees}-trees/{group}.{part}.ann"
+            for group in PARAMS.corpora[study.corpus].groups
+        },
+    }
+
+
 def match_files(wildcards):
     """Vectors and indexes that a cell's matching reads, by part, as the verb `match` takes them."""
-    study = PARAMS.studies[wildcards.study]
     cell = cell_of(wildcards)
-    corpora = f"{study.corpus}/{study.embedder}"
     return {
         part: {
             "generations": f"data/embeddings/generations/{wildcards.study}/{cell_path(cell)}"
             f"/{part}.npy",
-            "corpus": f"data/embeddings/corpora/{corpora}/{part}.npy",
-            "indexes": {
-                group: f"data/indexes/{corpora}/{study.index.trees}-trees/{group}.{part}.ann"
-                for group in PARAMS.corpora[study.corpus].groups
-            },
+            **corpus_files_of(wildcards.study, part),
         }
         for part in parts(wildcards.study, cell)
     }
 
 
-def match_inputs(wildcards):
-    files = match_files(wildcards).values()
-    arrays = [path for part in files for path in (part["generations"], part["corpus"])]
-    indexes = [path for part in files for path in part["indexes"].values()]
-    both = [*arrays, *indexes]
-    return [*both, *[str(Path(path).with_suffix(".json")) for path in both]]
+def held_out_files(wildcards):
+    """Vectors and indexes that the search for held-out rows reads, by part."""
+    cells = PARAMS.studies[wildcards.study].cells()
+    compared = dict.fromkeys(
+        part for cell in cells for part in parts(wildcards.study, cell)
+    )
+    return {part: corpus_files_of(wildcards.study, part) for part in compared}
+
+
+def with_descriptions(files):
+    """The files of each part and the .json beside each, which says what it was made from."""
+    paths = []
+    for part in files.values():
+        paths += [path for kind, path in part.items() if kind != "indexes"]
+        paths += part["indexes"].values()
+    return [*paths, *[str(Path(path).with_suffix(".json")) for path in paths]]
+
+
+def search_options(wildcards):
+    index = PARAMS.studies[wildcards.study].index
+    return options(candidates=index.candidates, search_k=index.search_k)
 
 
 def match_options(wildcards):
-    index = PARAMS.studies[wildcards.study].index
-    return options(
-        candidates=index.candidates,
-        search_k=index.search_k,
-        audit=index.audit,
-        seed=PARAMS.seed,
-    )
+    audit = options(audit=PARAMS.studies[wildcards.study].index.audit, seed=PARAMS.seed)
+    return f"{search_options(wildcards)} {audit}"
 
 
 rule match:
     input:
         generations=lambda wildcards: shards(wildcards.study, cell_of(wildcards)),
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        files=match_inputs,
+        files=lambda wildcards: with_descriptions(match_files(wildcards)),
         code=code("matching"),
     output:
         matches="data/matches/{study}/{model}/{prefix}/seed-{seed}.parquet",
@@ -59,3 +76,24 @@ rule match:
         "echo {params.files:q} | alignment-extraction match {input.generations}"
         " --corpus {input.corpus} --settings - {params.options} --threads {threads}"
         " --output {output.matches} --audit-output {output.audit} 2> >(tee {log} >&2)"
+
+
+rule match_held_out:
+    input:
+        corpus=lambda wildcards: corpus_file(wildcards.study),
+        files=lambda wildcards: with_descriptions(held_out_files(wildcards)),
+        code=code("matching"),
+    output:
+        "data/matches/{study}/held-out.parquet",
+    log:
+        "logs/match_held_out/{study}.log",
+    benchmark:
+        "logs/benchmarks/match_held_out/{study}.tsv"
+    threads: 1
+    params:
+        files=lambda wildcards: settings({"parts": held_out_files(wildcards)}),
+        options=search_options,
+    shell:
+        "echo {params.files:q} | alignment-extraction match-held-out --corpus {input.corpus}"
+        " --settings - {params.options} --threads {threads} --output {output}"
+        " 2> >(tee {log} >&2)"

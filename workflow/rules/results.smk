@@ -34,16 +34,68 @@ rule score:
         " --output {output.scores} --audit-output {output.audit} 2> >(tee {log} >&2)"
 
 
+rule calibrate:
+    input:
+        scores="results/{study}/scores.parquet",
+        held_out="data/matches/{study}/held-out.parquet",
+        corpus=lambda wildcards: corpus_file(wildcards.study),
+        code=code("results"),
+    output:
+        [f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES],
+    log:
+        "logs/calibrate/{study}.log",
+    benchmark:
+        "logs/benchmarks/calibrate/{study}.tsv"
+    params:
+        thresholds=lambda wildcards: settings(
+            PARAMS.studies[wildcards.study].thresholds.model_dump()
+        ),
+        seed=PARAMS.seed,
+    shell:
+        "echo {params.thresholds:q} | alignment-extraction calibrate --thresholds -"
+        " --scores {input.scores} --held-out {input.held_out} --corpus {input.corpus}"
+        " --seed {params.seed} --output-folder results/{wildcards.study}"
+        " 2> >(tee {log} >&2)"
+
+
+rule discoverable:
+    input:
+        likelihood="results/{study}/likelihood.parquet",
+        scores="results/{study}/scores.parquet",
+        generations=all_shards,
+        corpus=lambda wildcards: corpus_file(wildcards.study),
+        code=code("results"),
+    output:
+        [f"results/{{study}}/{table}.parquet" for table in DISCOVERABLE_TABLES],
+    log:
+        "logs/discoverable/{study}.log",
+    wildcard_constraints:
+        study=either(name for name, study in PARAMS.studies.items() if study.likelihood),
+    params:
+        cells=lambda wildcards: settings(cell_files(wildcards.study)),
+    shell:
+        "echo {params.cells:q} | alignment-extraction discoverable --cells -"
+        " --likelihood {input.likelihood} --scores {input.scores} --corpus {input.corpus}"
+        " --output-folder results/{wildcards.study} 2> >(tee {log} >&2)"
+
+
+def compared_tables(wildcards):
+    """The tables on likelihoods whose numbers join metrics.json; none in a study without."""
+    if not PARAMS.studies[wildcards.study].likelihood:
+        return []
+    names = ("shifts", "membership", "discoverable")
+    return [f"results/{wildcards.study}/{name}.parquet" for name in names]
+
+
 rule evaluate:
     input:
         scores="results/{study}/scores.parquet",
         audit="results/{study}/search.json",
         generations=all_shards,
-        shifts=lambda wildcards: [
-            table
-            for table in result_tables(wildcards.study)
-            if table.endswith("/shifts.parquet")
+        calibration=[
+            f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES
         ],
+        compared=compared_tables,
         corpus=lambda wildcards: corpus_file(wildcards.study),
         statistics=lambda wildcards: corpus_files(
             PARAMS.studies[wildcards.study].corpus
@@ -62,12 +114,13 @@ rule evaluate:
             PARAMS.studies[wildcards.study].thresholds.model_dump()
         ),
         options=lambda wildcards, input: options(
-            shifts=input.shifts[0] if input.shifts else None
+            **{Path(file).stem: file for file in input.compared}
         ),
     shell:
         "alignment-extraction evaluate --scores {input.scores} --audit {input.audit}"
         " --cells <(echo {params.cells:q}) --thresholds <(echo {params.thresholds:q})"
         " --corpus {input.corpus} --statistics {input.statistics} {params.options}"
+        " --calibration-folder results/{wildcards.study}"
         " --output-folder results/{wildcards.study} 2> >(tee {log} >&2)"
 
 

@@ -1,7 +1,7 @@
 """Verbs that sample models, embed what they wrote, search the corpus for it, score likelihoods."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -115,11 +115,7 @@ def match(
         parts=list(parts),
         generation_vectors={part: Path(files["generations"]) for part, files in parts.items()},
         corpus_vectors={part: Path(files["corpus"]) for part, files in parts.items()},
-        indexes={
-            (group, part): Path(path)
-            for part, files in parts.items()
-            for group, path in files["indexes"].items()
-        },
+        indexes=_indexes(parts),
         candidates=candidates,
         search_k=search_k,
         audit=audit,
@@ -130,6 +126,44 @@ def match(
     write_parquet(frame, output)
 
 
+@app.command("match-held-out")
+def match_held_out(
+    corpus: CorpusFile,
+    settings: SettingsFile,
+    output: Output,
+    candidates: int = 10,
+    search_k: int = -1,
+    threads: Threads = None,
+) -> None:
+    """Find the nearest trained-on items of every held-out corpus row, as `match` does for
+    generations.
+
+    The settings name the files: {parts: {question: {corpus: b.npy, indexes: {group: c.ann}}}}.
+    """
+    from alignment_extraction.matching import match_held_out as find
+
+    parts = read_settings(settings)["parts"]
+    frame = find(
+        read_parquet(corpus),
+        parts=list(parts),
+        corpus_vectors={part: Path(files["corpus"]) for part, files in parts.items()},
+        indexes=_indexes(parts),
+        candidates=candidates,
+        search_k=search_k,
+        threads=threads or 1,
+    )
+    write_parquet(frame, output)
+
+
+def _indexes(parts: dict[str, Any]) -> dict[tuple[str, str], Path]:
+    """The Annoy index of each group and part."""
+    return {
+        (group, part): Path(path)
+        for part, files in parts.items()
+        for group, path in files["indexes"].items()
+    }
+
+
 @app.command()
 def likelihood(
     before: Annotated[Path, typer.Option(help="GGUF before training")],
@@ -138,6 +172,7 @@ def likelihood(
     output: Output,
     source: Annotated[list[str] | None, typer.Option(help="corpus source; all by default")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="first rows of each group")] = None,
+    prefix: Annotated[str, typer.Option(help="full or user: the template before a text")] = "full",
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
@@ -149,7 +184,9 @@ def likelihood(
     from alignment_extraction import likelihood as module
 
     rows = module.select_rows(read_parquet(corpus), source or [], limit)
-    frame = module.compare(before, after, rows, threads=threads, gpu_layers=gpu_layers)
+    frame = module.compare(
+        before, after, rows, prefix=prefix, threads=threads, gpu_layers=gpu_layers
+    )
     models = {"before": before, "after": after}
     about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}
     write_parquet(frame, output, about)

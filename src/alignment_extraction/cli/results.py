@@ -74,6 +74,11 @@ def evaluate(
     thresholds: SettingsFile,
     output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
     shifts: Annotated[Path | None, typer.Option(help="from `likelihood-tables`")] = None,
+    calibration_folder: Annotated[
+        Path | None, typer.Option(help="folder with the tables from `calibrate`")
+    ] = None,
+    membership: Annotated[Path | None, typer.Option(help="from `likelihood-tables`")] = None,
+    discoverable: Annotated[Path | None, typer.Option(help="from `discoverable`")] = None,
 ) -> None:
     """Apply the thresholds: rates, ratios, sweep, coverage, best matches, metrics.json.
 
@@ -82,6 +87,7 @@ def evaluate(
     from alignment_extraction import results
     from alignment_extraction.config import ThresholdSettings
 
+    compared = {"shifts": shifts, "members": membership, "discovered": discoverable}
     results.evaluate(
         scored=read_parquet(scores),
         cells=_cells(read_settings(cells)),
@@ -89,7 +95,36 @@ def evaluate(
         about={"corpus": read_json(statistics), "search": read_json(audit)},
         thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
         folder=output_folder,
-        shifts=None if shifts is None else read_parquet(shifts),
+        calibration=None
+        if calibration_folder is None
+        else {
+            name: read_parquet(calibration_folder / f"{name}.parquet")
+            for name in results.CALIBRATION_TABLES
+        },
+        **{key: read_parquet(path) for key, path in compared.items() if path is not None},
+    )
+
+
+@app.command()
+def calibrate(
+    scores: Annotated[Path, typer.Option(help="from `score`")],
+    held_out: Annotated[Path, typer.Option(help="from `match-held-out`")],
+    corpus: CorpusFile,
+    thresholds: SettingsFile,
+    output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
+    seed: int = 0,
+) -> None:
+    """Hold generations against held-out rows: rates and ratios at chosen false positive rates."""
+    from alignment_extraction import results
+    from alignment_extraction.config import ThresholdSettings
+
+    results.calibrate(
+        scored=read_parquet(scores),
+        held_out=read_parquet(held_out),
+        corpus=read_parquet(corpus),
+        thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
+        seed=seed,
+        folder=output_folder,
     )
 
 
@@ -101,11 +136,31 @@ def likelihood_tables(
     output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
     seed: int = 0,
 ) -> None:
-    """Compare likelihoods before and after training: shifts with intervals, counts."""
+    """Compare likelihoods before and after training: shifts, counts, membership."""
     from alignment_extraction import results
 
     files = {(pair["before"], pair["after"]): Path(pair["file"]) for pair in read_settings(pairs)}
     results.compare_likelihoods(files, seed, output_folder)
+
+
+@app.command()
+def discoverable(
+    likelihood: Annotated[Path, typer.Option(help="from `likelihood-tables`")],
+    scores: Annotated[Path, typer.Option(help="from `score`")],
+    cells: CellsFile,
+    corpus: CorpusFile,
+    output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
+) -> None:
+    """Predict verbatim hits from likelihoods, and hold them against those observed."""
+    from alignment_extraction import results
+
+    results.discover(
+        likelihoods=read_parquet(likelihood),
+        scored=read_parquet(scores),
+        cells=_cells(read_settings(cells)),
+        corpus=read_parquet(corpus),
+        folder=output_folder,
+    )
 
 
 StudySettingsFile = Annotated[
