@@ -9,7 +9,7 @@ which gives its new items as a share of those that came.
 import numpy as np
 from record import write
 
-from alignment_extraction.unseen import chao1, extrapolate
+from alignment_extraction.extraction.unseen import chao1, extrapolate
 from tests.populations import POPULATIONS, draw
 
 FACTOR = 10

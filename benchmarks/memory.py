@@ -10,9 +10,9 @@ import json
 import psutil
 from record import THREADS, shared_data, small_model, smollm2, write
 
-from alignment_extraction.model import Model
-from alignment_extraction.sampling import sample
-from alignment_extraction.scoring import score
+from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.sampling import sample
+from alignment_extraction.engine.scoring import score
 
 TEXTS = 10_000
 SAMPLES = 100_000

@@ -16,9 +16,9 @@ from llama_cpp import Llama
 from peers import build
 from record import THREADS, median, small_model, smollm2, write
 
-from alignment_extraction.model import Model
-from alignment_extraction.prefix import prefix_tokens
-from alignment_extraction.sampling import sample
+from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.sampling import sample
+from alignment_extraction.generations.prefix import prefix_tokens
 
 REPEATS = 3
 

@@ -20,8 +20,8 @@ from llama_cpp import Llama
 from peers import build
 from record import THREADS, median, shared_data, smollm2, write
 
-from alignment_extraction.model import Model
-from alignment_extraction.scoring import score
+from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.scoring import score
 
 REPEATS = 3
 TEXTS = 150

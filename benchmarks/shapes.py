@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 from record import THREADS, small_model, smollm2, write
 
-from alignment_extraction import sampling, slots
-from alignment_extraction.model import Model
+from alignment_extraction.engine import sampling, slots
+from alignment_extraction.engine.model import Model
 
 SAMPLES = 64
 TOKENS = 48

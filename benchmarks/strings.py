@@ -23,9 +23,9 @@ import numpy as np
 from rapidfuzz import process
 from record import THREADS, write
 
-from alignment_extraction.formats import Conversation, generate_rows
-from alignment_extraction.string_search import LEAST_SIMILARITY, StringMatches, best_matches
-from alignment_extraction.strings import METRICS, SCORERS, Metric
+from alignment_extraction.corpora.formats import Conversation, generate_rows
+from alignment_extraction.search.string_search import LEAST_SIMILARITY, StringMatches, best_matches
+from alignment_extraction.search.strings import METRICS, SCORERS, Metric
 
 REPEATS = 3
 HALF = "gsm_symbolic"

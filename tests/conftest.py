@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from alignment_extraction import sources
+from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
-from alignment_extraction.model import Model
 from tests.tiny_models import make_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from alignment_extraction import reinforcement, supervised
-from alignment_extraction.controlled import build
-from alignment_extraction.controlled_settings import (
+from alignment_extraction.settings.controlled import (
     ControlledSettings,
     LossOn,
     TrainingSettings,
 )
+from alignment_extraction.training import reinforcement, supervised
+from alignment_extraction.training.controlled import build
 
 TOY_DATA = ControlledSettings(
     pretraining_templates=3,

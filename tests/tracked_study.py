@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 from mlflow import MlflowClient
 
-from alignment_extraction import results
-from alignment_extraction.config import Cell, StudySettings
-from alignment_extraction.corpus import SCHEMA
+from alignment_extraction.corpora.corpus import SCHEMA
+from alignment_extraction.extraction import results
 from alignment_extraction.files import read_parquet, write_json, write_parquet
-from alignment_extraction.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
+from alignment_extraction.search.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
+from alignment_extraction.settings.config import Cell, StudySettings
 
 SPLITS = {"member": "member", "fresh-instance": "held-out"}
 SETTINGS: dict[str, Any] = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alignment_extraction import reference
 from alignment_extraction.cli import app
+from alignment_extraction.settings import reference
 
 VERBS = sorted(
     command.name or command.callback.__name__.replace("_", "-")

@@ -9,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from alignment_extraction.cli import app
-from alignment_extraction.corpus import REJECTS
+from alignment_extraction.corpora.corpus import REJECTS
+from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
-from alignment_extraction.model import Model
 from tests.toy_training import TOY, TOY_DATA, toy_corpus
 
 

@@ -72,12 +72,12 @@ def append(path: Path, text: str) -> None:
 
 def test_changed_files(project: Project) -> None:
     assert project.reruns() == set()
-    append(project.folder / "src/alignment_extraction/figures.py", "\n# edited\n")
+    append(project.folder / "src/alignment_extraction/figures/drawing.py", "\n# edited\n")
     assert project.reruns() == {"figures", "report", "track"}
-    append(project.folder / "src/alignment_extraction/index.py", "\n# edited\n")
+    append(project.folder / "src/alignment_extraction/search/index.py", "\n# edited\n")
     # The module that writes the likelihood tables also scores matches; writing takes a second.
     assert project.reruns() == {"index", "likelihood_tables", HELD_OUT, *SEARCH}
-    append(project.folder / "src/alignment_extraction/sampler.py", "\n# edited\n")
+    append(project.folder / "src/alignment_extraction/engine/sampler.py", "\n# edited\n")
     assert project.reruns() == {"index", "likelihood_tables", HELD_OUT, *SAMPLING}
 
 

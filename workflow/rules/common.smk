@@ -9,15 +9,15 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-from alignment_extraction import config as schema
+from alignment_extraction.settings import config as schema
 from alignment_extraction.files import InputError
-from alignment_extraction.results import (
+from alignment_extraction.extraction.results import (
     CALIBRATION_TABLES,
     DISCOVERABLE_TABLES,
     LIKELIHOOD_TABLES,
     TABLES,
 )
-from alignment_extraction.validation import check_prefixes
+from alignment_extraction.settings.validation import check_prefixes
 
 # Read here and not by `configfile:`, which overwrites a key that is given twice and names neither
 # the file nor the key of a mistake. What --config and --configfile say comes on top.
@@ -52,21 +52,20 @@ def code(*modules):
     They are inputs of the rules, so that an edited module reruns the steps that use it. The schema
     is left out: what it gives reaches the rules as parameters.
     """
-    found, waiting = set(), list(modules)
+    package = SOURCE.name
+    found, waiting = set(), [f"{package}.{name}" for name in modules]
     while waiting:
         name = waiting.pop()
-        path = SOURCE / f"{name}.py"
-        if name == "config" or path in found or not path.exists():
+        path = SOURCE.parent / f"{name.replace('.', '/')}.py"
+        if ".settings." in name or path in found or not path.exists():
             continue
         found.add(path)
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                "alignment_extraction"
+                package
             ):
-                inside = node.module.partition(".")[2]
-                waiting.extend(
-                    [inside] if inside else [alias.name for alias in node.names]
-                )
+                waiting.append(node.module)
+                waiting.extend(f"{node.module}.{alias.name}" for alias in node.names)
     return sorted(str(path) for path in found)
 
 

@@ -12,7 +12,7 @@ rule corpus:
             for source in corpus_sources(wildcards)
             for file in source.local_files()
         ],
-        code=code("corpus"),
+        code=code("corpora.corpus"),
     output:
         corpus="data/corpora/{corpus}/corpus.parquet",
         rejects="data/corpora/{corpus}/rejects.parquet",
@@ -43,7 +43,7 @@ rule embed_corpus:
     input:
         corpus="data/corpora/{corpus}/corpus.parquet",
         embedder="data/embedders/{embedder}",
-        code=code("embedding", "texts"),
+        code=code("search.embedding", "corpora.texts"),
     output:
         vectors="data/embeddings/corpora/{corpus}/{embedder}/{part}.npy",
         about="data/embeddings/corpora/{corpus}/{embedder}/{part}.json",
@@ -65,7 +65,7 @@ rule index:
         corpus="data/corpora/{corpus}/corpus.parquet",
         vectors="data/embeddings/corpora/{corpus}/{embedder}/{part}.npy",
         about="data/embeddings/corpora/{corpus}/{embedder}/{part}.json",
-        code=code("index", "matching"),
+        code=code("search.index", "search.matching"),
     output:
         index="data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{part}.ann",
         about="data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{part}.json",

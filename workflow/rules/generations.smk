@@ -26,7 +26,7 @@ def generation_options(wildcards):
 rule generate:
     input:
         model=lambda wildcards: model_file(wildcards.model),
-        code=code("generation"),
+        code=code("generations.generation"),
     output:
         "data/generations/{study}/{model}/{prefix}/seed-{seed}/{shard}.parquet",
     log:
@@ -45,7 +45,7 @@ rule embed_generations:
     input:
         generations=lambda wildcards: shards(wildcards.study, cell_of(wildcards)),
         embedder=lambda wildcards: f"data/embedders/{PARAMS.studies[wildcards.study].embedder}",
-        code=code("embedding"),
+        code=code("search.embedding"),
     output:
         vectors="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.npy",
         about="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.json",

@@ -22,7 +22,7 @@ rule likelihood:
         before=lambda wildcards: model_file(wildcards.before),
         after=lambda wildcards: model_file(wildcards.after),
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        code=code("likelihood"),
+        code=code("likelihoods.likelihood"),
     output:
         "data/likelihood/{study}/{before}_{after}.parquet",
     log:
@@ -41,7 +41,7 @@ rule likelihood:
 rule likelihood_tables:
     input:
         pairs=lambda wildcards: likelihood_files(wildcards.study),
-        code=code("results"),
+        code=code("extraction.results"),
     output:
         [f"results/{{study}}/{table}.parquet" for table in LIKELIHOOD_TABLES],
     log:

@@ -60,7 +60,7 @@ rule match:
         generations=lambda wildcards: shards(wildcards.study, cell_of(wildcards)),
         corpus=lambda wildcards: corpus_file(wildcards.study),
         files=lambda wildcards: with_descriptions(match_files(wildcards)),
-        code=code("matching"),
+        code=code("search.matching"),
     output:
         matches="data/matches/{study}/{model}/{prefix}/seed-{seed}.parquet",
         audit="data/matches/{study}/{model}/{prefix}/seed-{seed}.json",
@@ -82,7 +82,7 @@ rule match_held_out:
     input:
         corpus=lambda wildcards: corpus_file(wildcards.study),
         files=lambda wildcards: with_descriptions(held_out_files(wildcards)),
-        code=code("matching"),
+        code=code("search.matching"),
     output:
         "data/matches/{study}/held-out.parquet",
     log:

@@ -19,7 +19,7 @@ rule score:
         ],
         generations=all_shards,
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        code=code("results"),
+        code=code("extraction.results"),
     output:
         scores="results/{study}/scores.parquet",
         audit="results/{study}/search.json",
@@ -39,7 +39,7 @@ rule calibrate:
         scores="results/{study}/scores.parquet",
         held_out="data/matches/{study}/held-out.parquet",
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        code=code("results"),
+        code=code("extraction.results"),
     output:
         [f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES],
     log:
@@ -64,7 +64,7 @@ rule discoverable:
         scores="results/{study}/scores.parquet",
         generations=all_shards,
         corpus=lambda wildcards: corpus_file(wildcards.study),
-        code=code("results"),
+        code=code("extraction.results"),
     output:
         [f"results/{{study}}/{table}.parquet" for table in DISCOVERABLE_TABLES],
     log:
@@ -100,7 +100,7 @@ rule evaluate:
         statistics=lambda wildcards: corpus_files(
             PARAMS.studies[wildcards.study].corpus
         )[2],
-        code=code("results"),
+        code=code("extraction.results"),
     output:
         tables=[f"results/{{study}}/{table}.parquet" for table in TABLES],
         metrics="results/{study}/metrics.json",
@@ -149,7 +149,7 @@ rule figures:
         tables=lambda wildcards: result_tables(wildcards.study),
         scores="results/{study}/scores.parquet",
         curves=training_files("curves"),
-        code=code("figures"),
+        code=code("figures.drawing"),
     output:
         # Which figures there are depends on the study. A folder as output would lose its date in
         # a clone, and with it the proof that it is up to date; this file has its contents' hashes.
@@ -182,7 +182,7 @@ rule report:
         accuracy=training_files("accuracy"),
         generations=lambda wildcards: list(first_shards(wildcards.study).values()),
         templates=[str(path) for path in sorted(SOURCE.glob("templates/*"))],
-        code=code("report", "provenance"),
+        code=code("report.page", "provenance"),
     output:
         report(
             "results/{study}/report.html",
@@ -216,7 +216,7 @@ rule track:
         report="results/{study}/report.html",
         corpus=lambda wildcards: corpus_file(wildcards.study),
         curves=training_files("curves"),
-        code=code("tracking"),
+        code=code("tracking.record"),
     output:
         "results/{study}/tracked.json",
     log:

@@ -30,7 +30,7 @@ def validate(
 
     Example: alignment-extraction validate params.yaml
     """
-    from alignment_extraction import config
+    from alignment_extraction.settings import config
 
     config.load(params)
 
@@ -38,7 +38,7 @@ def validate(
 @app.command()
 def settings() -> None:
     """Print the table of all settings in params.yaml, as the README has it."""
-    from alignment_extraction import reference
+    from alignment_extraction.settings import reference
 
     print(reference.markdown(), end="")
 
@@ -79,7 +79,7 @@ def corpus(
     Example: alignment-extraction corpus --settings sources.yaml --output corpus.parquet
     --rejects rejects.parquet --statistics statistics.json
     """
-    from alignment_extraction import corpus as module
+    from alignment_extraction.corpora import corpus as module
 
     sources = parse_settings(tuple[module.CorpusSource, ...], read_settings(settings), "sources")
     built = module.build(sources, seed)
@@ -98,8 +98,8 @@ def embed_corpus(
     batch_size: int = 64,
 ) -> None:
     """Embed the rows of a corpus."""
-    from alignment_extraction.embedding import Embedder, write_vectors
-    from alignment_extraction.texts import corpus_texts
+    from alignment_extraction.corpora.texts import corpus_texts
+    from alignment_extraction.search.embedding import Embedder, write_vectors
 
     texts, _ = corpus_texts(read_parquet(corpus), part)
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
@@ -117,6 +117,6 @@ def index(
     seed: int = 0,
 ) -> None:
     """Build the Annoy index of one group of a corpus."""
-    from alignment_extraction.matching import index_group
+    from alignment_extraction.search.matching import index_group
 
     index_group(read_parquet(corpus), group, part, vectors, output, trees=trees, seed=seed)

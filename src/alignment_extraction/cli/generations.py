@@ -46,7 +46,7 @@ def generate(
     Example: alignment-extraction generate --model model.gguf --prefix user --samples 1000
     --output generations.parquet
     """
-    from alignment_extraction.generation import generate as draw
+    from alignment_extraction.generations.generation import generate as draw
 
     frame, about = draw(
         model,
@@ -80,8 +80,8 @@ def embed_generations(
     batch_size: int = 64,
 ) -> None:
     """Embed the distinct texts of generations."""
-    from alignment_extraction.embedding import Embedder, write_vectors
-    from alignment_extraction.texts import unique_texts
+    from alignment_extraction.corpora.texts import unique_texts
+    from alignment_extraction.search.embedding import Embedder, write_vectors
 
     texts = unique_texts(read_shards(generations), part)
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
@@ -106,7 +106,7 @@ def match(
     The settings name the files: {parts: {question: {generations: a.npy, corpus: b.npy,
     indexes: {group: c.ann}}}}.
     """
-    from alignment_extraction.matching import match as find
+    from alignment_extraction.search.matching import match as find
 
     parts = read_settings(settings)["parts"]
     frame, audits = find(
@@ -140,7 +140,7 @@ def match_held_out(
 
     The settings name the files: {parts: {question: {corpus: b.npy, indexes: {group: c.ann}}}}.
     """
-    from alignment_extraction.matching import match_held_out as find
+    from alignment_extraction.search.matching import match_held_out as find
 
     parts = read_settings(settings)["parts"]
     frame = find(
@@ -181,7 +181,7 @@ def likelihood(
     Example: alignment-extraction likelihood --before sft.gguf --after rl.gguf
     --corpus corpus.parquet --source rl --output likelihood.parquet
     """
-    from alignment_extraction import likelihood as module
+    from alignment_extraction.likelihoods import likelihood as module
 
     rows = module.select_rows(read_parquet(corpus), source or [], limit)
     frame = module.compare(

@@ -26,8 +26,8 @@ app = typer.Typer()
 
 def _cells(values: Any) -> dict[Any, Any]:
     """Cells of a study from a list of {model, prefix, seed, parts, generations, matches, audit}."""
-    from alignment_extraction.config import Cell
-    from alignment_extraction.results import CellFiles
+    from alignment_extraction.extraction.results import CellFiles
+    from alignment_extraction.settings.config import Cell
 
     return {
         Cell(cell["model"], cell["prefix"], cell["seed"]): CellFiles(
@@ -57,7 +57,7 @@ def score(
     audit_output: Annotated[Path, typer.Option(help="JSON with the study's recall@1")],
 ) -> None:
     """Join generations and matches to scores: one row a generation, part and reference."""
-    from alignment_extraction import results
+    from alignment_extraction.extraction import results
 
     files = _cells(read_settings(cells))
     write_json(results.search_audit(files), audit_output)
@@ -84,8 +84,8 @@ def evaluate(
 
     One of --cells and --thresholds can be - for standard input.
     """
-    from alignment_extraction import results
-    from alignment_extraction.config import ThresholdSettings
+    from alignment_extraction.extraction import results
+    from alignment_extraction.settings.config import ThresholdSettings
 
     compared = {"shifts": shifts, "members": membership, "discovered": discoverable}
     results.evaluate(
@@ -115,8 +115,8 @@ def calibrate(
     seed: int = 0,
 ) -> None:
     """Hold generations against held-out rows: rates and ratios at chosen false positive rates."""
-    from alignment_extraction import results
-    from alignment_extraction.config import ThresholdSettings
+    from alignment_extraction.extraction import results
+    from alignment_extraction.settings.config import ThresholdSettings
 
     results.calibrate(
         scored=read_parquet(scores),
@@ -137,7 +137,7 @@ def likelihood_tables(
     seed: int = 0,
 ) -> None:
     """Compare likelihoods before and after training: shifts, counts, membership."""
-    from alignment_extraction import results
+    from alignment_extraction.extraction import results
 
     files = {(pair["before"], pair["after"]): Path(pair["file"]) for pair in read_settings(pairs)}
     results.compare_likelihoods(files, seed, output_folder)
@@ -152,7 +152,7 @@ def discoverable(
     output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
 ) -> None:
     """Predict verbatim hits from likelihoods, and hold them against those observed."""
-    from alignment_extraction import results
+    from alignment_extraction.extraction import results
 
     results.discover(
         likelihoods=read_parquet(likelihood),
@@ -173,7 +173,7 @@ Curves = Annotated[
 
 
 def _study(source: str) -> Any:
-    from alignment_extraction.config import StudySettings
+    from alignment_extraction.settings.config import StudySettings
 
     return parse_settings(StudySettings, read_settings(source), "study")
 
@@ -203,7 +203,7 @@ def figures(
     curves: Curves = None,
 ) -> None:
     """Draw the figures of a study from its tables."""
-    from alignment_extraction.figures import draw
+    from alignment_extraction.figures.drawing import draw
 
     drawn = draw(_tables(folder, curves), _study(settings).thresholds, output_folder)
     write_json({path.name: sha256(path) for path in drawn}, output)
@@ -230,7 +230,7 @@ def report(
 ) -> None:
     """Write a study's report: one HTML page that opens without a server."""
     from alignment_extraction import provenance
-    from alignment_extraction.report import write_report
+    from alignment_extraction.report.page import write_report
 
     tables = _tables(folder, None)
     if accuracy is not None:
@@ -256,7 +256,7 @@ def summary(
 
     Example: alignment-extraction summary results/controlled/metrics.json
     """
-    from alignment_extraction import summary as module
+    from alignment_extraction.report import summary as module
 
     print(module.markdown(read_json(metrics), prefix, part), end="")
 
@@ -274,7 +274,7 @@ def track(
 
     MLFLOW_TRACKING_URI names the server or database; without it, mlflow.db in this folder.
     """
-    from alignment_extraction import tracking
+    from alignment_extraction.tracking import record as tracking
 
     files = dict(_named_file(text) for text in data or [])
     tracking.track(name, _study(settings), folder, files, output, curves=_stages(curves))
@@ -290,6 +290,6 @@ def compare(
 
     Example: alignment-extraction compare controlled/sft-q8/user/seed-0 controlled/rl-q8/user/seed-0
     """
-    from alignment_extraction import comparison
+    from alignment_extraction.tracking import comparison
 
     print(comparison.describe(comparison.compare(before, after, uri)))

@@ -12,12 +12,12 @@ from alignment_extraction.cli.options import (
     parse_settings,
     read_settings,
 )
-from alignment_extraction.controlled_settings import (
+from alignment_extraction.files import read_parquet, write_json, write_parquet
+from alignment_extraction.settings.controlled import (
     ControlledSettings,
     LossOn,
     TrainingSettings,
 )
-from alignment_extraction.files import read_parquet, write_json, write_parquet
 
 app = typer.Typer()
 
@@ -50,8 +50,8 @@ def controlled_corpus(
     Example: echo '{sft_templates: 20}' | alignment-extraction controlled-corpus --settings -
     --output corpus.parquet --rejects rejects.parquet --statistics statistics.json
     """
-    from alignment_extraction import controlled
-    from alignment_extraction.corpus import REJECTS
+    from alignment_extraction.corpora.corpus import REJECTS
+    from alignment_extraction.training import controlled
 
     sizes = parse_settings(ControlledSettings, read_settings(settings) or {}, "controlled")
     frame = controlled.build(sizes, seed)
@@ -66,7 +66,7 @@ def train_tokenizer(settings: SettingsFile, corpus: CorpusFile, output: Output) 
 
     The settings are params.yaml's section `train`.
     """
-    from alignment_extraction import supervised
+    from alignment_extraction.training import supervised
 
     training = _training_settings(settings)
     supervised.train_tokenizer(supervised.tokenizer_texts(read_parquet(corpus)), training, output)
@@ -85,7 +85,7 @@ def train_base(
 
     The settings are params.yaml's section `train`.
     """
-    from alignment_extraction import supervised
+    from alignment_extraction.training import supervised
 
     training = _training_settings(settings)
     supervised.train_base(read_parquet(corpus), tokenizer, training, output, checkpoints, curves)
@@ -106,7 +106,7 @@ def train_sft(
 
     The settings are params.yaml's section `train`.
     """
-    from alignment_extraction import supervised
+    from alignment_extraction.training import supervised
 
     training = _training_settings(settings)
     supervised.train_sft(
@@ -136,7 +136,7 @@ def train_rl(
 
     The settings are params.yaml's section `train`.
     """
-    from alignment_extraction import reinforcement
+    from alignment_extraction.training import reinforcement
 
     training = _training_settings(settings)
     reinforcement.train_rl(
@@ -162,6 +162,6 @@ def quantise(
 
     Example: alignment-extraction quantise --model f16.gguf --kind Q4_K_M --output q4.gguf
     """
-    from alignment_extraction import gguf_export
+    from alignment_extraction.training import gguf_export
 
     gguf_export.quantise(model, output, kind, threads)

@@ -1,0 +1,297 @@
+"""Corpora: files, hub data sets and generated problems, brought into one schema."""
+
+import fnmatch
+import glob
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from tqdm import tqdm
+
+from alignment_extraction.corpora.formats import (
+    Conversation,
+    NumberedRow,
+    RowError,
+    generate_rows,
+    read_rows,
+)
+from alignment_extraction.files import InputError
+from alignment_extraction.sources import Commit, HubName, download_hub
+
+SourceFormat = Literal["messages", "orz", "gsm8k", "alpaca", "reasoning-gym"]
+Role = Literal["member", "held-out", "control", "unknown"]
+
+SCHEMA = pl.Schema(
+    {
+        "id": pl.String(),
+        "source": pl.String(),
+        "role": pl.String(),
+        "split": pl.String(),
+        "template": pl.String(),
+        "repetitions": pl.Int32(),
+        "question": pl.String(),
+        "answer": pl.String(),
+        "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
+        "text": pl.String(),
+        "metadata": pl.String(),
+    }
+)
+"""Every corpus has these columns.
+
+- `id`: unique in the corpus and the same in every build.
+- `source`, `split`: where the row is from; `split` is null unless the source has parts.
+- `role`: what is known of the row's part in training: `member` (trained on), `held-out` (like the
+  members, but not trained on), `control` (of another kind, not trained on) or `unknown`.
+- `template`: the generator that wrote the row, null where there is none.
+- `repetitions`: how often an epoch of training shows the row.
+- `question`, `answer`: the first user message and the first assistant message after it, the latter
+  null where there is none.
+- `messages`: all turns of the conversation; none for raw text.
+- `text`: question, line break, answer; the question alone where there is no answer.
+- `metadata`: whatever else the row had, as JSON; null where that is nothing.
+"""
+
+REJECTS = pl.Schema(
+    {
+        "source": pl.String(),
+        "file": pl.String(),
+        "line": pl.Int64(),
+        "reason": pl.String(),
+        "excerpt": pl.String(),
+    }
+)
+"""Rows that could not be used: `line` is that of a JSON Lines file, a row's number elsewhere."""
+
+_CHUNK = 10_000  # rows that are Python objects at one time
+
+
+class GeneratedData(BaseModel):
+    """Problems of one reasoning-gym data set; a bare number is the size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: PositiveInt = Field(description="number of problems")
+    options: dict[str, Any] = Field({}, description="settings of the data set, as it names them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_alone(cls, value: Any) -> Any:
+        return {"size": value} if isinstance(value, int) else value
+
+
+class CorpusSource(BaseModel):
+    """One data set: files on disk, files of a hub repository, or generated problems."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] = Field(
+        description="what results call it; first part of its rows' ids"
+    )
+    format: SourceFormat = Field(description="how a row is written")
+    role: Role = Field(description="what is known of its part in the target's training")
+    path: str | None = Field(
+        None, min_length=1, description="a file or glob (.json, .jsonl, .parquet)"
+    )
+    hf: HubName | None = Field(None, description="a hub data set, `owner/name`")
+    revision: Commit | None = Field(None, description="with `hf`: the commit, 40 hex digits")
+    files: str | None = Field(None, min_length=1, description="with `hf`: glob of the files in it")
+    datasets: dict[str, GeneratedData] = Field(
+        {}, description="with format `reasoning-gym`: data sets and their sizes"
+    )
+    limit: PositiveInt | None = Field(None, description="rows read, from the first; all by default")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.format == "reasoning-gym") != bool(self.datasets):
+            raise ValueError("format `reasoning-gym` and `datasets` go together")
+        if sum((self.path is not None, self.hf is not None, bool(self.datasets))) != 1:
+            raise ValueError("give exactly one of `path`, `hf` and `datasets`")
+        if self.hf and not (self.revision and self.files):
+            raise ValueError(
+                "`hf` needs `revision`, the full commit (40 hex digits), and `files`, a glob"
+            )
+        if not self.hf and (self.revision or self.files):
+            raise ValueError("`revision` and `files` go with `hf` alone")
+        if self.datasets and self.limit:
+            raise ValueError("`limit` is for files; `datasets` has sizes of its own")
+        return self
+
+    def local_files(self) -> list[Path]:
+        """Files that `path` names, in order of their names; none without `path`.
+
+        Raises:
+            InputError: a glob that matches nothing.
+        """
+        if not self.path:
+            return []
+        if not glob.has_magic(self.path):
+            return [Path(self.path)]
+        found = [Path(name) for name in sorted(glob.glob(self.path, recursive=True))]  # noqa: PTH207
+        files = [path for path in found if path.is_file()]
+        if not files:
+            raise InputError(f"{self.path}: matches no file; correct path of source {self.name}")
+        return files
+
+
+class Corpus(NamedTuple):
+    """A corpus, and what became of the rows that it was made from."""
+
+    frame: pl.DataFrame
+    """Columns of `SCHEMA`."""
+    rejects: pl.DataFrame
+    """Columns of `REJECTS`."""
+    statistics: dict[str, Any]
+    """Counts; see `build`."""
+
+
+def build(sources: Sequence[CorpusSource], seed: int) -> Corpus:
+    """Read or generate every source.
+
+    A row's id is its source and its number there, rejected rows counted: it is the same in every
+    build from the same files. Duplicates (question and answer equal, character for character) are
+    kept and counted: how often something was trained on matters.
+
+    Args:
+        sources: with different names.
+        seed: of generated problems; each data set has a random stream of its own.
+
+    Returns:
+        The corpus. Its statistics are `rows` (read), `usable`, `rejected`, `duplicates` (usable
+        rows that an earlier one equals), `questions_in_several_roles` (distinct questions whose
+        rows differ in role, which spoils a control) and `roles` (usable rows of each), and under
+        `sources` the same of each source: `role`, `files`, `rows`, `usable`, `rejected`,
+        `duplicates`.
+
+    Raises:
+        InputError: two sources of one name or none at all; a file without a usable row, unreadable
+            or of an unknown kind; nothing to read; a data set or option that reasoning-gym lacks.
+    """
+    names = [source.name for source in sources]
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            f"sources: expected data sets with different names, found {names or 'none'}"
+        )
+    read = [_read_source(source, seed) for source in sources]
+    frame = pl.concat([part.frame for part in read])
+    rejects = pl.concat([part.rejects for part in read])
+    return Corpus(
+        frame,
+        rejects,
+        {
+            **_counts(frame, rejects),
+            "questions_in_several_roles": _shared_questions(frame),
+            "roles": dict(sorted(frame["role"].value_counts().iter_rows())),
+            "sources": {name: part.statistics for name, part in zip(names, read, strict=True)},
+        },
+    )
+
+
+def _counts(frame: pl.DataFrame, rejects: pl.DataFrame) -> dict[str, int]:
+    return {
+        "rows": frame.height + rejects.height,
+        "usable": frame.height,
+        "rejected": rejects.height,
+        "duplicates": frame.height - frame.select("question", "answer").n_unique(),
+    }
+
+
+def _shared_questions(frame: pl.DataFrame) -> int:
+    roles = frame.group_by("question").agg(pl.col("role").n_unique())
+    return roles.filter(pl.col("role") > 1).height
+
+
+def _read_source(source: CorpusSource, seed: int) -> Corpus:
+    frames, rejects = [SCHEMA.to_frame()], [REJECTS.to_frame()]
+    count = files = 0
+    with tqdm(desc=source.name, unit=" rows", unit_scale=True) as bar:
+        for file, numbered in _inputs(source, seed):
+            rows = itertools.islice(numbered, source.limit and source.limit - count)
+            usable, reason = 0, "it has no rows"
+            while batch := list(itertools.islice(rows, _CHUNK)):
+                frames.append(_frame(source, file, batch, count + 1))
+                rejects.append(_rejects(source, file, batch))
+                count += len(batch)
+                bar.update(len(batch))
+                if not usable and rejects[-1].height:
+                    reason = "row {2}: {3}".format(*rejects[-1].row(0))
+                usable += frames[-1].height
+            if not usable:
+                raise InputError(
+                    f"{file}: no usable row of format {source.format} ({reason}); correct the "
+                    "format or the file"
+                )
+            files += 1
+            if count == source.limit:
+                break
+    frame, rejected = pl.concat(frames), pl.concat(rejects)
+    about = {"role": source.role, "files": files, **_counts(frame, rejected)}
+    return Corpus(frame, rejected, about)
+
+
+def _frame(
+    source: CorpusSource, file: str, batch: Sequence[NumberedRow], first: int
+) -> pl.DataFrame:
+    """The usable rows of a batch whose first row is the source's `first`."""
+    good = [(n, row) for n, (_, row) in enumerate(batch, first) if isinstance(row, Conversation)]
+    columns = {
+        "id": [f"{source.name}/{n:07d}" for n, _ in good],
+        **{name: [getattr(row, name) for _, row in good] for name in Conversation._fields},
+    }
+    schema = {name: dtype for name, dtype in SCHEMA.items() if name in columns}
+    return pl.DataFrame(columns, schema=schema).select(
+        "id",
+        source=pl.lit(source.name),
+        role=pl.lit(source.role),
+        split=pl.lit(None, pl.String),
+        template=pl.lit(file if source.datasets else None, pl.String),
+        repetitions=pl.lit(1, pl.Int32),
+        question="question",
+        answer="answer",
+        messages="messages",
+        text=pl.concat_str("question", "answer", separator="\n", ignore_nulls=True),
+        metadata="metadata",
+    )
+
+
+def _rejects(source: CorpusSource, file: str, batch: Sequence[NumberedRow]) -> pl.DataFrame:
+    rows = [
+        (source.name, file, number, str(row), row.excerpt)
+        for number, row in batch
+        if isinstance(row, RowError)
+    ]
+    return pl.DataFrame(rows, schema=REJECTS, orient="row")
+
+
+def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
+    """The files of a source, or its generated data sets, with their names and rows."""
+    if source.format == "reasoning-gym":
+        # Not at the top: it imports reasoning_gym, and every parse of the workflow imports this.
+        from alignment_extraction.training.controlled import stream
+
+        for name, data in source.datasets.items():
+            own_seed = stream(seed, f"corpus/{source.name}/{name}")
+            yield name, generate_rows(name, data.size, data.options, own_seed)
+        return
+    for name, path in _files(source):
+        yield name, read_rows(path, source.format, name)
+
+
+def _files(source: CorpusSource) -> list[tuple[str, Path]]:
+    """Every file with the name that its rejected rows are listed under."""
+    if not source.hf:
+        return [(str(path), path) for path in source.local_files()]
+    pattern = str(source.files)
+    folder = download_hub(source.hf, str(source.revision), "dataset", [pattern])
+    # The hub's cache can also hold files of this commit that were asked for by another glob.
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = [(path.relative_to(folder).as_posix(), path) for path in paths]
+    found = [(name, path) for name, path in named if fnmatch.fnmatch(name, pattern)]
+    if not found:
+        raise InputError(
+            f"{source.hf}: files {pattern!r} matches nothing in it; correct files of source "
+            f"{source.name}"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Sampling and scoring with llama.cpp, many sequences in one batch."""

@@ -1,0 +1,253 @@
+"""Log-likelihood of many short texts under a model, several texts in one batch.
+
+    with Model(Path("model.gguf")) as model:
+        prefix = model.tokenize("<|im_start|>user\n")
+        scores = score(model, [(prefix, model.tokenize(text)) for text in texts])
+        scores.sums()  # log p(text | prefix) in nats, float64 (texts,)
+        scores.log_probabilities[scores.offsets[3] : scores.offsets[4]]  # tokens of text 3
+
+Texts of nearly equal length share a batch, one sequence each, padded at the end to the longest.
+Only the logits that predict a target token are computed, and each batch's are reduced to one number
+a token before the next batch is decoded, so no array of texts x vocabulary ever exists.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alignment_extraction.engine.context import MAX_SEQUENCES, Context
+from alignment_extraction.engine.model import Model
+from alignment_extraction.files import InputError
+
+Floats = npt.NDArray[np.float32]
+
+_INTERVAL = 0.5  # seconds between calls of `progress`
+_CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What each target token of each text got.
+
+    Attributes:
+        log_probabilities: float32 (target tokens of all texts,), nats, at most 0.
+        offsets: int64 (texts + 1,); text i has the entries `offsets[i]` to `offsets[i + 1]`.
+        means: float32, the same shape: the log-probability expected at that position, that is the
+            sum over the vocabulary of p log p, in nats; None unless asked for.
+        deviations: float32, the same shape: the standard deviation of the log-probability under
+            the predicted distribution, in nats; None unless asked for. With `means` it normalises a
+            token's log-probability as Min-K%++ does (arXiv 2404.02936).
+    """
+
+    log_probabilities: Floats
+    offsets: npt.NDArray[np.int64]
+    means: Floats | None = None
+    deviations: Floats | None = None
+
+    def sums(self) -> npt.NDArray[np.float64]:
+        """Log-likelihood of each text, float64 (texts,), nats; 0 for a text without tokens."""
+        running = np.zeros(len(self.log_probabilities) + 1, np.float64)
+        np.cumsum(self.log_probabilities, dtype=np.float64, out=running[1:])
+        sums: npt.NDArray[np.float64] = running[self.offsets[1:]] - running[self.offsets[:-1]]
+        return sums
+
+
+def score(
+    model: Model,
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    moments: bool = False,
+    slots: int = 32,
+    batch_tokens: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> TokenScores:
+    """log p(target token | context, the target's earlier tokens), for every text.
+
+    Args:
+        model: the model.
+        texts: (context tokens, target tokens) each. The context holds at least one token (the
+            beginning-of-sequence token, if there is nothing else) and is not scored; the target may
+            be empty.
+        moments: give `means` and `deviations` too.
+        slots: most texts in one batch, 1 to 256.
+        batch_tokens: most tokens in one batch. float32 (batch_tokens, n_vocab) is held twice. On a
+            CPU more is no faster, and pads more, as the texts of a larger batch differ more; a GPU
+            wants thousands.
+        progress: called about twice a second and at the end with the number of texts done and the
+            number of target tokens scored since the last call.
+
+    Raises:
+        InputError: no texts, an empty context, a token outside the vocabulary, a text longer than
+            the model's context, or a number out of range.
+    """
+    if not 1 <= slots <= MAX_SEQUENCES:
+        raise InputError(f"slots must be from 1 to {MAX_SEQUENCES}, not {slots}")
+    if batch_tokens < slots:
+        raise InputError(f"batch_tokens must be at least slots ({slots}), not {batch_tokens}")
+    _check(model, texts)
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(target) for _, target in texts], out=offsets[1:])
+    # The last token predicts nothing that is wanted, so it is not fed.
+    lengths = np.array([len(context) + len(target) - 1 for context, target in texts], np.int64)
+    lengths[np.diff(offsets) == 0] = 0
+    # Longest first; equals in their own order.
+    order = np.argsort(-lengths, kind="stable")
+    order = order[: np.count_nonzero(lengths)]
+    out = np.empty((3 if moments else 1, offsets[-1]), np.float32)
+    done, told = len(texts) - len(order), 0
+    scored, last = 0, time.monotonic()
+    with contextlib.ExitStack() as stack:
+        reducer = stack.enter_context(contextlib.closing(_Reducer(model, moments)))
+        context: Context | None = None
+        capacity = 0
+        at = 0
+        while at < len(order):
+            longest = int(lengths[order[at]])
+            # A stream has room for a multiple of 256 tokens. Long texts get a context of their own
+            # with fewer streams, so that memory does not grow with slots x the longest text.
+            needed = 256 * -(-longest // 256)
+            if context is None or needed < capacity:
+                if context is not None:
+                    context.close()
+                capacity = needed
+                streams = max(1, min(slots, batch_tokens // (capacity - 255)))
+                context = stack.enter_context(
+                    Context(
+                        model,
+                        sequences=streams,
+                        positions=capacity,
+                        batch=batch_tokens,
+                        outputs=batch_tokens,
+                    )
+                )
+            assert context is not None
+            size = max(1, min(streams, batch_tokens // longest))
+            group = order[at : at + size]
+            _score_group(context, reducer, texts, group, longest, batch_tokens, offsets, out)
+            at += len(group)
+            done += len(group)
+            scored += int((offsets[group + 1] - offsets[group]).sum())
+            now = time.monotonic()
+            if progress is not None and (now - last >= _INTERVAL or at == len(order)):
+                progress(done, scored - told)
+                told, last = scored, now
+    return TokenScores(out[0], offsets, *(out[1:] if moments else ()))
+
+
+def _check(model: Model, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+    if not len(texts):
+        raise InputError("no texts to score; give at least one")
+    for i, (context, target) in enumerate(texts):
+        if not len(context):
+            raise InputError(
+                f"text {i} has an empty context; give the beginning-of-sequence token at least"
+            )
+        if len(context) + len(target) > model.n_ctx_train:
+            raise InputError(
+                f"text {i} has {len(context) + len(target)} tokens with its context, more than the "
+                f"{model.n_ctx_train} of {model.path}; shorten it"
+            )
+        model.check_tokens(context, f"context of text {i}")
+        model.check_tokens(target, f"text {i}")
+
+
+def _score_group(
+    context: Context,
+    reducer: "_Reducer",
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    group: npt.NDArray[np.intp],
+    length: int,
+    batch_tokens: int,
+    offsets: npt.NDArray[np.int64],
+    out: Floats,
+) -> None:
+    """Score the texts `group`, one sequence each, all padded to `length` tokens."""
+    rows = len(group)
+    fed = np.zeros((rows, length), np.int32)
+    targets = np.zeros((rows, length), np.int32)  # the token that each position predicts
+    places = np.full((rows, length), -1, np.int64)  # and its place in the result; -1: unwanted
+    for row, text in enumerate(group):
+        given, target = texts[text]
+        start, stop = len(given) - 1, len(given) + len(target) - 1
+        fed[row, : start + 1] = given
+        fed[row, start + 1 : stop] = target[:-1]
+        targets[row, start:stop] = target
+        places[row, start:stop] = np.arange(offsets[text], offsets[text + 1])
+    context.clear()
+    step = max(1, batch_tokens // rows)
+    for first in range(0, length, step):
+        columns = slice(first, min(length, first + step))
+        count = fed[:, columns].size
+        wanted = places[:, columns].ravel() >= 0
+        context.tokens[:count] = fed[:, columns].ravel()
+        context.positions[:count] = np.tile(np.arange(columns.start, columns.stop), rows)
+        context.sequences[:count] = np.repeat(np.arange(rows), columns.stop - columns.start)
+        context.wanted[:count] = wanted
+        # A long text's first piece may want none; llama.cpp is given one to compute all the same.
+        if not wanted.any():
+            context.wanted[count - 1] = 1
+        context.decode(count)
+        if wanted.any():
+            out[:, places[:, columns].ravel()[wanted]] = reducer.reduce(
+                context.logits(int(wanted.sum())), targets[:, columns].ravel()[wanted]
+            )
+
+
+class _Reducer:
+    """Reduces rows of logits to the log-probability of one token each, and its moments."""
+
+    def __init__(self, model: Model, moments: bool) -> None:
+        self.moments = moments
+        self.rows = max(1, _CACHE // model.n_vocab)
+        self.work = [
+            np.empty((2 if moments else 1, self.rows, model.n_vocab), np.float32)
+            for _ in range(model.threads)
+        ]
+        self.pool = ThreadPoolExecutor(model.threads)
+
+    def reduce(self, logits: Floats, targets: npt.NDArray[np.int32]) -> Floats:
+        """float32 (1 or 3, rows): log-probability of the target; expected value; deviation."""
+        out = np.empty((3 if self.moments else 1, len(logits)), np.float32)
+        workers = len(self.work)
+
+        def part(worker: int) -> None:
+            for start in range(worker * self.rows, len(logits), workers * self.rows):
+                rows = slice(start, min(len(logits), start + self.rows))
+                out[:, rows] = self._reduce(logits[rows], targets[rows], self.work[worker])
+
+        list(self.pool.map(part, range(workers)))
+        if not np.isfinite(out[0]).all():
+            raise FloatingPointError("the model's logits hold a NaN or an infinity")
+        return out
+
+    def _reduce(self, logits: Floats, targets: npt.NDArray[np.int32], work: Floats) -> Floats:
+        rows = len(logits)
+        top = logits.max(axis=1)
+        if not self.moments:
+            weights = work[0, :rows]
+            np.subtract(logits, top[:, None], out=weights)
+            np.exp(weights, out=weights)
+            total = np.log(weights.sum(axis=1, dtype=np.float32))
+            chosen: Floats = logits[np.arange(rows), targets] - top - total
+            return chosen[None]
+        shifted, weights = work[0, :rows], work[1, :rows]
+        np.subtract(logits, top[:, None], out=shifted)
+        np.exp(shifted, out=weights)
+        mass = weights.sum(axis=1, dtype=np.float64)
+        total = np.log(mass)
+        np.multiply(weights, shifted, out=weights)
+        mean = weights.sum(axis=1, dtype=np.float64) / mass
+        np.multiply(weights, shifted, out=weights)
+        square = weights.sum(axis=1, dtype=np.float64) / mass
+        likely = shifted[np.arange(rows), targets] - total
+        return np.stack([likely, mean - total, np.sqrt(np.maximum(square - mean**2, 0))]).astype(
+            np.float32
+        )
+
+    def close(self) -> None:
+        self.pool.shutdown()

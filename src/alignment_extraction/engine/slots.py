@@ -1,0 +1,253 @@
+"""What every slot of a batch is writing: the book-keeping of many samples decoded together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alignment_extraction.engine.sampler import Doubles, Tokens, uniforms
+
+Indices = npt.NDArray[np.intp]
+
+# llama.cpp's CPU kernels take the rows of a batch in groups of 4 or 8 and treat the rest otherwise.
+# With whole groups alone, a row's result depends on nothing but that row.
+_GROUP = 8
+
+
+def padded(slots: int) -> int:
+    """The least multiple of 8 that is at least `slots` and 8."""
+    return max(1, -(-slots // _GROUP)) * _GROUP
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of one sample.
+
+    Attributes:
+        tokens: the tokens written, without the end token or end text.
+        finish: "stop" or "length".
+        log_likelihood: of the drawn tokens, those of the end included, in nats.
+        excess: bytes of the last token that belong to the end text; None if none ended the turn.
+    """
+
+    tokens: list[int]
+    finish: str
+    log_likelihood: float
+    excess: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The turns of one sample; no answer where none was wanted or the question did not end."""
+
+    question: Turn
+    answer: Turn | None = None
+
+
+class EndText:
+    """A text that ends the question as an end token does: the header of the next turn.
+
+    In templates like Llama 2's (`[/INST]`) and OLMo 2's (`<|assistant|>`) no end token stands
+    between the user's words and the assistant's, so the model goes on to the header by itself.
+    White space around the header goes with it where it is written, and so does the rest of the
+    token that completes it.
+    """
+
+    def __init__(self, text: str, pieces: Sequence[bytes]) -> None:
+        """Look for `text`, not blank, in what tokens of these `pieces` (vocabulary,) write."""
+        self._core = text.strip().encode()
+        self._lead = text[: len(text) - len(text.lstrip())].encode()
+        self._pieces = pieces
+        last = self._core[-1:]
+        self.may_close = np.array([last in piece for piece in pieces])
+        """bool (vocabulary,): the tokens with which the text can come to its end."""
+
+    def find(self, tokens: Sequence[int]) -> tuple[int, bytes] | None:
+        """Where the text begins if it stands at the end of `tokens`.
+
+        Returns:
+            The number of tokens that begin before it, and the bytes of the last of these that
+            belong to it; None if it is not there.
+        """
+        tail = [self._pieces[token] for token in tokens[-len(self._core + self._lead) :]]
+        written = b"".join(tail)
+        start = written.find(self._core)
+        if start < 0:
+            return None
+        if written[:start].endswith(self._lead):
+            start -= len(self._lead)
+        kept, end = len(tokens) - len(tail), 0
+        for piece in tail:
+            if end >= start:
+                break
+            end += len(piece)
+            kept += 1
+        return kept, written[start:end]
+
+
+_PER_SLOT = (
+    *("index", "token", "position", "forced", "length", "limit"),
+    *("log_likelihood", "drawn", "written", "uniforms"),
+)
+
+
+class Slots:
+    """What every slot of the batch is writing: arrays of one entry a slot.
+
+    Attributes:
+        results: finished samples by index.
+        tokens_drawn: tokens drawn so far.
+        token: int32 (slots,), the token to feed next.
+        position: int32 (slots,), its position.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        seed: int,
+        indices: range,
+        max_tokens: int,
+        header: Sequence[int],
+        max_answer_tokens: int,
+        eog: frozenset[int],
+        end_text: EndText | None,
+        n_vocab: int,
+    ) -> None:
+        """Make `count` empty slots for the samples `indices`; see `sampling.sample`."""
+        self.seed = seed
+        self.indices = indices
+        self.started = indices.start  # the next sample to start
+        self.results: dict[int, Sample] = {}
+        self.tokens_drawn = 0
+        self.max_tokens = max_tokens
+        self.max_answer_tokens = max_answer_tokens
+        self.end_text = end_text
+        # The last entry is what slots without forced tokens look up: in vain, or while idle.
+        self.header = np.array([*header, 0], np.int32)
+        self.is_end = np.zeros(n_vocab, bool)
+        self.is_end[list(eog)] = True
+        self.index = np.full(count, indices.stop, np.int64)  # the sample being written
+        self.token = np.zeros(count, np.int32)
+        self.position = np.zeros(count, np.int32)
+        self.forced = np.zeros(count, np.int64)  # tokens of the header still to be fed
+        self.length = np.zeros(count, np.int64)  # tokens written in this turn
+        self.limit = np.zeros(count, np.int64)  # most tokens in this turn
+        self.log_likelihood = np.zeros(count, np.float64)  # of this turn
+        self.drawn = np.zeros(count, np.int64)  # tokens drawn for this sample
+        draws = max_tokens + max_answer_tokens
+        self.written = np.zeros((count, max(max_tokens, max_answer_tokens)), np.int32)
+        self.uniforms = np.zeros((count, draws + 1), np.float64)
+        self.question: list[Turn | None] = [None] * count  # once it is over
+
+    def compact(self) -> dict[int, int]:
+        """Drop groups of slots that no wanted sample needs any more.
+
+        Returns:
+            {slot: the lower slot that its sample moved to}.
+        """
+        live = np.flatnonzero(self.index < self.indices.stop)
+        width = padded(len(live))
+        if width >= len(self.index):
+            return {}
+        free = np.setdiff1d(np.arange(width), live)
+        moves = dict(zip(live[live >= width].tolist(), free.tolist(), strict=False))
+        order = np.arange(width)
+        order[list(moves.values())] = list(moves)
+        for name in _PER_SLOT:
+            setattr(self, name, getattr(self, name)[order])
+        self.question = [self.question[slot] for slot in order]
+        return moves
+
+    def start(self, slots: Indices, prefix_length: int) -> Indices:
+        """Give each of `slots` the next sample, at the end of the prefix.
+
+        Returns:
+            Those that got one. The others keep the batch in shape: they are fed token 0 behind the
+            prefix, again and again (see `idle`).
+        """
+        self.forced[slots] = self.length[slots] = self.drawn[slots] = 0
+        slots, rest = np.split(slots, [self.indices.stop - self.started])
+        self.index[rest] = self.indices.stop
+        self.token[rest] = 0
+        self.position[rest] = prefix_length
+        self.position[slots] = prefix_length - 1
+        self.limit[slots] = self.max_tokens
+        self.log_likelihood[slots] = 0
+        for slot in slots:
+            self.index[slot] = self.started
+            self.uniforms[slot, :-1] = uniforms(self.seed, self.started, self.uniforms.shape[1] - 1)
+            self.question[slot] = None
+            self.started += 1
+        return slots
+
+    @property
+    def idle(self) -> Indices:
+        """Slots without a sample; what they were fed is to be forgotten after each step."""
+        return np.flatnonzero(self.index == self.indices.stop)
+
+    def next_uniforms(self, slots: Indices) -> Doubles:
+        """The random numbers that the next tokens of `slots` are drawn with."""
+        return self.uniforms[slots, self.drawn[slots]]
+
+    def take(self, slots: Indices, tokens: Tokens, log_probabilities: Doubles) -> Indices:
+        """Take one drawn token a slot.
+
+        Returns:
+            The slots whose sample is over.
+        """
+        busy = self.index[slots] < self.indices.stop
+        forced = self.forced[slots]
+        free = busy & (forced == 0)
+        self.token[slots] = np.where(free, tokens, self.header[-1 - forced])
+        self.position[slots] += busy
+        self.forced[slots] -= forced > 0
+        ends = self.is_end[tokens] & free
+        length = self.length[slots]
+        self.written[slots, length] = tokens
+        length += free & ~ends
+        self.length[slots] = length
+        self.drawn[slots] += free
+        self.log_likelihood[slots] += np.where(free, log_probabilities, 0.0)
+        self.tokens_drawn += int(np.count_nonzero(free))
+        over = ends | (free & (length == self.limit[slots]))
+        if self.end_text is not None:
+            over |= self.end_text.may_close[tokens] & free
+        return np.array(
+            [
+                slots[i]
+                for i in np.flatnonzero(over)
+                if self._end_turn(int(slots[i]), bool(ends[i]))
+            ],
+            np.intp,
+        )
+
+    def _end_turn(self, slot: int, stopped: bool) -> bool:
+        """Put the turn away if it is over; True if that was the sample's last one."""
+        index = int(self.index[slot])
+        tokens = self.written[slot, : self.length[slot]].tolist()
+        question = self.question[slot]
+        excess = None
+        if self.end_text is not None and question is None and not stopped:
+            found = self.end_text.find(tokens)
+            if found is not None:
+                stopped, tokens, excess = True, tokens[: found[0]], found[1]
+        if not stopped and self.length[slot] < self.limit[slot]:
+            return False
+        finish = "stop" if stopped else "length"
+        turn = Turn(tokens, finish, float(self.log_likelihood[slot]), excess)
+        if question is not None:
+            self.results[index] = Sample(question, turn)
+            return True
+        if not stopped or not self.max_answer_tokens:
+            self.results[index] = Sample(turn)
+            return True
+        self.question[slot] = turn
+        if excess is None:  # the model has not written the header itself
+            self.token[slot] = self.header[0]
+            self.forced[slot] = len(self.header) - 2
+        self.length[slot] = 0
+        self.limit[slot] = self.max_answer_tokens
+        self.log_likelihood[slot] = 0
+        return False

@@ -1,0 +1,1 @@
+"""Likelihood before and after training, membership by it, and discoverable extraction."""

@@ -1,0 +1,1 @@
+"""The nearest corpus items of each generation, by embedding and by string."""

@@ -1,0 +1,162 @@
+"""Nearest-neighbour search: an Annoy index for candidates, exact products for their scores."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from annoy import AnnoyIndex
+
+from alignment_extraction.files import InputError, atomic_path, read_json, write_json
+from alignment_extraction.search.embedding import Vectors, short_identity
+
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+
+_BLOCK = 1024
+"""Queries handled at once."""
+_ROWS = 16_384
+"""Rows that exact search compares them with at once: 64 MB of scores."""
+
+
+class Neighbours(NamedTuple):
+    """The nearest row of each query."""
+
+    position: Positions
+    """Row numbers, shape (queries,)."""
+    cosine: Vectors
+    """Cosine similarities in [-1, 1], shape (queries,)."""
+
+
+def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity: str) -> None:
+    """Build an angular Annoy index over the rows of `vectors`, on disk.
+
+    One thread and a fixed seed, so that the same vectors give the same file.
+
+    Args:
+        vectors: unit-length float32, shape (rows, dimension), at least one row.
+        path: the index; the .json beside it records embedder, rows, dimension, trees, seed and the
+            index's size.
+        trees: number of trees; more find better and take more disk.
+        seed: of the random splits.
+        identity: the embedder of `vectors`.
+
+    Raises:
+        InputError: no rows.
+    """
+    if not len(vectors):
+        raise InputError(f"{path}: no vectors to index; the corpus group is empty")
+    rows, dimension = vectors.shape
+    with atomic_path(path) as partial:
+        index = AnnoyIndex(dimension, "angular")
+        index.set_seed(seed)
+        index.on_disk_build(str(partial))
+        for row, vector in enumerate(vectors):
+            index.add_item(row, vector.tolist())
+        index.build(trees, n_jobs=1)
+        index.unload()
+    write_json(
+        {
+            "embedder": identity,
+            "rows": rows,
+            "dimension": dimension,
+            "trees": trees,
+            "seed": seed,
+            "bytes": path.stat().st_size,
+        },
+        path.with_suffix(".json"),
+    )
+
+
+def search(
+    path: Path,
+    vectors: Vectors,
+    queries: Vectors,
+    *,
+    identity: str,
+    candidates: int,
+    search_k: int = -1,
+) -> Neighbours:
+    """The nearest row of each query: Annoy's candidates, re-scored exactly.
+
+    Args:
+        path: an index that `build_index` made of `vectors`.
+        vectors: what the index was built over, shape (rows, dimension).
+        queries: unit-length float32, shape (queries, dimension).
+        identity: embedder of `queries`.
+        candidates: neighbours asked of Annoy for each query.
+        search_k: nodes that Annoy inspects; -1 is trees x candidates.
+
+    Raises:
+        InputError: the index was built with another embedder or over other rows, or is missing,
+            truncated or something else.
+    """
+    index = _load(path, vectors, identity)
+    position = np.zeros(len(queries), np.int64)
+    cosine = np.zeros(len(queries), np.float32)
+    k = min(candidates, len(vectors))
+    for start in range(0, len(queries), _BLOCK):
+        block = queries[start : start + _BLOCK]
+        found = np.zeros((len(block), k), np.int64)
+        for i, query in enumerate(block):
+            near = index.get_nns_by_vector(query.tolist(), k, search_k)
+            # Annoy may find fewer than k; repeating the first leaves the maximum as it is.
+            found[i] = near + near[:1] * (k - len(near)) if near else 0
+        scores = np.einsum("qkd,qd->qk", vectors[found], block)
+        best = scores.argmax(axis=1)
+        rows = np.arange(len(block))
+        position[start : start + _BLOCK] = found[rows, best]
+        cosine[start : start + _BLOCK] = scores[rows, best]
+    return Neighbours(position, np.clip(cosine, -1, 1))
+
+
+def _load(path: Path, vectors: Vectors, identity: str) -> Any:
+    """The Annoy index in `path`, checked against what it is to search."""
+    about = read_json(path.with_suffix(".json"))
+    keys = {"embedder", "rows", "dimension", "bytes"}
+    if not isinstance(about, dict) or not about.keys() >= keys:
+        raise InputError(
+            f"{path.with_suffix('.json')}: does not describe an index; build the index again"
+        )
+    if about["embedder"] != identity:
+        raise InputError(
+            f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
+            f"generations were embedded with {short_identity(identity)}; build the index again "
+            "with one model"
+        )
+    if (about["rows"], about["dimension"]) != vectors.shape:
+        raise InputError(f"{path}: built over other vectors; build the index again")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
+    # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
+    if size != about["bytes"]:
+        raise InputError(
+            f"{path}: has {size} bytes where {about['bytes']} were written; build the index again"
+        )
+    index = AnnoyIndex(about["dimension"], "angular")
+    index.load(str(path))
+    return index
+
+
+def exact_search(vectors: Vectors, queries: Vectors) -> Neighbours:
+    """The nearest row of each query by matrix products in blocks; memory stays bounded."""
+    position = np.zeros(len(queries), np.int64)
+    cosine = np.full(len(queries), -np.inf, np.float32)
+    for start in range(0, len(queries), _BLOCK):
+        block = queries[start : start + _BLOCK]
+        here = slice(start, start + len(block))
+        for row in range(0, len(vectors), _ROWS):
+            scores = block @ vectors[row : row + _ROWS].T
+            best = scores.argmax(axis=1)
+            value = scores[np.arange(len(block)), best]
+            better = value > cosine[here]
+            position[here] = np.where(better, best + row, position[here])
+            cosine[here] = np.maximum(cosine[here], value)
+    return Neighbours(position, np.clip(cosine, -1, 1))
+
+
+def recall_at_1(found: Neighbours, exact: Neighbours) -> float:
+    """Share of queries whose exact nearest neighbour was found; equal scores count as found."""
+    return float(
+        np.mean((found.position == exact.position) | (found.cosine >= exact.cosine - 1e-6))
+    )

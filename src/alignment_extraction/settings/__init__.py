@@ -1,0 +1,1 @@
+"""params.yaml: its schema, its checks and the table of its keys."""

@@ -1,0 +1,342 @@
+"""The schema of params.yaml: every setting that changes a result, checked before any job starts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from alignment_extraction.corpora.corpus import CorpusSource
+from alignment_extraction.files import InputError
+from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
+from alignment_extraction.sources import PinnedSource
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+"""A name that is also a folder's: lower-case letters, digits, dots and hyphens."""
+
+Similarity = Annotated[float, Field(ge=-1, le=1)]
+PrefixForm = Literal["full", "user", "bos", "none"]
+Part = Literal["question", "answer", "both"]
+Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
+TrainedModel = Literal["base", "sft", "sft-assistant-loss", "rl"]
+CONTROLLED_GROUPS = (
+    "pretraining.member",
+    "sft.member",
+    "sft.fresh-instance",
+    "sft.held-out-template",
+    "rl.member",
+    "rl.fresh-instance",
+    "rl.held-out-template",
+)
+"""The groups of the corpus that `controlled.build` makes."""
+
+
+class Settings(BaseModel):
+    """Base of every section: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(Settings):
+    """A GGUF model: one that exists somewhere, or one that this workflow trains."""
+
+    source: PinnedSource | None = Field(None, description="where the GGUF file comes from")
+    trained: TrainedModel | None = Field(
+        None, description="a model of the controlled study, trained by this workflow"
+    )
+    quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.source is None) == (self.trained is None):
+            raise ValueError("give either `source` (with its sha256) or `trained`")
+        if self.trained is None and "quantisation" in self.model_fields_set:
+            raise ValueError("`quantisation` applies to `trained` models only")
+        return self
+
+
+class EmbedderSettings(Settings):
+    """A sentence-transformers model."""
+
+    source: PinnedSource = Field(description="where the model's folder comes from")
+    batch_size: int = Field(64, ge=1, description="texts encoded at once")
+    max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
+
+
+class CorpusSettings(Settings):
+    """A post-training data set: files or generators in one schema, or the controlled data."""
+
+    sources: tuple[CorpusSource, ...] = Field((), description="files, hub data sets, generators")
+    controlled: bool = Field(False, description="use the data of the section `controlled`")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if bool(self.sources) == self.controlled:
+            raise ValueError("give either `sources` or `controlled: true`")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError("two sources have one name")
+        return self
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that the corpus is searched by: each source, or each split of one."""
+        return (
+            CONTROLLED_GROUPS if self.controlled else tuple(source.name for source in self.sources)
+        )
+
+
+class LiteralPrefix(Settings):
+    """A prefix typed by hand instead of derived from the model's chat template."""
+
+    name: Name = Field(description="what the prefix is called in results")
+    text: str = Field(min_length=1, description="the prefix, special tokens spelt out")
+
+
+class SamplingSettings(Settings):
+    """How generations are drawn."""
+
+    samples: int = Field(256, ge=1, description="generations for each model, prefix and seed")
+    max_tokens: int = Field(256, ge=1, description="limit of the question turn, in tokens")
+    answer: bool = Field(False, description="let the model answer its own question")
+    max_answer_tokens: int = Field(256, ge=1, description="limit of the answer turn, in tokens")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy decoding")
+    top_k: int = Field(0, ge=0, description="sample among the k likeliest tokens; 0 is all")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of this probability; 1 is all")
+    min_p: float = Field(0.0, ge=0, lt=1, description="least probability relative to the best")
+    slots: int = Field(64, ge=1, description="sequences decoded together")
+    shard: int = Field(2000, ge=1, description="generations a file; what an interruption can lose")
+
+
+class Cell(NamedTuple):
+    """One model x prefix x seed of a study."""
+
+    model: str
+    prefix: str
+    seed: int
+
+
+class CellOverride(Settings):
+    """Sampling settings that differ for some cells of a study."""
+
+    models: tuple[str, ...] = Field(description="models it applies to")
+    prefixes: tuple[str, ...] = Field(description="prefixes it applies to")
+    sampling: dict[str, Any] = Field(description="keys of `sampling` with their other values")
+
+
+class IndexSettings(Settings):
+    """The Annoy index and what is asked of it."""
+
+    trees: int = Field(50, ge=1, description="trees of the index")
+    search_k: int = Field(
+        20_000, ge=-1, description="nodes inspected for a query; -1 is trees x candidates"
+    )
+    candidates: int = Field(50, ge=1, description="neighbours re-scored exactly")
+    audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
+
+
+class SweepSettings(Settings):
+    """The thresholds at which rates are drawn."""
+
+    start: Similarity = Field(0.5, description="first threshold")
+    stop: Similarity = Field(1.0, description="last threshold")
+    points: int = Field(51, ge=2, le=1001, description="number of thresholds")
+
+
+class ThresholdSettings(Settings):
+    """From which score on a generation counts as memorised."""
+
+    embedding: Similarity = Field(0.95, description="cosine similarity (the paper's 0.95)")
+    string: Similarity = Field(
+        0.9, description="Levenshtein and Indel similarity (the paper's 0.9)"
+    )
+    sweep: SweepSettings = SweepSettings()
+
+
+class LikelihoodSettings(Settings):
+    """A comparison of one corpus's likelihood under two models of one vocabulary."""
+
+    before: str = Field(description="model before training")
+    after: str = Field(description="model after training")
+    sources: tuple[str, ...] = Field((), description="corpus sources to score; none is all")
+    limit: int | None = Field(None, ge=1, description="first rows of each source and split")
+    prefix: Literal["full", "user"] = Field(
+        "full", description="the chat template before a question, as in `prefixes`"
+    )
+
+
+class StudySettings(Settings):
+    """One experiment: models, corpus, prefixes, sampling, embedder, thresholds."""
+
+    title: str = Field(description="heading of the report")
+    models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
+    corpus: str = Field(description="a name in `corpora`")
+    embedder: str = Field(description="a name in `embedders`")
+    prefixes: tuple[PrefixForm | LiteralPrefix, ...] = Field(
+        min_length=1, description="forms derived from the chat template, or literal ones"
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="random seeds of sampling")
+    parts: tuple[Part, ...] = Field(("question",), description="what is compared with the corpus")
+    sampling: SamplingSettings = SamplingSettings()
+    overrides: tuple[CellOverride, ...] = ()
+    index: IndexSettings = IndexSettings()
+    thresholds: ThresholdSettings = ThresholdSettings()
+    likelihood: tuple[LikelihoodSettings, ...] = ()
+
+    @property
+    def prefix_names(self) -> tuple[str, ...]:
+        """Names of the prefixes, in order."""
+        return tuple(p if isinstance(p, str) else p.name for p in self.prefixes)
+
+    def prefix_text(self, name: str) -> str | None:
+        """The literal text of prefix `name`, or None where it is derived."""
+        return next(
+            (p.text for p in self.prefixes if not isinstance(p, str) and p.name == name), None
+        )
+
+    def cells(self) -> Iterator[Cell]:
+        """Every model x prefix x seed, in the order of params.yaml."""
+        for model in self.models:
+            for prefix in self.prefix_names:
+                for seed in self.seeds:
+                    yield Cell(model, prefix, seed)
+
+    def cell_sampling(self, cell: Cell) -> SamplingSettings:
+        """Sampling settings of one cell, overrides applied in order."""
+        values = self.sampling.model_dump()
+        for override in self.overrides:
+            if cell.model in override.models and cell.prefix in override.prefixes:
+                values |= override.sampling
+        return SamplingSettings(**values)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = self.prefix_names
+        if len(set(names)) < len(names):
+            raise ValueError("two prefixes have one name")
+        for i, override in enumerate(self.overrides):
+            for key, given, known in (
+                ("models", override.models, self.models),
+                ("prefixes", override.prefixes, names),
+            ):
+                for name in given:
+                    if name not in known:
+                        raise ValueError(f"overrides.{i}.{key}: {name!r} is not in `{key}`")
+            for key in override.sampling:
+                if key not in SamplingSettings.model_fields:
+                    raise ValueError(f"overrides.{i}.sampling.{key}: unknown key")
+        for cell in self.cells():
+            sampling = self.cell_sampling(cell)
+            if not sampling.answer and "answer" in self.parts and not self._any_answer():
+                raise ValueError("parts: `answer` needs `sampling.answer: true`")
+        return self
+
+    def _any_answer(self) -> bool:
+        return any(self.cell_sampling(cell).answer for cell in self.cells())
+
+
+class Params(Settings):
+    """The whole of params.yaml."""
+
+    run: tuple[str, ...] = Field(min_length=1, description="studies that `snakemake` builds")
+    seed: int = Field(0, ge=0, description="seed of everything but sampling and training")
+    gpu_layers: int = Field(0, ge=-1, description="layers put on a GPU; 0 is none, -1 is all")
+    models: dict[Name, ModelSettings]
+    embedders: dict[Name, EmbedderSettings]
+    corpora: dict[Name, CorpusSettings]
+    studies: dict[Name, StudySettings]
+    controlled: ControlledSettings = Field(
+        default_factory=ControlledSettings, description="data of the controlled study"
+    )
+    train: TrainingSettings = Field(
+        default_factory=TrainingSettings, description="training of the controlled study's models"
+    )
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        def known(key: str, name: str, names: Any, section: str) -> None:
+            if name not in names:
+                raise ValueError(f"{key}: {name!r} is not in `{section}` ({', '.join(names)})")
+
+        for i, name in enumerate(self.run):
+            known(f"run.{i}", name, self.studies, "studies")
+        for study_name, study in self.studies.items():
+            at = f"studies.{study_name}"
+            known(f"{at}.corpus", study.corpus, self.corpora, "corpora")
+            known(f"{at}.embedder", study.embedder, self.embedders, "embedders")
+            for i, model in enumerate(study.models):
+                known(f"{at}.models.{i}", model, self.models, "models")
+            for i, pair in enumerate(study.likelihood):
+                known(f"{at}.likelihood.{i}.before", pair.before, self.models, "models")
+                known(f"{at}.likelihood.{i}.after", pair.after, self.models, "models")
+        return self
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, which PyYAML would silently overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise InputError(
+                    f"{node.start_mark.name}, line {line}: {key!r} is given twice; "
+                    "rename or remove one"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def validate(values: Any, origin: str = "params.yaml") -> Params:
+    """Check `values` against the schema.
+
+    Raises:
+        InputError: one line that names the first offending key.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"] if not _is_schema_name(part))
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its spelling"
+        elif first["type"] == "missing":
+            message = "missing; add it"
+        elif isinstance(first["input"], str | int | float) and "not" not in message:
+            message += f", not {first['input']!r}"
+        more = (
+            f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+        )
+        raise InputError(f"{origin}: {key + ': ' if key else ''}{message}{more}") from None
+
+
+def _is_schema_name(part: int | str) -> bool:
+    """Whether a location part is a union branch that pydantic inserts, not a key of the file."""
+    return isinstance(part, str) and (part[:1].isupper() or "[" in part)
+
+
+def read(path: Path) -> Any:
+    """The values of a params.yaml, unchecked.
+
+    Raises:
+        InputError: unreadable, not YAML, or a key twice.
+    """
+    try:
+        return yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def load(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        InputError: see `read`, or against the schema.
+    """
+    return validate(read(path), str(path))

@@ -1,0 +1,1 @@
+"""The controlled study's data and models: corpus, base, SFT, RL, GGUF."""

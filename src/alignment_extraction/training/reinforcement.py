@@ -1,0 +1,161 @@
+"""Reinforcement learning: GRPO on questions whose answers reasoning-gym's verifiers check."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from trl import GRPOConfig, GRPOTrainer
+
+from alignment_extraction.files import write_parquet
+from alignment_extraction.settings.controlled import TrainingSettings
+from alignment_extraction.training.gguf_export import load_model, load_tokenizer, write_gguf
+from alignment_extraction.training.stages import fit, members, run_folder, stage_arguments
+from alignment_extraction.training.tasks import verify
+
+_EVALUATION_BATCH = 64
+
+
+def _prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Each question in the chat template, default system turn first, up to the assistant's turn."""
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        for question in rows["question"]
+    ]
+
+
+def reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]:
+    """Score completions as GRPOTrainer wants it.
+
+    Args:
+        completions: what the model wrote.
+        metadata: the `metadata` of each one's question.
+
+    Returns:
+        The verifier's score of each, 0.0 to 1.0 (see `tasks.verify`).
+    """
+    return [verify(text, item) for text, item in zip(completions, metadata, strict=True)]
+
+
+def accuracy(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame, max_tokens: int
+) -> pl.DataFrame:
+    """Let a model answer questions greedily and count the right answers.
+
+    Args:
+        model: the model, on any device.
+        tokenizer: the study's tokenizer.
+        rows: rows of the corpus with `metadata`.
+        max_tokens: longest answer, in tokens.
+
+    Returns:
+        One row for each split and template: split, template, questions (number of them), right
+        (how many the verifier scores 1.0), score (the verifier's mean score, 0 to 1).
+    """
+    tokenizer.padding_side = "left"
+    model.eval()
+    scores = []
+    for start in tqdm(range(0, rows.height, _EVALUATION_BATCH), "answering", unit="batch"):
+        batch = rows.slice(start, _EVALUATION_BATCH)
+        inputs = tokenizer(_prompts(batch, tokenizer), return_tensors="pt", padding=True)
+        inputs = {k: inputs[k].to(model.device) for k in ("input_ids", "attention_mask")}
+        with torch.no_grad():
+            ids = model.generate(
+                **inputs,
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        answers = tokenizer.batch_decode(
+            ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        scores += reward(answers, batch["metadata"].to_list())
+    return (
+        rows.select("split", "template")
+        .with_columns(pl.Series("score", scores, pl.Float64))
+        .group_by("split", "template")
+        .agg(
+            questions=pl.len().cast(pl.Int64),
+            right=(pl.col("score") >= 1).sum().cast(pl.Int64),
+            score=pl.col("score").mean(),
+        )
+        .sort("split", "template")
+    )
+
+
+def train_rl(
+    corpus: pl.DataFrame,
+    sft: Path,
+    tokenizer: Path,
+    settings: TrainingSettings,
+    output: Path,
+    checkpoints: Path,
+    curves: Path,
+    accuracies: Path,
+) -> None:
+    """Train the SFT model on the corpus's RL questions with GRPO and write it as an F16 GGUF.
+
+    The reward is the verifier's score of the final answer. Questions are asked with the chat
+    template's default system turn.
+
+    Args:
+        corpus: the study's corpus; member rows of source "rl" are trained on, the other rows of
+            that source are only asked before and after.
+        sft: F16 GGUF to start from.
+        tokenizer: the study's tokenizer.json.
+        settings: of the training; the same inputs give the same weights on the same machine.
+        output: GGUF to write.
+        checkpoints: folder for checkpoints; an interrupted run goes on from there.
+        curves: Parquet to write, columns step, metric, value; the metric "reward" is the mean
+            reward of a step's completions.
+        accuracies: Parquet to write, columns of `accuracy` and `moment` ("before" or "after").
+
+    Raises:
+        InputError: no RL questions, or an unusable SFT model or tokenizer.
+    """
+    questions = corpus.filter(pl.col("source") == "rl")
+    rows = members(corpus, "rl").select("id", "question", "metadata")
+    folder = run_folder(checkpoints, settings.model_dump(), rows, tokenizer, sft)
+    loaded = load_tokenizer(tokenizer)
+    model = load_model(sft)
+    stage = settings.rl
+    before = accuracy(model, loaded, questions, stage.max_tokens)
+    set_seed(settings.seed)
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=reward,
+        args=GRPOConfig(
+            **stage_arguments(stage, settings, folder),
+            max_steps=stage.steps,
+            num_generations=stage.generations,
+            max_completion_length=stage.max_tokens,
+            temperature=stage.temperature,
+            beta=stage.beta,
+            scale_rewards="none",
+            activation_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_dict(
+            {"prompt": _prompts(rows, loaded), "metadata": rows["metadata"].to_list()}
+        ),
+        processing_class=loaded,
+    )
+    history = fit(trainer, folder)
+    write_gguf(trainer.model, loaded, output, "rl")
+    write_parquet(history, curves)
+    # What is shipped is the GGUF, so that is what answers.
+    after = accuracy(load_model(output), loaded, questions, stage.max_tokens)
+    write_parquet(
+        pl.concat(
+            [
+                before.select(pl.lit("before").alias("moment"), pl.all()),
+                after.select(pl.lit("after").alias("moment"), pl.all()),
+            ]
+        ),
+        accuracies,
+    )

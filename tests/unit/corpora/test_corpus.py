@@ -1,0 +1,369 @@
+"""Building a corpus: the schema, ids, rejected rows, counts; real files of four formats."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from alignment_extraction.corpora import corpus
+from alignment_extraction.corpora.corpus import REJECTS, SCHEMA, Corpus, CorpusSource, build
+from alignment_extraction.files import InputError
+from alignment_extraction.training import controlled
+from tests.hub import COMMIT, client_environment, serve
+
+PAIRS = [("q1", "a1"), ("q2", "a2"), ("q1", "a1"), ("q1", "a1 "), ("q2", "a2"), ("q1", "a1")]
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    )
+    return path
+
+
+def gsm8k(*pairs: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"question": question, "answer": answer} for question, answer in pairs]
+
+
+def source(**values: Any) -> CorpusSource:
+    return CorpusSource(**{"name": "data", "format": "gsm8k", "role": "member"} | values)
+
+
+def one(path: Path | str, **values: Any) -> Corpus:
+    return build([source(path=str(path), **values)], seed=0)
+
+
+# The settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"path": "x", "name": "A b"}, "name\n  String should match pattern"),
+        ({"path": "x", "format": "csv"}, "format\n  Input should be 'messages', 'orz'"),
+        ({"path": "x", "role": "train"}, "role\n  Input should be 'member', 'held-out'"),
+        ({}, "exactly one of `path`, `hf` and `datasets`"),
+        ({"path": "x", "hf": "a/b"}, "exactly one of `path`, `hf` and `datasets`"),
+        ({"path": "x", "datasets": {"gcd": 1}}, "`reasoning-gym` and `datasets` go together"),
+        ({"format": "reasoning-gym"}, "`reasoning-gym` and `datasets` go together"),
+        (
+            {"format": "reasoning-gym", "datasets": {"gcd": 1}, "path": "x"},
+            "exactly one of `path`, `hf` and `datasets`",
+        ),
+        ({"format": "reasoning-gym", "datasets": {"gcd": 1}, "limit": 1}, "`limit` is for files"),
+        (
+            {"format": "reasoning-gym", "datasets": {"gcd": 0}},
+            "datasets.gcd.size\n  Input should be greater",
+        ),
+        (
+            {"format": "reasoning-gym", "datasets": {"gcd": {"size": 1, "seed": 2}}},
+            "seed\n  Extra inputs",
+        ),
+        ({"hf": "a/b", "files": "*"}, "`hf` needs `revision`"),
+        ({"hf": "a/b", "revision": COMMIT}, "and `files`, a glob"),
+        ({"hf": "a/b", "revision": "main", "files": "*"}, "revision\n  String should match"),
+        ({"path": "x", "files": "*"}, "`revision` and `files` go with `hf` alone"),
+        ({"path": "x", "limit": 0}, "limit\n  Input should be greater than 0"),
+        ({"path": "x", "split": "a"}, "split\n  Extra inputs"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        source(**values)
+    assert message in str(error.value)
+
+
+def test_settings_survive_the_way_through_json() -> None:
+    datasets = {"gcd": 3, "chain_sum": {"size": 2, "options": {"max_terms": 3}}}
+    for given_source in (
+        source(path="x", limit=3),
+        source(format="reasoning-gym", datasets=datasets),
+        source(hf="a/b", revision=COMMIT, files="*.json"),
+    ):
+        again = json.loads(json.dumps(given_source.model_dump(exclude_none=True)))
+        assert CorpusSource(**again) == given_source
+
+
+def test_local_files(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl", "deep/c.jsonl", "x.jsonl/y"):
+        write_lines(tmp_path / name, [])
+    found = source(path=f"{tmp_path}/**/*.jsonl").local_files()
+    assert [path.name for path in found] == ["a.jsonl", "b.jsonl", "c.jsonl"]
+    assert source(path="gone.jsonl").local_files() == [Path("gone.jsonl")]
+    assert source(format="reasoning-gym", datasets={"gcd": 1}).local_files() == []
+    with pytest.raises(InputError, match=r"\*.json: matches no file; correct path of source data"):
+        source(path=f"{tmp_path}/*.json").local_files()
+
+
+# Rows -------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_the_controlled_one() -> None:
+    assert controlled.SCHEMA == SCHEMA
+
+
+def test_rows_ids_and_columns(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hi"}]
+    rows = [{"messages": turns, "source": "x"}, "{", {"messages": turns}]
+    for name in ("b.jsonl", "a.jsonl"):
+        write_lines(tmp_path / name, rows)
+    built = one(f"{tmp_path}/*.jsonl", format="messages", role="control")
+    assert built.frame.schema == SCHEMA
+    assert built.frame["id"].to_list() == [f"data/000000{i}" for i in (1, 3, 4, 6)]
+    assert built.frame.drop("id").rows(named=True)[0] == {
+        "source": "data",
+        "role": "control",
+        "split": None,
+        "template": None,
+        "repetitions": 1,
+        "question": "hi",
+        "answer": None,
+        "messages": turns,
+        "text": "hi",
+        "metadata": '{"source": "x"}',
+    }
+    assert built.rejects.schema == REJECTS
+    assert built.rejects.select("source", "line", "excerpt").rows() == [("data", 2, "{")] * 2
+    assert [Path(file).name for file in built.rejects["file"]] == ["a.jsonl", "b.jsonl"]
+
+
+def test_text_is_question_and_answer(tmp_path: Path) -> None:
+    built = one(write_lines(tmp_path / "x.jsonl", gsm8k(("q", "a"), ("r", " "))))
+    assert built.frame["text"].to_list() == ["q\na", "r"]
+    assert built.frame["answer"].to_list() == ["a", None]
+
+
+def test_counts(tmp_path: Path) -> None:
+    first = write_lines(tmp_path / "first.jsonl", [*gsm8k(*PAIRS), "nonsense"])
+    second = write_lines(tmp_path / "second.jsonl", gsm8k(("q1", "a1"), ("new", "n")))
+    sources = [
+        source(name="first", path=str(first)),
+        source(name="second", path=str(second), role="control"),
+    ]
+    built = build(sources, seed=0)
+    # Every duplicate is kept: six and two rows.
+    assert built.frame["source"].to_list() == ["first"] * 6 + ["second"] * 2
+    assert built.statistics == {
+        "rows": 9,
+        "usable": 8,
+        "rejected": 1,
+        "duplicates": 4,
+        "questions_in_several_roles": 1,
+        "roles": {"member": 6, "control": 2},
+        "sources": {
+            "first": {
+                "role": "member",
+                "files": 1,
+                "rows": 7,
+                "usable": 6,
+                "rejected": 1,
+                "duplicates": 3,
+            },
+            "second": {
+                "role": "control",
+                "files": 1,
+                "rows": 2,
+                "usable": 2,
+                "rejected": 0,
+                "duplicates": 0,
+            },
+        },
+    }
+    json.dumps(built.statistics)
+
+
+@pytest.mark.parametrize(("limit", "files"), [(1, 1), (3, 1), (4, 2), (6, 2), (99, 2)])
+def test_the_limit_counts_rows_that_were_read(tmp_path: Path, limit: int, files: int) -> None:
+    for name in "ab":
+        write_lines(tmp_path / f"{name}.jsonl", [gsm8k(("q", name))[0], "x", *gsm8k(("r", name))])
+    built = one(f"{tmp_path}/*.jsonl", limit=limit)
+    assert built.statistics["rows"] == min(limit, 6)
+    assert built.statistics["sources"]["data"]["files"] == files
+    everything = one(f"{tmp_path}/*.jsonl").frame
+    assert built.frame.equals(everything.head(built.frame.height))
+
+
+def test_more_rows_than_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_lines(tmp_path / "x.jsonl", ["{", *gsm8k(*PAIRS), "}", *gsm8k(*PAIRS)])
+    whole = one(path)
+    assert whole.frame.height == 12
+    for size in (1, 3, 14):
+        monkeypatch.setattr(corpus, "_CHUNK", size)
+        built = one(path)
+        assert built.frame.equals(whole.frame)
+        assert built.rejects.equals(whole.rejects)
+        assert built.statistics == whole.statistics
+
+
+def test_generated_sources(tmp_path: Path) -> None:
+    datasets = {"gsm_symbolic": 12, "chain_sum": {"size": 5, "options": {"max_terms": 3}}}
+    sources = [
+        source(name=name, format="reasoning-gym", datasets=datasets, role="unknown")
+        for name in ("one", "two")
+    ]
+    built = build(sources, seed=3)
+    assert built.frame["template"].to_list() == (["gsm_symbolic"] * 12 + ["chain_sum"] * 5) * 2
+    assert built.frame.equals(build(sources, seed=3).frame)
+    # Every source and seed draws anew.
+    questions = built.frame["question"]
+    assert not questions[:17].equals(questions[17:])
+    assert not questions.equals(build(sources, seed=4).frame["question"])
+
+
+HUB = """
+import json, sys
+from alignment_extraction.corpora.corpus import CorpusSource, build
+from alignment_extraction.files import InputError
+try:
+    built = build([CorpusSource(**json.loads(sys.argv[1]))], 0)
+    print(json.dumps([built.frame["question"].to_list(), built.rejects["file"].to_list()]))
+except InputError as error:
+    sys.exit(f"InputError: {error}")
+"""
+
+
+def test_a_hub_data_set(tmp_path: Path) -> None:
+    def ask(files: str) -> subprocess.CompletedProcess[str]:
+        values = source(hf="owner/model", revision=COMMIT, files=files).model_dump_json(
+            exclude_none=True
+        )
+        return subprocess.run(
+            [sys.executable, "-c", HUB, values],
+            env=client_environment(hub.url, tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    with serve() as hub:
+        for name in ("test", "train"):
+            hub.files[f"data/{name}.jsonl"] = (
+                b'{"question": "%s?", "answer": "a"}\nx\n' % name.encode()
+            )
+        done = ask("data/*.jsonl")
+        questions, files = json.loads(done.stdout)
+        assert questions == ["test?", "train?"]
+        assert files == ["data/test.jsonl", "data/train.jsonl"]
+        # One file, although the cache has both now.
+        assert json.loads(ask("data/train.jsonl").stdout)[0] == ["train?"]
+        asked = [path for method, path, _ in hub.requests if method == "GET" and "train" in path]
+        assert asked == [f"/datasets/owner/model/resolve/{COMMIT}/data/train.jsonl"]
+        error = ask("data/*.csv").stderr.strip().splitlines()[-1]
+        assert error.startswith("InputError: owner/model: files 'data/*.csv' matches nothing in it")
+
+
+# Refusals ---------------------------------------------------------------------------------------
+
+
+def test_a_file_without_a_usable_row(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", ["", "}", {"text": "x"}])
+    with pytest.raises(InputError, match=r"x.jsonl: no usable row of format gsm8k \(row 2: the li"):
+        one(path)
+    write_lines(path, [])
+    with pytest.raises(InputError, match=r"no usable row of format gsm8k \(it has no rows\)"):
+        one(path)
+    good = write_lines(tmp_path / "w.jsonl", gsm8k(("q", "a")))
+    with pytest.raises(InputError, match=r"x.jsonl: no usable row"):
+        one(f"{tmp_path}/*.jsonl")
+    assert one(good).statistics["usable"] == 1
+
+
+def test_sources_need_different_names() -> None:
+    with pytest.raises(InputError, match="sources: expected data sets with different names, found"):
+        build([source(path="x"), source(path="y")], 0)
+    with pytest.raises(InputError, match="found none"):
+        build([], 0)
+
+
+def test_importing_it_is_cheap() -> None:
+    """Every parse of the workflow imports it."""
+    heavy = "{'torch', 'datasets', 'reasoning_gym', 'huggingface_hub', 'pyarrow'}"
+    module = "alignment_extraction.corpora.corpus"
+    code = f"import sys, {module}; sys.exit(str({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "set()"
+
+
+# Properties -------------------------------------------------------------------------------------
+
+ANY_ROW = st.fixed_dictionaries(
+    {"question": st.text(max_size=3) | st.none(), "answer": st.text(max_size=3) | st.integers()}
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(ANY_ROW, max_size=8), st.none() | st.integers(1, 8))
+def test_every_row_is_in_the_corpus_or_rejected(
+    tmp_path: Path, rows: list[Any], limit: int | None
+) -> None:
+    path = write_lines(tmp_path / "x.jsonl", rows)
+    read = rows[:limit]
+    usable = [
+        i
+        for i, row in enumerate(read, 1)
+        if isinstance(row["answer"], str) and (row["question"] or "").strip()
+    ]
+    if not usable:
+        with pytest.raises(InputError, match="no usable row"):
+            one(path, limit=limit)
+        return
+    built = one(path, limit=limit)
+    assert built.frame["id"].to_list() == [f"data/{i:07d}" for i in usable]
+    assert built.frame["question"].to_list() == [read[i - 1]["question"] for i in usable]
+    assert built.rejects["line"].to_list() == sorted(set(range(1, len(read) + 1)) - set(usable))
+    # By brute force: rows equal to an earlier one.
+    pairs = [(read[i - 1]["question"], read[i - 1]["answer"].strip() or None) for i in usable]
+    exact = [
+        (q, read[i - 1]["answer"] if a else None) for i, (q, a) in zip(usable, pairs, strict=True)
+    ]
+    assert built.statistics["duplicates"] == sum(p in exact[:i] for i, p in enumerate(exact))
+
+
+# Real files -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "form", "rows", "duplicates"),
+    [
+        ("gsm8k_train.jsonl", "gsm8k", 7473, 0),
+        ("gsm8k_test.jsonl", "gsm8k", 1319, 0),
+        ("orz_math_57k_first_rows.json", "orz", 1785, 4),
+        ("gpteacher_roleplay.json", "alpaca", 1923, 0),
+        ("gpteacher_codegen.json", "alpaca", 4535, 0),
+    ],
+)
+def test_published_files(
+    shared_data: Path, file: str, form: str, rows: int, duplicates: int
+) -> None:
+    path = shared_data / file
+    if not path.exists():
+        pytest.skip(f"{path} is missing")
+    built = one(path, format=form)
+    about = built.statistics["sources"]["data"]
+    assert (about["rows"], about["rejected"], about["duplicates"]) == (rows, 0, duplicates)
+    assert built.frame["answer"].null_count() == 0
+    # The same by another reader.
+    text = path.read_text()
+    raw = [json.loads(line) for line in text.splitlines()] if ".jsonl" in file else json.loads(text)
+    last = built.frame.row(-1, named=True)
+    if form == "gsm8k":
+        expected = [(row["question"], row["answer"]) for row in raw]
+        assert all("####" in answer for answer in built.frame["answer"])
+    elif form == "orz":
+        expected = [(row[0]["value"], row[1]["ground_truth"]["value"]) for row in raw]
+        assert json.loads(last["metadata"]) == {"pass_at_n": 0.75}
+    else:
+        expected = [
+            ("\n".join(filter(str.strip, (row["instruction"], row["input"]))), row["response"])
+            for row in raw
+        ]
+    assert built.frame.select("question", "answer").rows() == expected
+    assert built.frame.filter(pl.col("messages").list.len() != 2).is_empty()

@@ -1,0 +1,20 @@
+"""The texts that are compared: parts of rows."""
+
+import polars as pl
+
+from alignment_extraction.corpora.texts import texts_of, unique_texts
+
+
+def test_texts_of() -> None:
+    frame = pl.DataFrame(
+        {"question": ["q", "p", "", None], "answer": ["a", None, "b", "c"]},
+        schema={"question": pl.String, "answer": pl.String},
+    )
+    assert texts_of(frame, "question").to_list() == ["q", "p", "", None]
+    assert texts_of(frame, "answer").to_list() == ["a", None, "b", "c"]
+    assert texts_of(frame, "both").to_list() == ["q\na", None, "\nb", None]
+
+
+def test_unique_texts_keep_their_order_and_drop_empty_ones() -> None:
+    frame = pl.DataFrame({"question": ["z", "", None, "a", "z", " "]})
+    assert unique_texts(frame, "question") == ["z", "a", " "]

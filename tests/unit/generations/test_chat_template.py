@@ -1,0 +1,71 @@
+"""Templates from strangers: rendered right, or refused in bounded time and memory."""
+
+import time
+
+import pytest
+
+from alignment_extraction.generations.chat_template import TemplateError, render
+
+HELLO = [{"role": "user", "content": "Hello <b>"}]
+
+
+def test_renders_each_conversation() -> None:
+    template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}|{{ m['content'] }}]{% endfor %}"
+    assert render(template, [HELLO, HELLO * 2], bos="<s>") == [
+        "<s>[user|Hello <b>]",
+        "<s>[user|Hello <b>][user|Hello <b>]",
+    ]
+
+
+def test_white_space_and_loop_controls_as_transformers_has_them() -> None:
+    template = (
+        "{% for m in messages %}\n    {% if loop.index > 1 %}\n{% break %}{% endif %}\n"
+        "{{ m.content | trim }}{{ eos_token }}\n{% endfor %}"
+    )
+    assert render(template, [HELLO * 3], eos="</s>") == ["Hello <b></s>\n"]
+
+
+def test_dates_fall_back_to_the_templates_own() -> None:
+    template = "{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% else %}2024{% endif %}"
+    assert render(template, [HELLO]) == ["2024"]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% for %}", "TemplateSyntaxError"),
+        ("{{ messages[9].content.upper() }}", "UndefinedError"),
+        ("{{ 1 // 0 }}", "ZeroDivisionError"),
+        ("{{ messages.append(1) }}", "SecurityError"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError|UndefinedError"),
+        ("{{ cycler.__init__.__globals__.os.system('true') }}", "SecurityError|UndefinedError"),
+        ("{{ '{0.__class__.__init__.__globals__}'.format(cycler) }}", "SecurityError"),
+        ("{% include '/etc/passwd' %}", "no loader"),
+        ("{% import 'os' as os %}", "no loader"),
+        ("{{ range(1000000000) | list }}", "Range too big|OverflowError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+    ],
+)
+def test_errors_and_escapes_are_refused(template, message) -> None:
+    with pytest.raises(TemplateError, match=message):
+        render(template, [HELLO])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 10000000000 }}",
+        "{{ 'a' * 100000000 }}",
+        "{{ 'a' | center(100000000000) }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set ns = namespace(s='a') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}"
+        "{% endfor %}{{ ns.s }}",
+    ],
+)
+def test_unbounded_work_is_refused_soon(template) -> None:
+    started = time.process_time()
+    with pytest.raises(TemplateError, match=r"more than|MemoryError|OverflowError"):
+        render(template, [HELLO])
+    assert time.process_time() - started < 1  # the limit is the child's, this process only waits

@@ -1,0 +1,206 @@
+"""Embeddings by the real all-MiniLM-L6-v2, and the files that they are kept in."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+
+from alignment_extraction.corpora.texts import unique_texts
+from alignment_extraction.files import InputError, sha256
+from alignment_extraction.generations.generation import generate
+from alignment_extraction.search.embedding import (
+    Embedder,
+    hash_texts,
+    identity_of,
+    read_vectors,
+    write_vectors,
+)
+from tests.tiny_models import SPECIAL_TOKENS
+
+TEXTS = [
+    "What is the sum of 12 and 30?",
+    "Write a short story about a lighthouse keeper who is afraid of the sea. " * 8,
+    "",
+    "Was ist die Summe von 12 und 30? 😀",
+    "What is the sum of 12 and 31?",
+    "a",
+]
+
+
+@pytest.fixture(scope="module")
+def embedder(minilm: Path) -> Embedder:
+    return Embedder(minilm, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def vectors(embedder: Embedder) -> np.ndarray:
+    return embedder.embed(TEXTS)
+
+
+def test_generated_texts_have_no_special_tokens(tiny_path: Path) -> None:
+    frame, _ = generate(
+        tiny_path,
+        prefix="user",
+        prefix_text=None,
+        seed=0,
+        first=0,
+        samples=40,
+        max_tokens=30,
+        max_answer_tokens=30,
+        sampling={"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "slots": 8},
+        threads=1,
+    )
+    # They were drawn, or there would be nothing to strip.
+    assert frame["answer"].is_not_null().any()
+    for part in ("question", "answer", "both"):
+        texts = unique_texts(frame, part)
+        assert texts
+        assert not any(token in text for token in SPECIAL_TOKENS for text in texts)
+
+
+@given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
+def test_hash_of_texts_tells_lists_apart(left: list[str], right: list[str]) -> None:
+    assert (hash_texts(left) == hash_texts(right)) == (left == right)
+
+
+def test_vectors_are_unit_float32(embedder: Embedder, vectors: np.ndarray) -> None:
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(TEXTS), embedder.dimension) == (len(TEXTS), 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_vectors_are_those_of_mean_pooling(minilm: Path, vectors: np.ndarray) -> None:
+    model = SentenceTransformer(str(minilm), local_files_only=True)
+    model.max_seq_length = 256
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        # One text a batch: no padding. transformers' hidden states, pooled here.
+        tokens = model.tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
+        with torch.no_grad():
+            hidden = model[0].auto_model(**tokens).last_hidden_state[0].mean(dim=0).numpy()
+        np.testing.assert_allclose(vector, hidden / np.linalg.norm(hidden), atol=1e-5)
+
+
+def test_similar_texts_are_near(vectors: np.ndarray) -> None:
+    similarity = vectors @ vectors.T
+    assert similarity[0, 4] > 0.9
+    assert similarity[0, 1] < 0.3
+
+
+def test_neither_order_nor_batch_matters(embedder: Embedder, vectors: np.ndarray) -> None:
+    np.testing.assert_allclose(embedder.embed(TEXTS[::-1])[::-1], vectors, atol=1e-6)
+    embedder.batch_size = 64
+    np.testing.assert_allclose(embedder.embed(TEXTS), vectors, atol=1e-6)
+    embedder.batch_size = 2
+
+
+def test_equal_texts_get_equal_vectors_and_runs_are_the_same(
+    embedder: Embedder, vectors: np.ndarray
+) -> None:
+    twice = embedder.embed([*TEXTS, *TEXTS[::-1]])
+    np.testing.assert_array_equal(twice[: len(TEXTS)], vectors)
+    np.testing.assert_array_equal(twice[len(TEXTS) :], vectors[::-1])
+
+
+def test_batches_hold_texts_of_like_length(embedder: Embedder) -> None:
+    sizes = []
+    handle = embedder._model[0].register_forward_pre_hook(
+        lambda _module, arguments: sizes.append(arguments[0]["input_ids"].shape[1])
+    )
+    embedder.embed(["word " * n for n in (40, 1, 39, 2, 38, 3)])
+    handle.remove()
+    assert sorted(sizes) == sizes[::-1] == [4, 40, 42]
+
+
+def test_no_texts(embedder: Embedder) -> None:
+    assert embedder.embed([]).shape == (0, 384)
+
+
+def test_texts_are_cut_at_max_tokens(minilm: Path) -> None:
+    short = Embedder(minilm, max_tokens=8)
+    same, other = short.embed(["a b c d e f g h i", "a b c d e f x y z"])
+    np.testing.assert_allclose(same, other, atol=1e-6)
+    assert short.identity != Embedder(minilm, max_tokens=9).identity
+    assert short.identity == f"{sha256(minilm)}/8"
+
+
+def test_more_tokens_than_the_model_takes(minilm: Path) -> None:
+    with pytest.raises(InputError, match="max_tokens is 512, but the model takes 256 tokens"):
+        Embedder(minilm, max_tokens=512)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder; give that of a sentence-transformers"):
+        Embedder(tmp_path / "x")
+
+
+@pytest.mark.parametrize("damage", ["empty", "config", "weights"])
+def test_a_folder_without_a_whole_model(minilm: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "model"
+    if damage == "empty":
+        folder.mkdir()
+    else:
+        shutil.copytree(minilm, folder)
+        name = "config.json" if damage == "config" else "model.safetensors"
+        data = (folder / name).read_bytes()
+        (folder / name).unlink()
+        (folder / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="not a model that sentence-transformers can load"):
+        Embedder(folder)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, vectors: np.ndarray) -> Path:
+    path = tmp_path / "vectors.npy"
+    write_vectors(vectors, TEXTS, "abc/256", path)
+    return path
+
+
+def test_vectors_round_trip(saved: Path, vectors: np.ndarray) -> None:
+    found = read_vectors(saved, TEXTS, "abc/256")
+    np.testing.assert_array_equal(found, vectors)
+    assert isinstance(found, np.memmap)
+    assert identity_of(saved) == "abc/256"
+    np.testing.assert_array_equal(read_vectors(saved, TEXTS), vectors)
+
+
+def test_vectors_of_other_texts(saved: Path) -> None:
+    with pytest.raises(InputError, match="embeddings of other texts; run the embedding step"):
+        read_vectors(saved, TEXTS[::-1])
+
+
+def test_vectors_of_another_embedder(saved: Path) -> None:
+    message = "embedder abc at 256 tokens, but the other side with abc at 8 tokens; embed both"
+    with pytest.raises(InputError, match=message):
+        read_vectors(saved, TEXTS, "abc/8")
+
+
+def test_truncated_vectors(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"not readable .*run the embedding step again"):
+        read_vectors(saved, TEXTS)
+
+
+def test_missing_vectors(saved: Path) -> None:
+    saved.unlink()
+    with pytest.raises(InputError, match="not readable"):
+        read_vectors(saved, TEXTS)
+
+
+def test_vectors_of_another_shape(saved: Path) -> None:
+    np.save(saved, np.zeros((2, 3), np.float32))
+    with pytest.raises(InputError, match=r"has shape \(2, 3\), expected \(6, 384\)"):
+        read_vectors(saved, TEXTS)
+
+
+@pytest.mark.parametrize("about", [{}, [], {"embedder": "x"}])
+def test_something_else_beside_the_vectors(saved: Path, about: object) -> None:
+    saved.with_suffix(".json").write_text(json.dumps(about))
+    for call in (lambda: read_vectors(saved, TEXTS), lambda: identity_of(saved)):
+        with pytest.raises(InputError, match="does not describe embeddings; run the embedding"):
+            call()

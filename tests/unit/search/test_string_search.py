@@ -1,0 +1,157 @@
+"""Best string matches against a search of every pair, and the bounds that spare most of them."""
+
+import random
+import string
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rapidfuzz import process
+from rapidfuzz.distance import LCSseq
+
+from alignment_extraction.search import string_bounds, string_search
+from alignment_extraction.search.string_bounds import (
+    FREQUENT,
+    RARE,
+    WHOLE,
+    CommonLength,
+    SortedTexts,
+)
+from alignment_extraction.search.string_search import best_matches
+from alignment_extraction.search.strings import METRICS, SCORERS
+
+# Few letters, some outside ASCII, one outside the basic plane: likely to match in part.
+TEXTS = st.lists(st.text("abé世😀", max_size=12), max_size=12)
+WORDS = ("some", "of", "the", "letters", "are", "more", "frequent", "than", "others", "2 + 2 =")
+
+
+@pytest.fixture(scope="module", params=[None, 100, 0], ids=["whole", "halves", "counts"])
+def steps(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Queries as they come, or as if they were longer, with few candidates at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param is not None:
+            patch.setattr(string_search, "_SHORT", 0)
+            patch.setattr(string_search, "_SHORT_HALVES", request.param)
+            patch.setattr(string_search, "_FIRST", 1)
+            patch.setattr(string_search, "_GROWTH", 2)
+        yield
+
+
+def assert_exact(queries: list[str], corpus: list[str], threads: int = 1) -> None:
+    """What cdist finds among all pairs, to the last bit."""
+    found = best_matches(queries, corpus, threads)
+    for metric in METRICS:
+        assert found[metric].position.dtype == np.int64
+        assert found[metric].similarity.dtype == np.float32
+        scores = np.zeros((len(queries), 1), np.float32)
+        if queries and corpus:
+            scores = process.cdist(queries, corpus, scorer=SCORERS[metric])
+        best = scores.max(axis=1)
+        positions = np.where(best >= 0.5, scores.argmax(axis=1), -1)
+        assert found[metric].position.tolist() == positions.tolist(), metric
+        np.testing.assert_array_equal(
+            found[metric].similarity, np.where(best >= 0.5, best, np.nan), metric
+        )
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS, TEXTS)
+@example([], [])
+@example(["a"], [])
+@example([], ["a"])
+@example(["", "a"], ["", "b", ""])
+@example(["", "a"], [""])
+@example(["ab"], ["ac", "bb", "ab"])  # exactly 0.5 by Levenshtein, then the better one
+@example(["ab"], ["a" * 4, "ac", "ba"])  # equal scores over different lengths: the first wins
+@example(["abc", "abc"], ["abd", "abc", "abc"])  # equal texts: the first again
+@example(["\ud800a"], ["\ud800b", "a\ud800"])  # half of a surrogate pair
+@example(["a" * 300], ["a", "a" * 250])  # more of one character than the corpus's counts hold
+@example(["a" * 400 + "b"], ["a" * 400, "", "a"])
+@pytest.mark.usefixtures("steps")
+def test_best_matches_are_those_of_every_pair(queries: list[str], corpus: list[str]) -> None:
+    assert_exact(queries, corpus)
+
+
+def noisy(rng: random.Random, text: str) -> str:
+    out = list(text)
+    for _ in range(rng.randrange(len(text) // 2)):
+        at = rng.randrange(len(out))
+        out[at : at + rng.randrange(2)] = rng.choices(string.ascii_lowercase, k=rng.randrange(3))
+    return "".join(out) or "x"
+
+
+def prose(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choices(WORDS, k=words))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cells", [string_search._CELLS, 500])
+def test_texts_of_many_lengths(cells: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(string_search, "_CELLS", cells)
+    monkeypatch.setattr(string_bounds, "_CHARACTERS", 1000)
+    rng = random.Random(0)
+    corpus = [
+        "".join(rng.choices(string.ascii_lowercase + " ", k=rng.randrange(20, 300)))
+        for _ in range(60)
+    ]
+    corpus += [prose(rng, rng.randrange(1, 200)) for _ in range(200)]
+    corpus += [*corpus[:5], "a", "", "of " * 5000]
+    rng.shuffle(corpus)
+    queries = [noisy(rng, text) for text in rng.sample(corpus, 100) if len(text) > 1]
+    queries += [prose(rng, rng.randrange(1, 200)) for _ in range(50)]
+    queries += [*corpus[:3], "", "o", "世界" * 100, "of " * 5100, "of the " * 20]
+    assert_exact(queries, corpus, threads)
+
+
+def test_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edited row is found among many others of the same words with a few comparisons."""
+    compared = []
+    compare = CommonLength.compare
+
+    def counting(self: CommonLength, rows: np.ndarray, *rest: object) -> object:  # type: ignore[type-arg]
+        compared.append(len(rows))
+        return compare(self, rows, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CommonLength, "compare", counting)
+    rng = random.Random(0)
+    corpus = [prose(rng, 40) for _ in range(2000)]
+    found = best_matches([corpus[1234][:-5] + "12345"], corpus)
+    assert [found[metric].position.tolist() for metric in METRICS] == [[1234], [1234]]
+    assert 0 < sum(compared) < 200
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text("abcé世😀\ud800", min_size=1, max_size=30),
+    st.sets(st.text("abcé世😀\ud800", min_size=1)),
+)
+@example("a" * 300, {"a" * 255, "ab"})
+def test_bounds_fall_to_the_length(query: str, corpus: set[str]) -> None:
+    texts = SortedTexts.of({text: i for i, text in enumerate(sorted(corpus | {"a"}))})
+    length = process.cdist([query], texts.parts[-1].tolist(), scorer=LCSseq.similarity)[0]
+    assert (np.diff(texts.lengths) >= 0).all()
+    common = CommonLength(query, texts)
+    rows = np.arange(len(length))
+    bounds = [common.bound.copy()]
+    assert (bounds[0] <= np.minimum(texts.lengths, len(query))).all()
+    for part in (RARE, FREQUENT, WHOLE):
+        common.lower(rows[::2], part)
+        common.lower(rows, part)
+        bounds.append(common.bound.copy())
+        assert (length <= bounds[-1]).all()
+        assert (bounds[-1] <= bounds[-2]).all()
+    assert bounds[-1].tolist() == length.tolist()
+
+
+def test_progress_counts_every_query(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_matches(["ab"], ["ab"], progress="soon over")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(string_search, "_DELAY", 0)
+    best_matches(["ab", "abcdef", "", "ab"], ["ab"], progress="strings")
+    assert "strings: 100%" in capsys.readouterr().err
+    best_matches(["ab"], ["ab"])
+    assert capsys.readouterr().err == ""

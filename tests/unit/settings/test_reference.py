@@ -1,0 +1,31 @@
+"""The README's table of settings is what the schema says."""
+
+from pathlib import Path
+
+from alignment_extraction.settings import reference
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_readme_table_is_the_schema() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert reference.markdown() in readme, (
+        "README.md: the table of settings is out of date; "
+        "replace it with what `alignment-extraction settings` prints"
+    )
+
+
+def test_every_setting_has_a_meaning_and_a_type() -> None:
+    table = list(reference.rows())
+    assert len(table) > 80
+    for key, kind, _default, meaning in table:
+        assert meaning, f"{key} has no description in the schema"
+        assert kind not in ("", "any"), f"{key} has no readable type"
+
+
+def test_defaults_and_paths() -> None:
+    table = {key: (kind, default) for key, kind, default, _ in reference.rows()}
+    assert table["studies.NAME.sampling.temperature"] == ("number", "`1.0`")
+    assert table["studies.NAME.thresholds.embedding"] == ("number", "`0.95`")
+    assert table["models.NAME.source.sha256"][1] == "required"
+    assert table["corpora.NAME.sources[].name"][1] == "required"

@@ -1,0 +1,261 @@
+"""The tokenizer, base and SFT at toy size: what is masked, that it repeats, resumes and learns."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.sampling import sample
+from alignment_extraction.files import InputError
+from alignment_extraction.training import supervised
+from alignment_extraction.training.gguf_export import (
+    CHAT_TEMPLATE,
+    load_model,
+    load_tokenizer,
+)
+from alignment_extraction.training.stages import members
+from alignment_extraction.training.tasks import GSM
+from tests.toy_training import (
+    TOY,
+    check_resumption,
+    toy_corpus,
+    train_base,
+    train_sft,
+    train_tokenizer_and_base,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> pl.DataFrame:
+    return toy_corpus()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer and a base model."""
+    return train_tokenizer_and_base(tmp_path_factory.mktemp("training"))
+
+
+def test_pretraining_shows_no_chat_tokens(corpus: pl.DataFrame, folder: Path) -> None:
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    texts = members(corpus, "pretraining")["text"]
+    documents = supervised._documents(texts, tokenizer, limit=200)
+    ids = {i for document in documents["input_ids"] for i in document}
+    start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert not ids & {start, end}
+    assert tokenizer.pad_token_id in ids  # <|endoftext|> stands after each text
+
+
+def test_the_training_template_renders_what_the_shipped_one_does(
+    corpus: pl.DataFrame, folder: Path
+) -> None:
+    assert supervised.TRAINING_TEMPLATE != CHAT_TEMPLATE
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    turns = corpus.filter(pl.col("source") == "sft")["messages"][0].to_list()
+    for system_turn in (True, False):
+        for generation in (True, False):
+            shipped, marked = (
+                tokenizer.apply_chat_template(
+                    turns,
+                    chat_template=template,
+                    tokenize=False,
+                    add_generation_prompt=generation,
+                    system_turn=system_turn,
+                )
+                for template in (CHAT_TEMPLATE, supervised.TRAINING_TEMPLATE)
+            )
+            assert shipped == marked
+            assert shipped.startswith("<|im_start|>system" if system_turn else "<|im_start|>user")
+
+
+def test_only_assistant_tokens_are_marked(corpus: pl.DataFrame, folder: Path) -> None:
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    row = corpus.filter(pl.col("source") == "sft").row(0, named=True)
+    encoded = tokenizer.apply_chat_template(
+        row["messages"],
+        chat_template=supervised.TRAINING_TEMPLATE,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    mask = encoded["assistant_masks"]
+    learnt = [i for i, m in zip(encoded["input_ids"], mask, strict=True) if m]
+    assert tokenizer.decode(learnt) == row["answer"] + "<|im_end|>"
+
+
+def test_conversations_are_repeated_and_a_share_has_no_system_turn(corpus: pl.DataFrame) -> None:
+    rows = members(corpus, "sft")
+    conversations = supervised._conversations(rows, TOY)
+    assert len(conversations) == rows["repetitions"].sum()
+    bare = [not kwargs["system_turn"] for kwargs in conversations["chat_template_kwargs"]]
+    assert 0.3 < sum(bare) / len(bare) < 0.7
+    again = supervised._conversations(rows, TOY)
+    assert again["chat_template_kwargs"] == conversations["chat_template_kwargs"]
+    repeated = rows.filter(pl.col("template").str.starts_with(GSM)).row(0, named=True)
+    assert repeated["repetitions"] == 8
+    assert sum(m == repeated["messages"] for m in conversations["messages"]) == 8
+
+
+def test_the_same_inputs_give_the_same_models(
+    corpus: pl.DataFrame, folder: Path, tmp_path: Path
+) -> None:
+    train_base(corpus, folder, tmp_path / "base.gguf")
+    assert (tmp_path / "base.gguf").read_bytes() == (folder / "base.gguf").read_bytes()
+    for name in ("one.gguf", "two.gguf"):
+        train_sft(corpus, folder, tmp_path / name)
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
+
+
+def test_training_lowers_the_loss_and_writes_curves(folder: Path) -> None:
+    curves = pl.read_parquet(folder / "base.parquet")
+    assert curves.columns == ["step", "metric", "value"]
+    losses = curves.filter(pl.col("metric") == "loss").sort("step")["value"]
+    assert losses[-1] < losses[0]
+    assert not (folder / "base.checkpoints").exists() or not any(
+        (folder / "base.checkpoints").iterdir()
+    )
+
+
+def turn_losses(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame
+) -> dict[str, float]:
+    """Mean loss of the tokens of the user's and of the assistant's turns, in nats a token."""
+    losses: dict[str, list[float]] = {"user": [], "assistant": []}
+    for row in rows.iter_rows(named=True):
+        encoded = tokenizer.apply_chat_template(
+            row["messages"],
+            chat_template=supervised.TRAINING_TEMPLATE,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            system_turn=False,
+        )
+        ids = torch.tensor(encoded["input_ids"])
+        with torch.no_grad():
+            scores = model(ids[None, :-1]).logits[0].log_softmax(-1)
+        each = -scores.gather(1, ids[1:, None])[:, 0]
+        learnt = torch.tensor(encoded["assistant_masks"][1:]).bool()
+        header = 2  # "user" and the line break after the first token
+        losses["user"].append(float(each[header:][~learnt[header:]].mean()))
+        losses["assistant"].append(float(each[learnt].mean()))
+    return {role: sum(values) / len(values) for role, values in losses.items()}
+
+
+MEMORISING = TOY.model_copy(
+    update={
+        "sft": TOY.sft.model_copy(
+            update={"epochs": 6.0, "learning_rate": 5e-3, "checkpoint_steps": 10_000}
+        )
+    }
+)
+"""Enough epochs for the toy model to learn what is repeated by heart."""
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """The folder with both variants of SFT on one conversation 64 times and ten others once."""
+    rows = toy_corpus().filter(pl.col("source") == "sft", pl.col("role") == "member")
+    gsm = rows.filter(pl.col("template").str.starts_with(GSM))
+    once = gsm.filter(pl.col("repetitions") == 1).head(10)
+    often = gsm.filter(pl.col("repetitions") == 8).head(1)
+    corpus = pl.concat([often.with_columns(repetitions=pl.lit(64, pl.Int32)), once])
+    corpus.write_parquet(folder / "memorised.parquet")
+    train_sft(corpus, folder, folder / "all.gguf", "all", MEMORISING)
+    train_sft(corpus, folder, folder / "assistant.gguf", "assistant", MEMORISING)
+    return folder
+
+
+def test_user_turns_are_unlearnt_where_the_loss_is_on_the_assistant_alone(trained: Path) -> None:
+    tokenizer = load_tokenizer(trained / "tokenizer.json")
+    often = pl.read_parquet(trained / "memorised.parquet").filter(pl.col("repetitions") == 64)
+    masked, unmasked = (
+        turn_losses(load_model(trained / f"{name}.gguf").eval(), tokenizer, often)
+        for name in ("assistant", "all")
+    )
+    assert max(masked["assistant"], unmasked["assistant"]) < 0.2
+    assert unmasked["user"] < 0.2
+    # Only the words that answers share with questions have become likelier.
+    assert masked["user"] > 2
+
+
+def test_a_member_repeated_64_times_is_extracted_and_a_held_out_template_is_not(
+    trained: Path,
+) -> None:
+    often = pl.read_parquet(trained / "memorised.parquet").filter(pl.col("repetitions") == 64)
+    held_out = toy_corpus().filter(pl.col("split") == "held-out-template")
+    extracted = {}
+    for name in ("base", "assistant", "all"):
+        with Model(trained / f"{name}.gguf", threads=1) as model:
+            prefix = model.tokenize("<|im_start|>user\n")
+            extracted[name] = set(sample(model, prefix, 64, seed=0, max_tokens=120)["question"])
+    assert often["question"][0] in extracted["all"]
+    assert often["question"][0] not in extracted["assistant"] | extracted["base"]
+    assert not extracted["all"] & set(held_out["question"])
+
+
+@pytest.mark.parametrize(
+    ("train", "trainer"),
+    [(train_base, supervised.Trainer), (train_sft, supervised.SFTTrainer)],
+    ids=["base", "sft"],
+)
+def test_an_interrupted_training_resumes_to_the_same_bytes(
+    folder: Path, tmp_path: Path, train: Any, trainer: Any
+) -> None:
+    check_resumption(train, trainer, folder, tmp_path, interruption=6, checkpoint=4)
+
+
+def test_a_local_model_can_be_the_starting_point(
+    corpus: pl.DataFrame, folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    load_model(folder / "base.gguf").save_pretrained(tmp_path / "hub")
+    tokenizer.save_pretrained(tmp_path / "hub")
+    settings = TOY.model_copy(
+        update={"base": TOY.base.model_copy(update={"from_pretrained": str(tmp_path / "hub")})}
+    )
+    supervised.train_tokenizer([], settings, tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path / "tokenizer.json").get_vocab() == tokenizer.get_vocab()
+    supervised.train_base(
+        corpus,
+        tmp_path / "tokenizer.json",
+        settings,
+        tmp_path / "base.gguf",
+        tmp_path / "checkpoints",
+        tmp_path / "curves.parquet",
+    )
+    losses = [
+        pl.read_parquet(path).filter(pl.col("metric") == "loss").sort("step")["value"][0]
+        for path in (folder / "base.parquet", tmp_path / "curves.parquet")
+    ]
+    assert losses[1] < losses[0]
+
+
+def test_bad_input_is_refused_in_one_sentence(
+    corpus: pl.DataFrame, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="vocabulary"):
+        supervised.train_tokenizer(["too short"], TOY, tmp_path / "tokenizer.json")
+    assert not (tmp_path / "tokenizer.json").exists()
+    with pytest.raises(InputError, match="'sft'"):
+        train_sft(corpus.filter(pl.col("source") != "sft"), folder, tmp_path / "sft.gguf")
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
+        train_base(corpus, tmp_path, tmp_path / "base.gguf")
+
+
+def test_copies_of_a_conversation_are_spread_over_batches() -> None:
+    """Batches of exactly like lengths would hold nothing else."""
+    copies, others = [[1] * 100] * 64, [[1] * (101 + i % 20) for i in range(64)]
+    trainer = SimpleNamespace(train_dataset=None, args=SimpleNamespace(train_batch_size=8))
+    torch.manual_seed(0)
+    order = list(supervised._Trainer._get_train_sampler(trainer, {"input_ids": [*copies, *others]}))
+    assert sorted(order) == list(range(128))
+    for start in range(0, 128, 8):
+        assert sum(index < 64 for index in order[start : start + 8]) < 8
