@@ -1,18 +1,17 @@
 """The results of a study: everything that is computed from scores, as files of one folder."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from alignment_extraction.corpora.clusters import clusters
-from alignment_extraction.extraction import anatomy, coverage, richness, scores, traits
+from alignment_extraction.extraction import anatomy, coverage, metrics, richness, scores, traits
 from alignment_extraction.extraction.calibration_tables import (
     TABLE_COLUMNS,
     calibration_tables,
-    headline_numbers,
 )
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 from alignment_extraction.likelihoods import discoverable, likelihood, membership
@@ -146,21 +145,21 @@ def evaluate(
     }
     for name in TABLES:
         write_parquet(tables[name], folder / f"{name}.parquet")
-    metrics = {
+    numbers = {
         **about,
-        "rates": summary(rate_table, ratio_table),
-        "richness": richness_summary(richness_table),
-        "kinds": kinds_summary(kinds),
+        "rates": metrics.rates(rate_table, ratio_table),
+        "richness": metrics.richness(richness_table),
+        "kinds": metrics.kinds(kinds),
     }
     if shifts is not None:
-        metrics["likelihood"] = likelihood_summary(shifts)
+        numbers["likelihood"] = metrics.likelihood(shifts)
     if calibration is not None:
-        metrics["calibration"] = calibration_summary(calibration)
+        numbers["calibration"] = metrics.calibration(calibration)
     if members is not None:
-        metrics["membership"] = membership_summary(members)
+        numbers["membership"] = metrics.membership(members)
     if discovered is not None:
-        metrics["discoverable"] = discoverable_summary(discovered)
-    write_json(metrics, folder / "metrics.json")
+        numbers["discoverable"] = metrics.discoverable(discovered)
+    write_json(numbers, folder / "metrics.json")
 
 
 def calibrate(
@@ -185,17 +184,6 @@ def calibrate(
     tables = calibration_tables(scored, held_out, corpus, thresholds, seed)
     for name, table in tables.items():
         write_parquet(table, folder / f"{name}.parquet")
-
-
-def calibration_summary(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-    """`headline_numbers` as nested dictionaries, keyed as `summary` keys the rates."""
-    metrics: dict[str, Any] = {}
-    table = headline_numbers(tables)
-    names = [name for name in table.columns if name not in (*scores.KEYS, "metric")]
-    for row in table.iter_rows(named=True):
-        keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
-        _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
-    return metrics
 
 
 def compare_likelihoods(files: Mapping[tuple[str, str], Path], seed: int, folder: Path) -> None:
@@ -248,92 +236,3 @@ def discover(
     tables = discoverable.predict(likelihoods, scored, sampled, corpus)
     for name in DISCOVERABLE_TABLES:
         write_parquet(tables[name], folder / f"{name}.parquet")
-
-
-def likelihood_summary(shifts: pl.DataFrame) -> dict[str, Any]:
-    """Mean shifts as nested dictionaries: pair > target > with(out)-template > group > number."""
-    names = ["n", "before", "after", "shift", "shift_low", "shift_high"]
-    names += ["excess", "excess_low", "excess_high"]
-    metrics: dict[str, Any] = {}
-    for row in shifts.iter_rows(named=True):
-        template = "with-template" if row["template"] else "without-template"
-        pair = f"{row['pair_before']}_{row['pair_after']}"
-        _put(metrics, (pair, row["target"], template, row["group"]), row, names)
-    return metrics
-
-
-def membership_summary(table: pl.DataFrame) -> dict[str, Any]:
-    """Attacks as nested dictionaries.
-
-    Keys: pair > target > with(out)-template > group > control > side > attack > number.
-    """
-    names = ["members", "held_out", "auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high"]
-    metrics: dict[str, Any] = {}
-    for row in table.iter_rows(named=True):
-        template = "with-template" if row["template"] else "without-template"
-        pair = f"{row['pair_before']}_{row['pair_after']}"
-        keys = (pair, row["target"], template, row["group"], row["control"])
-        _put(metrics, (*keys, row["side"], row["attack"]), row, names)
-    return metrics
-
-
-def discoverable_summary(table: pl.DataFrame) -> dict[str, Any]:
-    """Predictions for the samples drawn, and for the most: model > prefix > seed-N > group > n."""
-    cell = [*scores.CELL_KEYS, "reference"]
-    names = table.columns[len(cell) :]
-    most = pl.col("samples") == pl.col("samples").max().over(cell)
-    metrics: dict[str, Any] = {}
-    for row in table.filter((pl.col("samples") == pl.col("drawn")) | most).iter_rows(named=True):
-        keys = (row["model"], row["prefix"], f"seed-{row['seed']}", row["reference"])
-        _put(metrics, (*keys, f"n-{row['samples']}"), row, names)
-    return metrics
-
-
-def summary(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, Any]:
-    """Rates as nested dictionaries: model > prefix > seed-N > part > reference > metric > number.
-
-    `embedding_ratio` is how many times more the embedding found than a string metric.
-    """
-    metrics: dict[str, Any] = {}
-    names = ["n", "hits", "rate", "low", "high", "mean_score", "embedding_ratio"]
-    ratios = ratio_table.select(*scores.KEYS, "metric", embedding_ratio="ratio")
-    table = rate_table.join(ratios, on=[*scores.KEYS, "metric"], how="left", maintain_order="left")
-    for row in table.iter_rows(named=True):
-        keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
-        _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
-    return metrics
-
-
-def richness_summary(table: pl.DataFrame) -> dict[str, Any]:
-    """Richness as nested dictionaries: cell > part > group > metric > unit > number.
-
-    Of the metrics the embedding and verbatim, in groups of which something was extracted.
-    """
-    chosen = table.filter(pl.col("metric").is_in(["embedding", "verbatim"]), pl.col("hits") > 0)
-    return _nested(chosen, [*scores.KEYS, "metric", "unit"])
-
-
-def kinds_summary(table: pl.DataFrame) -> dict[str, Any]:
-    """Kinds of copying as nested dictionaries: cell > part > reference > kind > number."""
-    return _nested(table, [*scores.KEYS, "kind"])
-
-
-def _nested(table: pl.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    names = [name for name in table.columns if name not in keys]
-    for row in table.iter_rows(named=True):
-        path = [f"seed-{row[key]}" if key == "seed" else row[key] for key in keys]
-        _put(metrics, path, row, names)
-    return metrics
-
-
-def _put(
-    metrics: dict[str, Any], keys: Sequence[str], row: Mapping[str, Any], names: Sequence[str]
-) -> None:
-    """Add numbers of `row`: finite ones, since JSON has no others, to six digits."""
-    for key in keys:
-        metrics = metrics.setdefault(key, {})
-    for name in names:
-        value = row[name]
-        if value is not None and math.isfinite(value):
-            metrics[name] = value if isinstance(value, int) else float(f"{value:.6g}")

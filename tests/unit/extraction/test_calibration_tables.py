@@ -6,14 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alignment_extraction.extraction import results, scores
+from alignment_extraction.extraction import metrics, results, scores
 from alignment_extraction.extraction.calibration_tables import (
     OPERATING_RATES,
     TABLE_COLUMNS,
     calibration_tables,
     headline_numbers,
 )
-from alignment_extraction.extraction.results import calibration_summary
 from alignment_extraction.extraction.scores import KEYS, score_cell
 from alignment_extraction.search.matching import HELD_OUT_SCHEMA
 from alignment_extraction.settings.config import ThresholdSettings
@@ -182,7 +181,7 @@ def test_without_held_out_rows(uncalibrated: dict[str, pl.DataFrame]) -> None:
     assert table.filter(pl.col("false_positive_rate").is_not_null())["rate"].null_count() == (
         table["false_positive_rate"].count()
     )
-    assert calibration_summary(uncalibrated) == {}
+    assert metrics.calibration(uncalibrated) == {}
 
 
 def test_without_held_out_rows_the_bands_are_quarters_of_the_generations(
@@ -224,7 +223,7 @@ def test_a_corpus_that_nothing_was_trained_on(scored: pl.DataFrame) -> None:
 
 def test_headline_numbers(tables: dict[str, pl.DataFrame]) -> None:
     table = headline_numbers(tables)
-    metrics = calibration_summary(tables)
+    numbers = metrics.calibration(tables)
     # Only questions were searched for, and only in the members.
     assert set(table["part"]) == {"question"}
     assert table.height == len(CELLS) * 4
@@ -243,7 +242,7 @@ def test_headline_numbers(tables: dict[str, pl.DataFrame]) -> None:
                 assert row[f"rate_{at}"] == point["rate"][0]
                 assert row[f"excess_{at}_low"] == point["excess_low"][0]
                 assert row[f"threshold_{at}"] == point["threshold"][0]
-        entry = metrics[row["model"]][row["prefix"]][f"seed-{row['seed']}"][row["part"]]
+        entry = numbers[row["model"]][row["prefix"]][f"seed-{row['seed']}"][row["part"]]
         entry = entry[row["reference"]][row["metric"]]
         assert entry["control"] == pytest.approx(row["control"], rel=1e-5)
         for name, value in entry.items():

@@ -34,30 +34,43 @@ def test_readme_has_the_shipped_results() -> None:
 
 
 def metrics() -> dict[str, Any]:
-    def rates(cosine: float, n: int = 10) -> dict[str, Any]:
-        shares = {"embedding": cosine, "levenshtein": 0.1, "indel": 0.1, "verbatim": 0.0}
-        return {metric: {"n": n, "rate": rate} for metric, rate in shares.items()}
+    def rates(hits: int, n: int = 10) -> dict[str, Any]:
+        found = {"embedding": hits, "levenshtein": hits // 2, "indel": hits // 2, "verbatim": 0}
+        return {
+            metric: {"n": n, "hits": k, "rate": k / n, "low": k / n / 2, "high": k / n / 2 + 0.25}
+            for metric, k in found.items()
+        }
 
-    groups = {"a.member": rates(0.5), "b": rates(0.25), "role:member": rates(0.75)}
+    def cell(*hits: int, n: int = 10) -> dict[str, Any]:
+        groups = {name: rates(k, n) for name, k in zip("abc", hits, strict=True)}
+        return {"user": {"seed-0": {"question": {**groups, "role:member": rates(max(hits), n)}}}}
+
     shift = {"n": 7, "before": -1.0, "after": -0.5, "shift": 0.5}
+    shift |= {"shift_low": 0.25, "shift_high": 0.75}
     excess = {"excess": 0.25, "excess_low": -0.125, "excess_high": 0.625}
     return {
-        "rates": {"sft": {"user": {"seed-0": {"question": groups}}}},
+        "rates": {"base": cell(0, 0, 0), "sft-f16": cell(1, 1, 1), "sft-q8": cell(10, 0, 0, n=20)},
         "likelihood": {
-            "sft_rl": {"question": {"with-template": {"a.member": shift | excess, "b": shift}}}
+            "sft_rl": {"question": {"with-template": {"a": shift | excess, "b": shift}}}
         },
     }
 
 
 def test_tables() -> None:
-    text = summary.markdown(metrics(), "user")
-    assert "| model | n | `a.member` | `b` |\n" in text
-    assert "| `sft` | 10 | 50 % / 10 % / 0 % | 25 % / 10 % / 0 % |\n" in text
+    lines = summary.markdown(metrics(), "user").splitlines()
+    assert lines[0] == "| model | n | group | cosine | Levenshtein | verbatim |"
+    nothing = "0 (at most 25 %)"
+    assert lines[2:5] == [
+        f"| `base` | 10 | all groups | {nothing} | {nothing} | {nothing} |",
+        f"| `sft-q8` | 20 | `a` | 50 % (25 to 50) | 25 % (12.5 to 37.5) | {nothing} |",
+        f"| `sft-q8` | 20 | each other group | {nothing} | {nothing} | {nothing} |",
+    ]
     start = "| `sft` → `rl` | question |"
-    assert (
-        f"{start} `a.member` | 7 | -1.000 | -0.500 | +0.500 | +0.250 (-0.125 to +0.625) |" in text
-    )
-    assert f"{start} `b` | 7 | -1.000 | -0.500 | +0.500 | – |" in text  # noqa: RUF001
+    change = "-1.000 | -0.500 | +0.500 (+0.250 to +0.750)"
+    assert lines[8:] == [
+        f"{start} `a` | 7 | {change} | +0.250 (-0.125 to +0.625) |",
+        f"{start} `b` | 7 | {change} | – |",  # noqa: RUF001
+    ]
 
 
 def test_without_comparisons() -> None:

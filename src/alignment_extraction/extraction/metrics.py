@@ -1,0 +1,110 @@
+"""metrics.json: a study's numbers as nested dictionaries, so that two studies can be compared."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from alignment_extraction.extraction import scores
+from alignment_extraction.extraction.calibration_tables import headline_numbers
+
+
+def rates(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, Any]:
+    """Rates as nested dictionaries: model > prefix > seed-N > part > reference > metric > number.
+
+    `embedding_ratio` is how many times more the embedding found than a string metric.
+    """
+    metrics: dict[str, Any] = {}
+    names = ["n", "hits", "rate", "low", "high", "mean_score", "embedding_ratio"]
+    ratios = ratio_table.select(*scores.KEYS, "metric", embedding_ratio="ratio")
+    table = rate_table.join(ratios, on=[*scores.KEYS, "metric"], how="left", maintain_order="left")
+    for row in table.iter_rows(named=True):
+        keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
+        _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
+    return metrics
+
+
+def calibration(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """`headline_numbers` as nested dictionaries, keyed as `summary` keys the rates."""
+    metrics: dict[str, Any] = {}
+    table = headline_numbers(tables)
+    names = [name for name in table.columns if name not in (*scores.KEYS, "metric")]
+    for row in table.iter_rows(named=True):
+        keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
+        _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
+    return metrics
+
+
+def likelihood(shifts: pl.DataFrame) -> dict[str, Any]:
+    """Mean shifts as nested dictionaries: pair > target > with(out)-template > group > number."""
+    names = ["n", "before", "after", "shift", "shift_low", "shift_high"]
+    names += ["excess", "excess_low", "excess_high"]
+    metrics: dict[str, Any] = {}
+    for row in shifts.iter_rows(named=True):
+        template = "with-template" if row["template"] else "without-template"
+        pair = f"{row['pair_before']}_{row['pair_after']}"
+        _put(metrics, (pair, row["target"], template, row["group"]), row, names)
+    return metrics
+
+
+def membership(table: pl.DataFrame) -> dict[str, Any]:
+    """Attacks as nested dictionaries.
+
+    Keys: pair > target > with(out)-template > group > control > side > attack > number.
+    """
+    names = ["members", "held_out", "auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high"]
+    metrics: dict[str, Any] = {}
+    for row in table.iter_rows(named=True):
+        template = "with-template" if row["template"] else "without-template"
+        pair = f"{row['pair_before']}_{row['pair_after']}"
+        keys = (pair, row["target"], template, row["group"], row["control"])
+        _put(metrics, (*keys, row["side"], row["attack"]), row, names)
+    return metrics
+
+
+def discoverable(table: pl.DataFrame) -> dict[str, Any]:
+    """Predictions for the samples drawn, and for the most: model > prefix > seed-N > group > n."""
+    cell = [*scores.CELL_KEYS, "reference"]
+    names = table.columns[len(cell) :]
+    most = pl.col("samples") == pl.col("samples").max().over(cell)
+    metrics: dict[str, Any] = {}
+    for row in table.filter((pl.col("samples") == pl.col("drawn")) | most).iter_rows(named=True):
+        keys = (row["model"], row["prefix"], f"seed-{row['seed']}", row["reference"])
+        _put(metrics, (*keys, f"n-{row['samples']}"), row, names)
+    return metrics
+
+
+def richness(table: pl.DataFrame) -> dict[str, Any]:
+    """Richness as nested dictionaries: cell > part > group > metric > unit > number.
+
+    Of the metrics the embedding and verbatim, in groups of which something was extracted.
+    """
+    chosen = table.filter(pl.col("metric").is_in(["embedding", "verbatim"]), pl.col("hits") > 0)
+    return _nested(chosen, [*scores.KEYS, "metric", "unit"])
+
+
+def kinds(table: pl.DataFrame) -> dict[str, Any]:
+    """Kinds of copying as nested dictionaries: cell > part > reference > kind > number."""
+    return _nested(table, [*scores.KEYS, "kind"])
+
+
+def _nested(table: pl.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    names = [name for name in table.columns if name not in keys]
+    for row in table.iter_rows(named=True):
+        path = [f"seed-{row[key]}" if key == "seed" else row[key] for key in keys]
+        _put(metrics, path, row, names)
+    return metrics
+
+
+def _put(
+    metrics: dict[str, Any], keys: Sequence[str], row: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    """Add numbers of `row`: finite ones, since JSON has no others, to six digits."""
+    for key in keys:
+        metrics = metrics.setdefault(key, {})
+    for name in names:
+        value = row[name]
+        if value is not None and math.isfinite(value):
+            metrics[name] = value if isinstance(value, int) else float(f"{value:.6g}")
