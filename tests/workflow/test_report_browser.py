@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.tracked_study import settings, write_results
-from tests.unit.test_report import HOSTILE, build
+from tests.unit.report.test_page import HOSTILE, build
 
 CHROMIUM = shutil.which("chromium")
 

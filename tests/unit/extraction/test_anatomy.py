@@ -21,7 +21,7 @@ from alignment_extraction.extraction.anatomy import (
 from alignment_extraction.extraction.scores import KEYS, is_hit
 from alignment_extraction.settings.config import ThresholdSettings
 from alignment_extraction.statistics import wilson
-from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
+from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()
 THRESHOLDS = ThresholdSettings()

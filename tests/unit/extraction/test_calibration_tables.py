@@ -16,7 +16,7 @@ from alignment_extraction.extraction.calibration_tables import (
 from alignment_extraction.extraction.scores import KEYS, score_cell
 from alignment_extraction.search.matching import HELD_OUT_SCHEMA
 from alignment_extraction.settings.config import ThresholdSettings
-from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
+from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()
 THRESHOLDS = ThresholdSettings()

@@ -11,7 +11,7 @@ from alignment_extraction.extraction import coverage, scores
 from alignment_extraction.extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.settings.config import ThresholdSettings
 from alignment_extraction.statistics import wilson
-from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
+from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()
 THRESHOLDS = ThresholdSettings()

@@ -20,7 +20,7 @@ from alignment_extraction.files import (
 )
 from alignment_extraction.likelihoods import likelihood
 from alignment_extraction.settings.config import ThresholdSettings
-from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
+from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()
 PREFIX = "<|im_start|>user\n"

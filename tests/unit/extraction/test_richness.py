@@ -15,7 +15,7 @@ from alignment_extraction.extraction.traits import TRAITS, by_trait
 from alignment_extraction.extraction.unseen import chao1, extrapolate
 from alignment_extraction.settings.config import ThresholdSettings
 from alignment_extraction.statistics import wilson
-from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
+from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()
 THRESHOLDS = ThresholdSettings()

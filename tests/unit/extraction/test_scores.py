@@ -13,7 +13,7 @@ from alignment_extraction.extraction.scores import KEYS, METRICS, score_cell
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.config import Cell, SweepSettings, ThresholdSettings
 from alignment_extraction.statistics import ratio, wilson
-from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
+from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()
 GENERATIONS = {cell: make_generations(CORPUS, cell) for cell in CELLS}

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.test_likelihood import make_corpus
 
 from alignment_extraction.files import write_parquet
 from alignment_extraction.generations.generation import generate
@@ -22,6 +21,7 @@ from alignment_extraction.likelihoods.discoverable import (
 from alignment_extraction.likelihoods.likelihood import compare
 from alignment_extraction.settings.config import Cell
 from tests.tiny_models import make_tiny_gguf
+from tests.unit.likelihoods.test_likelihood import make_corpus
 
 
 @given(st.floats(0, 1), st.integers(1, 1000))

@@ -1,28 +1,13 @@
 """The README's results are those that are shipped."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from alignment_extraction.files import InputError
 from alignment_extraction.report import summary
-
-ROOT = Path(__file__).parents[3]
-
-
-def shipped(folder: str, name: str) -> bytes:
-    """A file of a folder that dvc.lock names, out of the shipped store."""
-    stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].values()
-    outs = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
-
-    def stored(md5: str) -> bytes:
-        return (ROOT / "store" / "files" / "md5" / md5[:2] / md5[2:]).read_bytes()
-
-    files = {entry["relpath"]: entry["md5"] for entry in json.loads(stored(outs[folder]))}
-    return stored(files[name])
+from tests.shipped import ROOT, shipped
 
 
 def test_readme_has_the_shipped_results() -> None:

@@ -17,8 +17,8 @@ from alignment_extraction.search.held_out import (
     populations,
 )
 from alignment_extraction.settings.config import ThresholdSettings
+from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 from tests.tracked_study import held_out_matches
-from tests.unit.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 
 def test_the_best_of_a_role_counts() -> None:
