@@ -89,6 +89,32 @@ def kinds(table: pl.DataFrame) -> dict[str, Any]:
     return _nested(table, [*scores.KEYS, "kind"])
 
 
+EVIDENCE: dict[str, list[str]] = {
+    "controls": [*scores.KEYS, "metric", "kind", "control"],
+    "search_audit": ["trees", "search_k"],
+    "contamination_rates": [*scores.KEYS, "metric", "rows"],
+    "embedders": [*scores.KEYS, "embedder", "false_positive_rate"],
+    "embedder_agreement": [*scores.KEYS, "false_positive_rate"],
+}
+"""The tables beside the rates whose numbers metrics.json holds, with what tells rows apart."""
+
+
+def evidence(name: str, table: pl.DataFrame) -> dict[str, Any]:
+    """A table of `EVIDENCE` as nested dictionaries; of contamination rates those against roles.
+
+    A false positive rate of null is called `fixed`: the fixed threshold.
+    """
+    keys = EVIDENCE[name]
+    if name == "contamination_rates":
+        table = table.filter(pl.col("reference").str.starts_with("role:"))
+    named = [key for key in keys if key != "seed" and table[key].dtype != pl.String]
+    labels = [
+        pl.format("{}-{}", pl.lit(key.replace("_", "-")), key).fill_null(pl.lit("fixed")).alias(key)
+        for key in named
+    ]
+    return _nested(table.with_columns(labels), keys)
+
+
 def _nested(table: pl.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     names = [name for name in table.columns if name not in keys]
