@@ -215,7 +215,8 @@ def second_embedder(
 
     values, frame = read_settings(settings), read_parquet(corpus)
     part = values["part"]
-    found, negatives = {}, None
+    found: dict[Any, Any] = {}
+    negatives: Any = None
     for entry in values["cells"]:
         shards = read_shards([Path(path) for path in entry["generations"]])
         sampled = evidence.sample(shards, part, values["samples"], seed, "second-embedder")

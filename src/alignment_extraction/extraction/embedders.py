@@ -20,7 +20,7 @@ _RATES = ("false_positive_rate", "threshold", "n", "hits", "rate", "low", "high"
 _CONTROL = ("held_out_rows", "control", "control_low", "control_high")
 
 
-def kappa(counts: Array) -> Array:
+def kappa(counts: Any) -> Array:
     """Cohen's kappa of two raters (Cohen 1960); NaN where chance alone makes them agree.
 
     Args:
@@ -45,7 +45,7 @@ def agreement(first: Array, second: Array, seed: int, draws: int = DRAWS) -> Int
     """
     both, alone = int((first & second).sum()), int(first.sum())
     other = int(second.sum())
-    table = np.array([both, alone - both, other - both, len(first) - alone - other + both])
+    table: Array = np.array([both, alone - both, other - both, len(first) - alone - other + both])
     stream = np.random.default_rng(seed)
     drawn = kappa(stream.multinomial(len(first), table / len(first), draws))
     values = drawn[np.isfinite(drawn)]
