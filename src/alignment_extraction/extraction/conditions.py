@@ -49,8 +49,9 @@ def conditions(rate_table: pl.DataFrame, sampled: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         Columns model, prefix, seed, part, reference, metric, family, quantisation (null where the
-        name has none), temperature, first (whether it is what the others are compared with), n,
-        hits, rate, low, high, difference (from the first), difference_low, difference_high
+        name has none), temperature, first (whether it is what the others are compared with),
+        first_prefix (its prefix), n, hits, rate, low, high, difference (from the first),
+        difference_low, difference_high
         (Newcombe). Families with a single cell have no rows.
     """
     names = {model: name_parts(model) for model in rate_table["model"].unique()}
@@ -76,7 +77,10 @@ def conditions(rate_table: pl.DataFrame, sampled: pl.DataFrame) -> pl.DataFrame:
             nulls_last=True,
             maintain_order=True,
         )
-        .with_columns(first=pl.int_range(pl.len()).over(own) == 0)
+        .with_columns(
+            first=pl.int_range(pl.len()).over(own) == 0,
+            first_prefix=pl.col("prefix").first().over(own),
+        )
     )
     first = {end: pl.col(end).first().over(own) for end in ("rate", "low", "high")}
     base = table.select(**first)
@@ -96,6 +100,7 @@ def conditions(rate_table: pl.DataFrame, sampled: pl.DataFrame) -> pl.DataFrame:
         "quantisation",
         "temperature",
         "first",
+        "first_prefix",
         "n",
         "hits",
         "rate",

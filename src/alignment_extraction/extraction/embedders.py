@@ -45,7 +45,7 @@ def agreement(first: Array, second: Array, seed: int, draws: int = DRAWS) -> Int
     """
     both, alone = int((first & second).sum()), int(first.sum())
     other = int(second.sum())
-    table: Array = np.array([both, alone - both, other - both, len(first) - alone - other + both])
+    table: Any = np.array([both, alone - both, other - both, len(first) - alone - other + both])
     stream = np.random.default_rng(seed)
     drawn = kappa(stream.multinomial(len(first), table / len(first), draws))
     values = drawn[np.isfinite(drawn)]
@@ -71,8 +71,8 @@ def rank_correlation(first: Array, second: Array, seed: int, draws: int = DRAWS)
         return Interval(np.nan, np.nan, np.nan)
     ranks = [rankdata(values) for values in (first, second)]
     stream = np.random.default_rng(seed)
-    weights = stream.multinomial(len(first), np.full(len(first), 1 / len(first)), draws)
-    weights = weights / len(first)
+    counts = stream.multinomial(len(first), np.full(len(first), 1 / len(first)), draws)
+    weights: Array = counts / len(first)
     a, b = (r - (weights @ r)[:, None] for r in ranks)
     covariance = (weights * a * b).sum(axis=1)
     values = covariance / np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1))
