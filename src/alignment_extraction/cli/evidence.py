@@ -60,7 +60,6 @@ def search_audit(
     from alignment_extraction.corpora.texts import corpus_texts
     from alignment_extraction.search import audit, evidence
     from alignment_extraction.search.embedding import read_vectors
-    from alignment_extraction.statistics import named_seed
 
     shards, frame = read_shards(generations), read_parquet(corpus)
     sampled = evidence.sample(shards, part, queries, seed, "search-audit")
@@ -74,7 +73,7 @@ def search_audit(
         search_k=search_k,
         candidates=candidates,
         threshold=threshold,
-        seed=named_seed(seed, "search-audit/indexes"),
+        seed=seed,
     )
     write_parquet(found.speed, speed_output)
     write_parquet(found.recall, output)

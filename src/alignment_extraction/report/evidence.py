@@ -186,8 +186,8 @@ def audit_words(tables: Tables, trees: int, search_k: int) -> list[str]:
         words.append(
             f"The study's own setting, {trees} trees and search_k {search_k}, finds the nearest "
             f"row of {interval(row, 'recall_at_1', 'recall_at_1_low', 'recall_at_1_high')} of "
-            f"them, and misses {interval(row, 'missed', 'missed_low', 'missed_high')} of all generations "
-            "because exact search extracts them and Annoy does not."
+            f"them, and misses {interval(row, 'missed', 'missed_low', 'missed_high')} of all "
+            "generations because exact search extracts them and Annoy does not."
         )
     else:
         words.append(
