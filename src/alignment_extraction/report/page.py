@@ -255,7 +255,11 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "times": times}
+    environment.filters |= {
+        "percent": percent,
+        "times": times,
+        "with_interval": lambda share, n: share_text(share * n, n),
+    }
     style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
     matches = report_copying.with_kinds(tables["matches"], tables["anatomy"])
     page = environment.get_template("report.html").render(
