@@ -220,6 +220,7 @@ def evidence_tables(scored: pl.DataFrame, study: StudySettings) -> dict[str, pl.
             cells=cells,
             part="question",
             models=study.controls.models,
+            prefixes=study.prefix_names,
             corpus=None,
             thresholds=study.thresholds,
         ),

@@ -134,6 +134,7 @@ def control_settings(wildcards):
             ],
             "part": study.headline_part,
             "models": study.controls.models,
+            "prefixes": study.prefix_names,
             "corpus": corpus,
             "thresholds": study.thresholds.model_dump(),
         }

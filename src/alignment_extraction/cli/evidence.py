@@ -120,7 +120,7 @@ def controls(
     """Hold the rates of the most sampled cells against controls.
 
     The settings: {cells: [{model, prefix, seed, matches: file from `match-control` or null}], part,
-    models, corpus: name of the unrelated one or null, thresholds}.
+    models, prefixes, corpus: name of the unrelated one or null, thresholds}.
     """
     from alignment_extraction.extraction import controls as module
     from alignment_extraction.search.held_out import held_out_scores
@@ -137,6 +137,7 @@ def controls(
         cells=[_cell(entry) for entry in values["cells"]],
         part=values["part"],
         models=values["models"],
+        prefixes=values["prefixes"],
         corpus=values["corpus"],
         thresholds=_thresholds(values["thresholds"]),
     )

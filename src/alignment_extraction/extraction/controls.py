@@ -56,6 +56,7 @@ def controls(
     cells: Sequence[Cell],
     part: str,
     models: Sequence[str],
+    prefixes: Sequence[str],
     corpus: str | None,
     thresholds: ThresholdSettings,
 ) -> pl.DataFrame:
@@ -63,8 +64,8 @@ def controls(
 
     Differences carry Newcombe's interval (`statistics.subtract`), which takes both sides as
     independent samples. The control is searched as the target is; `strongest` marks, among those
-    that measure coincidence, the one with the highest rate: of several the one whose upper bound is
-    highest. Choosing it after the fact makes the difference, if anything, too small.
+    that measure coincidence, the one with the highest rate: of several the best measured, with the
+    highest n. Choosing it after the fact makes the difference, if anything, too small.
 
     Args:
         scored: from `results.score`.
@@ -73,6 +74,7 @@ def controls(
         cells: whose rates are the targets.
         part: of the generations.
         models: the control models; a target that is one of them has no model as its control.
+        prefixes: the study's; cells of other settings after the same prefix are no controls.
         corpus: name of the unrelated corpus.
         thresholds: from which score on a generation counts as extracted.
 
@@ -93,7 +95,7 @@ def controls(
             if own is None:
                 continue
             found = [
-                *_others(table, cell, metric, models),
+                *_others(table, cell, metric, models, prefixes),
                 *_counted("corpus", corpus, searched.get(cell), metric, thresholds),
                 *_counted("held-out rows", "role:held-out", negatives, metric, thresholds),
             ]
@@ -108,7 +110,11 @@ def _counts(table: pl.DataFrame, cell: Cell, metric: str) -> tuple[int, int] | N
 
 
 def _others(
-    table: pl.DataFrame, cell: Cell, metric: str, models: Sequence[str]
+    table: pl.DataFrame,
+    cell: Cell,
+    metric: str,
+    models: Sequence[str],
+    prefixes: Sequence[str],
 ) -> Iterator[tuple[str, str, int, int]]:
     """Kind, name, hits and n of the other cells of one seed that are controls of `cell`."""
     own = table.filter(metric=metric, seed=cell.seed)
@@ -116,7 +122,8 @@ def _others(
         if row["model"] in models and cell.model not in models and row["prefix"] == cell.prefix:
             yield "model", row["model"], row["hits"], row["n"]
     for row in own.iter_rows(named=True):
-        if row["model"] == cell.model and row["prefix"] != cell.prefix:
+        other = row["prefix"] in prefixes and row["prefix"] != cell.prefix
+        if row["model"] == cell.model and other:
             yield "prefix", row["prefix"], row["hits"], row["n"]
 
 
@@ -138,7 +145,7 @@ def _against(
     rate = wilson(*own)
     sides = [wilson(hits, n) for _, _, hits, n in found]
     chance = [
-        (float(side.estimate), float(side.high), -place)
+        (float(side.estimate), control[3], -place)
         for place, (side, control) in enumerate(zip(sides, found, strict=True))
         if control[0] in COINCIDENCE
     ]

@@ -53,6 +53,10 @@ def agreement(first: Array, second: Array, seed: int, draws: int = DRAWS) -> Int
     if not len(values) or np.isnan(estimate):
         return Interval(np.nan, np.nan, np.nan)
     low, high = np.quantile(values, [0.025, 0.975])
+    if estimate == 1:
+        # No resample knows a disagreement: as many as Wilson's bound allows, half on each side.
+        unseen = float(wilson(0, len(first)).high) * len(first) / 2
+        low = kappa(np.maximum(table + np.array([-1, 1, 1, -1]) * unseen, 0))
     return Interval(estimate, float(low), float(high))
 
 

@@ -35,6 +35,7 @@ SCORED = pl.concat(
         scores("base", "user", 2, 50),
         scores("other", "user", 0, 20),
         scores("base", "none", 9, 10),
+        scores("sft", "user-t0.7", 9, 10),
     ]
 )
 
@@ -54,6 +55,7 @@ def test_all_kinds() -> None:
         cells=[TARGET],
         part="question",
         models=["base", "other"],
+        prefixes=["user", "none"],
         corpus="elsewhere",
         thresholds=THRESHOLDS,
     )
@@ -66,6 +68,7 @@ def test_all_kinds() -> None:
         ("corpus", "elsewhere", 1, 30),
         ("held-out rows", "role:held-out", 10, 100),
     ]
+    # A cell of the same prefix at another temperature is no control.
     # The other prefix extracts more, but is no measure of coincidence.
     assert own.filter("strongest")["kind"].to_list() == ["held-out rows"]
     assert "prefix" not in COINCIDENCE
@@ -77,7 +80,7 @@ def test_all_kinds() -> None:
     assert table.filter(metric="verbatim")["hits"].to_list() == [0] * 5
 
 
-def test_of_equal_rates_the_least_known_is_strongest() -> None:
+def test_of_equal_rates_the_best_measured_is_strongest() -> None:
     table = controls(
         SCORED.filter(pl.col("model") != "base"),
         held_out(0, 200),
@@ -85,15 +88,18 @@ def test_of_equal_rates_the_least_known_is_strongest() -> None:
         cells=[TARGET],
         part="question",
         models=["other"],
+        prefixes=["user"],
         corpus=None,
         thresholds=THRESHOLDS,
     )
-    assert table.filter("strongest", metric="embedding")["control"].to_list() == ["other"]
+    assert table.filter("strongest", metric="embedding")["n"].to_list() == [100]
+    assert table.filter("strongest", metric="embedding")["kind"].to_list() == ["held-out rows"]
 
 
 def test_without_controls_or_suspected_items() -> None:
     own = SCORED.filter(model="sft", prefix="user")
     options = {"cells": [TARGET], "part": "question", "models": [], "corpus": None}
+    options |= {"prefixes": ["user"]}
     empty = held_out(0, 1).clear()
     table = controls(own, empty, {}, **options, thresholds=THRESHOLDS)  # type: ignore[arg-type]
     assert table.is_empty()
@@ -111,6 +117,7 @@ def test_a_control_model_is_not_its_own_control() -> None:
         cells=[Cell("base", "user", 0)],
         part="question",
         models=["base", "other"],
+        prefixes=["user", "none"],
         corpus=None,
         thresholds=THRESHOLDS,
     )
