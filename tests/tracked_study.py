@@ -11,8 +11,9 @@ import polars as pl
 from mlflow import MlflowClient
 
 from alignment_extraction.corpora.corpus import SCHEMA
-from alignment_extraction.extraction import results
+from alignment_extraction.extraction import contamination, controls, embedders, metrics, results
 from alignment_extraction.files import read_parquet, write_json, write_parquet
+from alignment_extraction.search import audit, held_out
 from alignment_extraction.search.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
 from alignment_extraction.settings.config import Cell, StudySettings
 
@@ -27,6 +28,9 @@ SETTINGS: dict[str, Any] = {
     "sampling": {"samples": 40},
     "overrides": [{"models": ["rl"], "prefixes": ["user"], "sampling": {"samples": 60}}],
     "likelihood": [{"before": "sft", "after": "rl", "sources": ["sums"]}],
+    "controls": {"models": ["sft"]},
+    "contamination": {"groups": ["benchmark"]},
+    "second_embedder": {"embedder": "other"},
 }
 
 
@@ -162,6 +166,73 @@ def held_out_matches() -> pl.DataFrame:
     ).select(list(HELD_OUT_SCHEMA))
 
 
+def evidence_tables(scored: pl.DataFrame, study: StudySettings) -> dict[str, pl.DataFrame]:
+    """The tables beside the rates: real functions of invented scores, vectors and tags."""
+    stream = np.random.default_rng(3)
+    vectors = stream.normal(size=(60, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = audit.audit(
+        vectors[:20],
+        vectors,
+        trees=(1, 5),
+        search_k=(5, 500),
+        candidates=10,
+        threshold=study.thresholds.embedding,
+        seed=0,
+    )
+    tags = corpus().select(
+        "id",
+        "role",
+        group=pl.concat_str("source", "split", separator="."),
+        overlap=pl.lit(0.1),
+        by_ngram=pl.int_range(pl.len()) % 7 == 0,
+        cosine=pl.lit(0.5),
+        public_id=pl.lit("benchmark/1"),
+        by_embedding=pl.lit(False),
+        tagged=pl.int_range(pl.len()) % 7 == 0,
+    )
+    own = scored.filter(part="question", reference="role:member")
+    cells = study.most_sampled()
+    seconds = {
+        cell: own.filter(**cell._asdict()).select(
+            "index", second_id="match_id", second_cosine=(pl.col("cosine") * 0.99)
+        )
+        for cell in cells
+    }
+    negatives = held_out_matches()
+    both = embedders.compare(
+        scored,
+        negatives,
+        corpus(),
+        seconds,
+        negatives.select("id", second_cosine=pl.col("cosine") * 0.98),
+        names=(study.embedder, "other"),
+        part="question",
+        reference="role:member",
+        thresholds=study.thresholds,
+        seed=0,
+    )
+    return {
+        "controls": controls.controls(
+            scored,
+            held_out.held_out_scores(negatives, corpus()),
+            {},
+            cells=cells,
+            part="question",
+            models=study.controls.models,
+            prefixes=study.prefix_names,
+            corpus=None,
+            thresholds=study.thresholds,
+        ),
+        "search_audit": found.recall,
+        "search_speed": found.speed,
+        "contamination": tags,
+        "contamination_rates": contamination.contamination_rates(scored, tags, study.thresholds),
+        "embedders": both[0],
+        "embedder_agreement": both[1],
+    }
+
+
 def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[str, Path]:
     """Write results/{study} to `folder` as the workflow does; give the data files."""
     stream = np.random.default_rng(seed)
@@ -191,7 +262,11 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
         )
         names = {"shifts": "shifts", "members": "membership", "discovered": "discoverable"}
         compared = {key: read_parquet(folder / f"{name}.parquet") for key, name in names.items()}
+    beside = evidence_tables(scored, study)
+    for name, table in beside.items():
+        write_parquet(table, folder / f"{name}.parquet")
     results.evaluate(
+        evidence={name: table for name, table in beside.items() if name in metrics.EVIDENCE},
         scored=scored,
         cells=cells,
         corpus=corpus(),

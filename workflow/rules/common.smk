@@ -17,6 +17,7 @@ from alignment_extraction.extraction.results import (
     LIKELIHOOD_TABLES,
     TABLES,
 )
+from alignment_extraction.extraction.metrics import EVIDENCE
 from alignment_extraction.settings.validation import check_prefixes
 
 # Read here and not by `configfile:`, which overwrites a key that is given twice and names neither
@@ -88,6 +89,11 @@ def options(**values):
     return shlex.join(words)
 
 
+def repeated(option, values):
+    """An option given once for each value."""
+    return shlex.join(word for value in values for word in (f"--{option}", str(value)))
+
+
 # Models and corpora -----------------------------------------------------------------------------
 
 
@@ -111,7 +117,7 @@ def study_models(study):
     """Names of the models that a study samples or scores."""
     about = PARAMS.studies[study]
     pairs = [name for pair in about.likelihood for name in (pair.before, pair.after)]
-    return list(dict.fromkeys([*about.models, *pairs]))
+    return list(dict.fromkeys([*about.sampled_models, *pairs]))
 
 
 def corpus_file(study):
@@ -182,11 +188,24 @@ def likelihood_files(study):
     ]
 
 
+def evidence_tables(study):
+    """The tables beside the rates: controls, the audit of the search and so on."""
+    about = PARAMS.studies[study]
+    names = ["controls"]
+    if about.search_audit.queries:
+        names += ["search_audit", "search_speed"]
+    if about.contamination:
+        names += ["contamination", "contamination_rates"]
+    if about.second_embedder:
+        names += ["embedders", "embedder_agreement"]
+    return names
+
+
 def result_tables(study):
     """The Parquet files that a study's results consist of, beside scores.parquet."""
-    names = TABLES + CALIBRATION_TABLES
+    names = [*TABLES, *CALIBRATION_TABLES, *evidence_tables(study)]
     if PARAMS.studies[study].likelihood:
-        names += LIKELIHOOD_TABLES + DISCOVERABLE_TABLES
+        names += [*LIKELIHOOD_TABLES, *DISCOVERABLE_TABLES]
     return [f"results/{study}/{name}.parquet" for name in names]
 
 

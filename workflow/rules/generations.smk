@@ -7,7 +7,7 @@ def generation_options(wildcards):
     sampling = study.cell_sampling(cell)
     first, samples = shard_sizes(wildcards.study, cell)[int(wildcards.shard)]
     return options(
-        prefix=cell.prefix,
+        prefix=study.template_prefix(cell.prefix),
         prefix_text=study.prefix_text(cell.prefix),
         seed=cell.seed,
         first=first,

@@ -96,6 +96,11 @@ rule evaluate:
             f"results/{{study}}/{table}.parquet" for table in CALIBRATION_TABLES
         ],
         compared=compared_tables,
+        evidence=lambda wildcards: [
+            f"results/{wildcards.study}/{name}.parquet"
+            for name in evidence_tables(wildcards.study)
+            if name in EVIDENCE
+        ],
         corpus=lambda wildcards: corpus_file(wildcards.study),
         statistics=lambda wildcards: corpus_files(
             PARAMS.studies[wildcards.study].corpus
@@ -115,7 +120,9 @@ rule evaluate:
         ),
         options=lambda wildcards, input: options(
             **{Path(file).stem: file for file in input.compared}
-        ),
+        )
+        + " "
+        + repeated("evidence", input.evidence),
     shell:
         "alignment-extraction evaluate --scores {input.scores} --audit {input.audit}"
         " --cells <(echo {params.cells:q}) --thresholds <(echo {params.thresholds:q})"
@@ -137,11 +144,6 @@ def training_files(kind):
         return [f"{TRAINED}/{stage}-curves.parquet" for stage in stages]
 
     return files
-
-
-def repeated(option, values):
-    """An option given once for each value."""
-    return shlex.join(word for value in values for word in (f"--{option}", str(value)))
 
 
 rule figures:

@@ -79,6 +79,9 @@ def evaluate(
     ] = None,
     membership: Annotated[Path | None, typer.Option(help="from `likelihood-tables`")] = None,
     discoverable: Annotated[Path | None, typer.Option(help="from `discoverable`")] = None,
+    evidence: Annotated[
+        list[Path] | None, typer.Option(help="a table named as in `metrics.EVIDENCE`; repeatable")
+    ] = None,
 ) -> None:
     """Apply the thresholds: rates, ratios, sweep, coverage, best matches, metrics.json.
 
@@ -101,6 +104,7 @@ def evaluate(
             name: read_parquet(calibration_folder / f"{name}.parquet")
             for name in results.CALIBRATION_TABLES
         },
+        evidence={path.stem: read_parquet(path) for path in evidence or []},
         **{key: read_parquet(path) for key, path in compared.items() if path is not None},
     )
 

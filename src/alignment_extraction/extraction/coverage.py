@@ -5,6 +5,7 @@ Items are counted one by one and as clusters of near-duplicates (see `clusters`)
 
 import numpy as np
 import polars as pl
+from scipy.special import ndtri
 
 from alignment_extraction.corpora.texts import corpus_texts, groups_of, item_texts
 from alignment_extraction.extraction.scores import KEYS, METRICS, is_hit, threshold_of
@@ -170,7 +171,8 @@ def by_repetition(
 
     Returns:
         Columns model, prefix, seed, part, reference, metric, repetitions, items, extracted, rate,
-        low, high (Wilson at 95 %), hits_per_item. No rows where nothing is repeated.
+        low, high (Wilson at 95 %), hits_per_item, hits_per_item_low, hits_per_item_high (normal,
+        over items, at 95 %; no less than the share's). No rows where nothing is repeated.
     """
     groups = groups_of(corpus)
     compared = corpus.select(
@@ -190,19 +192,28 @@ def by_repetition(
     extracted = (
         items.join(corpus, on="id", how="semi")
         .group_by([*keys, "repetitions"])
-        .agg(extracted=pl.len().cast(pl.Int64), hits=pl.col("hits").sum())
+        .agg(
+            extracted=pl.len().cast(pl.Int64),
+            hits=pl.col("hits").sum(),
+            squares=pl.col("hits").pow(2).sum(),
+        )
     )
     table = (
         rate_table.select(keys)
         .join(population, on=["part", "reference"])
         .join(extracted, on=[*keys, "repetitions"], how="left")
-        .with_columns(pl.col("extracted", "hits").fill_null(0))
+        .with_columns(pl.col("extracted", "hits", "squares").fill_null(0))
         .sort([*keys, "repetitions"])
     )
     interval = wilson(table["extracted"], table["items"])
+    mean = pl.col("hits") / pl.col("items")
+    half = ndtri(0.975) * ((pl.col("squares") / pl.col("items") - mean**2) / pl.col("items")).sqrt()
     return table.with_columns(
         rate=pl.Series(interval.estimate),
         low=pl.Series(interval.low),
         high=pl.Series(interval.high),
-        hits_per_item=pl.col("hits") / pl.col("items"),
-    ).drop("hits")
+        hits_per_item=mean,
+        # An item extracted has at least one hit: the mean is no less than their share.
+        hits_per_item_low=pl.max_horizontal(mean - half, pl.Series(interval.low)),
+        hits_per_item_high=pl.max_horizontal(mean + half, pl.Series(interval.high)),
+    ).drop("hits", "squares")

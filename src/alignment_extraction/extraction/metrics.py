@@ -89,6 +89,48 @@ def kinds(table: pl.DataFrame) -> dict[str, Any]:
     return _nested(table, [*scores.KEYS, "kind"])
 
 
+EVIDENCE: dict[str, tuple[list[str], list[str]]] = {
+    "controls": ([*scores.KEYS, "metric", "kind", "control"], ["difference", "control_rate"]),
+    "search_audit": (["trees", "search_k"], ["recall_at_1", "recall_at_10", "rate", "missed"]),
+    "contamination_rates": ([*scores.KEYS, "metric", "rows"], ["rate"]),
+    "embedders": ([*scores.KEYS, "embedder", "false_positive_rate"], ["rate", "threshold"]),
+    "embedder_agreement": (
+        [*scores.KEYS, "false_positive_rate"],
+        ["agree", "kappa", "correlation"],
+    ),
+}
+"""The tables beside the rates whose numbers metrics.json holds, with what tells rows apart, and the
+numbers: each with its low and high end."""
+
+_SHORT_ENDS = {"rate": ("low", "high"), "control_rate": ("control_low", "control_high")}
+
+
+def evidence(name: str, table: pl.DataFrame) -> dict[str, Any]:
+    """A table of `EVIDENCE` as nested dictionaries.
+
+    A false positive rate of null is called `fixed`: the fixed threshold. Of contamination rates
+    those of the most sampled cells against roles, with and without the tagged.
+    """
+    keys, numbers = EVIDENCE[name]
+    if name == "contamination_rates":
+        table = table.filter(
+            pl.col("reference").str.starts_with("role:"), pl.col("n") == pl.col("n").max()
+        )
+    columns = []
+    for number in numbers:
+        ends = [f"{number}_low", f"{number}_high"]
+        if ends[0] not in table.columns:
+            ends = list(_SHORT_ENDS.get(number, ()))
+        columns += [number, *ends]
+    table = table.select(*keys, *columns)
+    named = [key for key in keys if key != "seed" and table[key].dtype != pl.String]
+    labels = [
+        pl.format("{}-{}", pl.lit(key.replace("_", "-")), key).fill_null(pl.lit("fixed")).alias(key)
+        for key in named
+    ]
+    return _nested(table.with_columns(labels), keys)
+
+
 def _nested(table: pl.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     names = [name for name in table.columns if name not in keys]

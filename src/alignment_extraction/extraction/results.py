@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from alignment_extraction.corpora.clusters import clusters
-from alignment_extraction.extraction import anatomy, coverage, metrics, richness, scores, traits
+from alignment_extraction.extraction import (
+    anatomy,
+    conditions,
+    coverage,
+    metrics,
+    richness,
+    scores,
+    traits,
+)
 from alignment_extraction.extraction.calibration_tables import (
     TABLE_COLUMNS,
     calibration_tables,
@@ -20,7 +28,7 @@ from alignment_extraction.statistics import named_seed
 
 TABLES = (
     *("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetitions", "matches"),
-    *("clusters", "richness", "traits", "anatomy", "kinds"),
+    *("clusters", "richness", "traits", "anatomy", "kinds", "conditions"),
 )
 """Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
 
@@ -103,6 +111,7 @@ def evaluate(
     calibration: Mapping[str, pl.DataFrame] | None = None,
     members: pl.DataFrame | None = None,
     discovered: pl.DataFrame | None = None,
+    evidence: Mapping[str, pl.DataFrame] | None = None,
 ) -> None:
     """Turn the scores of a study into its `TABLES` and metrics.json.
 
@@ -116,6 +125,7 @@ def evaluate(
         calibration: the `CALIBRATION_TABLES`, whose numbers join metrics.json.
         shifts, members: `shifts` and `membership` of `compare_likelihoods`, and
         discovered: `discoverable` of `discover`, whose numbers join metrics.json.
+        evidence: tables of `metrics.EVIDENCE`, likewise.
     """
     rate_table = scores.rates(scored, thresholds)
     ratio_table = scores.ratios(rate_table)
@@ -142,6 +152,10 @@ def evaluate(
         "traits": traits.by_trait(items, rate_table, cluster_table),
         "anatomy": anatomy_table,
         "kinds": kinds,
+        "conditions": conditions.conditions(
+            rate_table,
+            conditions.sampled_at({cell: files.generations[0] for cell, files in cells.items()}),
+        ),
     }
     for name in TABLES:
         write_parquet(tables[name], folder / f"{name}.parquet")
@@ -159,6 +173,8 @@ def evaluate(
         numbers["membership"] = metrics.membership(members)
     if discovered is not None:
         numbers["discoverable"] = metrics.discoverable(discovered)
+    for name, table in (evidence or {}).items():
+        numbers[name] = metrics.evidence(name, table)
     write_json(numbers, folder / "metrics.json")
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from alignment_extraction.figures import calibration as figures_calibration
 from alignment_extraction.figures import copying as figures_copying
+from alignment_extraction.figures import evidence as figures_evidence
 from alignment_extraction.figures import likelihood as figures_likelihood
 from alignment_extraction.figures import membership as figures_membership
 from alignment_extraction.figures import rates as figures_rates
@@ -23,6 +24,7 @@ from alignment_extraction.settings.config import ThresholdSettings
 Drawer = Callable[[Mapping[str, pl.DataFrame], ThresholdSettings], Figure | None]
 
 FIGURES: dict[str, Drawer] = {
+    "controls": figures_evidence.controls,
     "prefixes": figures_rates.prefixes,
     "populations": figures_rates.populations,
     "histograms": figures_scores.histograms,
@@ -31,6 +33,9 @@ FIGURES: dict[str, Drawer] = {
     "sweep": figures_scores.sweep,
     "calibration": figures_calibration.calibration,
     "quantisation": figures_rates.quantisation,
+    "temperatures": figures_evidence.temperatures,
+    "search-audit": figures_evidence.search_audit,
+    "embedders": figures_evidence.embedders,
     "coverage": figures_copying.coverage,
     "traits": figures_copying.traits,
     "kinds": figures_copying.kinds,

@@ -135,8 +135,8 @@ def repetitions(tables: Tables, _: ThresholdSettings) -> Figure | None:
 
     Above, the share of items extracted at least once, with 95 % intervals: it grows with the number
     of generations, which is in the legend. Below, hits an item in 1,000 generations, which can be
-    compared between models of different numbers. `-assistant-loss` are models whose loss left the
-    user's turns out.
+    compared between models of different numbers, with 95 % intervals over items.
+    `-assistant-loss` are models whose loss left the user's turns out.
     """
     table = repeated_items(tables)
     if table.is_empty():
@@ -166,7 +166,11 @@ def repetitions(tables: Tables, _: ThresholdSettings) -> Figure | None:
                 (point,) = share.plot(place, row["rate"], clip_on=False, **style)
                 text = f"{row['extracted']:,} of {row['items']:,} items = {percent(row['rate'])}"
                 tip(point, f"{model}, repeated {row['repetitions']} times: {text}")
-            hits.plot(places, 1000 * rows["hits_per_item"] / generations, **style)
+            columns = ("hits_per_item", "hits_per_item_low", "hits_per_item_high")
+            ends = rows.select(pl.col(columns) * 1000 / generations)
+            hits.plot(places, ends["hits_per_item"], **style)
+            low, high = ends["hits_per_item_low"], ends["hits_per_item_high"]
+            hits.vlines(places, low, high, color=COLOURS[i % 10], lw=1)
         share.set(title=METRIC_LABELS[metric] + f", prefix {prefix}", ylim=(0, 1.02))
         share.yaxis.set_major_formatter(lambda value, _: percent(value))
         hits.set_yscale("symlog", linthresh=0.01)

@@ -29,6 +29,7 @@ from alignment_extraction.report.headline import (
     readable,
 )
 from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.statistics import wilson
 
 Tables = Mapping[str, pl.DataFrame]
 
@@ -149,7 +150,7 @@ def scatter(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
 
 
 def sweep(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
-    """Extraction rate against the threshold of each metric, with the operating points.
+    """Extraction rate against the threshold of each metric, with 95 % intervals.
 
     The axis of rates is logarithmic above one generation in n and linear below, so that zero has a
     place on it. Dots mark the thresholds that the rates in this report use.
@@ -165,12 +166,15 @@ def sweep(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
             curve = (
                 curves.filter(*of_cell, metric=metric)
                 .group_by("threshold")
-                .agg(rate=(pl.col("rate") * pl.col("n")).sum() / pl.col("n").sum())
+                .agg(hits=(pl.col("rate") * pl.col("n")).sum(), n=pl.col("n").sum())
                 .sort("threshold")
             )
+            band = wilson(curve["hits"], curve["n"])
             point = points.filter(*of_cell, metric=metric).row(0, named=True)
             shade = colour(metric)
-            axis.plot(curve["threshold"], curve["rate"], color=shade, label=METRIC_LABELS[metric])
+            steps = curve["threshold"].to_numpy()
+            axis.plot(steps, band.estimate, color=shade, label=METRIC_LABELS[metric])
+            axis.fill_between(steps, band.low, band.high, color=shade, alpha=0.2, lw=0)
             axis.plot(point["threshold"], point["rate"], "o", ms=5, color=shade, clip_on=False)
         percent_axis(axis, "y")
         axis.set_yscale("symlog", linthresh=1 / cell["n"])

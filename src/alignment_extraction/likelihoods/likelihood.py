@@ -35,7 +35,11 @@ SHIFT_SCHEMA = pl.Schema(
         "role": pl.String(),
         "n": pl.Int64(),
         "before": pl.Float64(),
+        "before_low": pl.Float64(),
+        "before_high": pl.Float64(),
         "after": pl.Float64(),
+        "after_low": pl.Float64(),
+        "after_high": pl.Float64(),
         "shift": pl.Float64(),
         "shift_low": pl.Float64(),
         "shift_high": pl.Float64(),
@@ -211,7 +215,7 @@ def shifts(likelihood: pl.DataFrame, seed: int) -> pl.DataFrame:
 
     Returns:
         Columns target, template, group, role, n (items scored under both models), before, after
-        (mean nats a token), shift, shift_low, shift_high, control (the groups compared with),
+        (mean nats a token), shift, each with _low and _high, control (the groups compared with),
         excess, excess_low, excess_high (bootstrap at 95 %). The last four are null for groups that
         are not members and where nothing is held out.
     """
@@ -223,14 +227,21 @@ def shifts(likelihood: pl.DataFrame, seed: int) -> pl.DataFrame:
             stream = named_seed(seed, f"shift/{target}/{template}/{group}")
             change = own["change"].to_numpy()
             shift = bootstrap_mean(change, stream)
+            means = {
+                side: bootstrap_mean((own[side] / own["tokens"]).to_numpy(), stream)
+                for side in ("before", "after")
+            }
             row = {
                 "target": target,
                 "template": template,
                 "group": group,
                 "role": role,
                 "n": len(own),
-                "before": (own["before"] / own["tokens"]).mean(),
-                "after": (own["after"] / own["tokens"]).mean(),
+                **{
+                    f"{side}{end}": value
+                    for side, mean in means.items()
+                    for end, value in zip(("", "_low", "_high"), mean, strict=True)
+                },
                 "shift": shift.estimate,
                 "shift_low": shift.low,
                 "shift_high": shift.high,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
+from scipy.stats import binom
 
 from alignment_extraction.extraction.scores import CELL_KEYS
 from alignment_extraction.figures.likelihood import PAIR
@@ -148,6 +149,16 @@ def discoverable_words(tables: Mapping[str, pl.DataFrame]) -> list[str]:
     return sentences
 
 
+def _expected_hits(row: Mapping[str, Any]) -> str:
+    """Expected hits with the range of 95 % of the hits to be seen.
+
+    Samples are independent and each hits at most one question: the hits are binomial.
+    """
+    n, mean = row["samples"], row["expected_hits"]
+    low, high = (binom.ppf(q, n, min(1, mean / n)) for q in (0.025, 0.975))
+    return f"{mean:,.1f} ({low:,.0f} to {high:,.0f})"
+
+
 def _discoverable_rows(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Of each cell and group the samples drawn, and 10 times as many."""
     keys = [*CELL_KEYS, "reference"]
@@ -157,6 +168,7 @@ def _discoverable_rows(table: pl.DataFrame) -> list[dict[str, Any]]:
             **row,
             "expected_distinct": f"{row['expected_distinct']:,.1f} ({row['distinct_low']:,} to "
             f"{row['distinct_high']:,})",
+            "expected_hits": _expected_hits(row),
             "observed_hits": "–"  # noqa: RUF001
             if row["hits"] is None
             else f"{row['hits']:,} ({row['hits_low']:,.1f} to {row['hits_high']:,.1f})",

@@ -19,6 +19,7 @@ from alignment_extraction.figures.drawing import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.report import copying as report_copying
 from alignment_extraction.report import differences
+from alignment_extraction.report import evidence as report_evidence
 from alignment_extraction.report import likelihood as report_likelihood
 from alignment_extraction.report.calibration import calibration_section
 from alignment_extraction.report.headline import (
@@ -30,6 +31,7 @@ from alignment_extraction.report.headline import (
     readable,
 )
 from alignment_extraction.settings.config import StudySettings
+from alignment_extraction.statistics import wilson
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -66,17 +68,17 @@ def rate_sentence(row: Mapping[str, Any]) -> str:
 
 
 def headlines(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, str]]:
-    """The rates of the cell with the most generations against the headline reference."""
+    """What stands first: rates above the strongest control; without one the rates themselves.
+
+    They are of the cell with the most generations, against the headline reference.
+    """
+    if cards := report_evidence.control_cards(tables):
+        return cards
     rates = tables["rates"].filter(part="question")
     reference = headline_reference(rates)
     rates = rates.filter(reference=reference).sort("n", descending=True, maintain_order=True)
     cards = []
-    labels = {
-        "embedding": "approximate memorisation (cosine)",
-        "levenshtein": "string memorisation (Levenshtein)",
-        "verbatim": "verbatim memorisation",
-    }
-    for metric, label in labels.items():
+    for metric, label in report_evidence.CARD_LABELS.items():
         of_metric = rates.filter(metric=metric)
         if of_metric.height:
             top = (
@@ -87,7 +89,7 @@ def headlines(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, str]]:
             where = f"{top['model']}, prefix {top['prefix']}, against {readable(reference)}"
             cards.append(
                 {
-                    "label": label,
+                    "label": f"{label}, without a control",
                     "value": percent(top["rate"]) if top["hits"] else f"< {percent(top['high'])}",
                     "sentence": f"{where}: {rate_sentence(top)}.",
                 }
@@ -173,6 +175,27 @@ def verbatim_lists(tables: Mapping[str, pl.DataFrame], most: int = 40) -> list[d
     return lists
 
 
+def accuracy_rows(accuracy: pl.DataFrame) -> list[dict[str, Any]]:
+    """Accuracies before and after RL, with Wilson intervals as text."""
+    return [
+        {**row, "accuracy": share_text(row["right"], row["questions"])}
+        for row in accuracy.iter_rows(named=True)
+    ]
+
+
+def search_recall(search: Mapping[str, Any]) -> str:
+    """Annoy's recall@1 over all audited queries, with its interval as text."""
+    queries = search["queries"]
+    return share_text(search["recall_at_1"] * queries, queries) if queries else ""
+
+
+def share_text(hits: float, n: int) -> str:
+    """A share with its Wilson interval at 95 %."""
+    interval = wilson(hits, n)
+    low, high = percent(float(interval.low)), percent(float(interval.high))
+    return f"{percent(float(interval.estimate))} ({low} to {high})"
+
+
 def match_cards(matches: pl.DataFrame) -> list[dict[str, Any]]:
     """The best matches with their word-level differences."""
     cards = []
@@ -232,7 +255,11 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "times": times}
+    environment.filters |= {
+        "percent": percent,
+        "times": times,
+        "with_interval": lambda share, n: share_text(share * n, n),
+    }
     style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
     matches = report_copying.with_kinds(tables["matches"], tables["anatomy"])
     page = environment.get_template("report.html").render(
@@ -247,8 +274,10 @@ def write_report(
         has_held_out="role:held-out" in set(tables["rates"]["reference"]),
         shifts=tables["shifts"].to_dicts() if "shifts" in tables else [],
         **report_likelihood.sections(tables),
-        accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],
+        accuracy=accuracy_rows(tables["accuracy"]) if "accuracy" in tables else [],
+        search_recall=search_recall(metrics["search"]),
         copying=report_copying.section(tables),
+        evidence=report_evidence.section(tables, study.index.trees, study.index.search_k),
         figures=_figures(figures),
         matches=match_cards(matches),
         models=matches["model"].unique(maintain_order=True).to_list(),

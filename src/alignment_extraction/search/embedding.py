@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from alignment_extraction.files import InputError, atomic_path, read_json, sha256, write_json
+from alignment_extraction.search import onnx_model
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -27,10 +28,10 @@ def hash_texts(texts: Sequence[str]) -> str:
 
 
 class Embedder:
-    """A sentence-transformers model of a local folder.
+    """A sentence-transformers model of a local folder, or a bare ONNX file with its tokenizer.
 
     Args:
-        folder: the model, weights in safetensors or ONNX.
+        folder: the model; see `onnx_model` for ONNX files.
         max_tokens: a longer text is cut here; at most what the model was made for.
         batch_size: texts encoded at once; they are sorted by length first.
 
@@ -40,9 +41,6 @@ class Embedder:
     """
 
     def __init__(self, folder: Path, *, max_tokens: int = 256, batch_size: int = 64) -> None:
-        # Imported here: it takes seconds, and most steps do not embed.
-        from sentence_transformers import SentenceTransformer
-
         self.folder = folder
         self.batch_size = batch_size
         if not folder.is_dir():
@@ -50,6 +48,14 @@ class Embedder:
                 f"{folder}: no such folder; give that of a sentence-transformers model"
             )
         self.identity = f"{sha256(folder)}/{max_tokens}"
+        self._onnx = None
+        if (folder / onnx_model.MODEL).is_file():
+            self._onnx = onnx_model.OnnxModel(folder, max_tokens, batch_size)
+            self.dimension = self._onnx.dimension
+            return
+        # Imported here: it takes seconds, and most steps do not embed.
+        from sentence_transformers import SentenceTransformer
+
         try:
             self._model = SentenceTransformer(
                 str(folder), trust_remote_code=False, local_files_only=True
@@ -75,6 +81,9 @@ class Embedder:
         order = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not order:
             return np.empty((0, self.dimension), np.float32)
+        rows = [order[text] for text in texts]
+        if self._onnx is not None:
+            return self._onnx.encode(list(order), progress=progress)[rows]
         distinct = self._model.encode(
             list(order),
             batch_size=self.batch_size,
@@ -82,7 +91,6 @@ class Embedder:
             convert_to_numpy=True,
             show_progress_bar=progress,
         )
-        rows = [order[text] for text in texts]
         vectors: Vectors = np.asarray(distinct, np.float32)[rows]
         return vectors
 

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from alignment_extraction.corpora.corpus import CorpusSource
 from alignment_extraction.files import InputError
+from alignment_extraction.settings.base import Name, Settings, Similarity
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
+from alignment_extraction.settings.evidence import (
+    ContaminationSettings,
+    ControlSettings,
+    SearchAuditSettings,
+    SecondEmbedderSettings,
+)
 from alignment_extraction.sources import PinnedSource
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-"""A name that is also a folder's: lower-case letters, digits, dots and hyphens."""
-
-Similarity = Annotated[float, Field(ge=-1, le=1)]
 PrefixForm = Literal["full", "user", "bos", "none"]
 Part = Literal["question", "answer", "both"]
 Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
@@ -30,12 +33,6 @@ CONTROLLED_GROUPS = (
     "rl.held-out-template",
 )
 """The groups of the corpus that `controlled.build` makes."""
-
-
-class Settings(BaseModel):
-    """Base of every section: immutable, and a misspelt key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelSettings(Settings):
@@ -62,6 +59,9 @@ class EmbedderSettings(Settings):
     source: PinnedSource = Field(description="where the model's folder comes from")
     batch_size: int = Field(64, ge=1, description="texts encoded at once")
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
+    tokenizer: str | None = Field(
+        None, description="of a bare ONNX file: the embedder in `embedders` whose tokenizer it has"
+    )
 
 
 class CorpusSettings(Settings):
@@ -125,6 +125,23 @@ class CellOverride(Settings):
     sampling: dict[str, Any] = Field(description="keys of `sampling` with their other values")
 
 
+class ExtraCells(Settings):
+    """Cells beside the grid of models, prefixes and seeds: controls, other temperatures."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
+    prefixes: tuple[str, ...] = Field(min_length=1, description="prefixes of the study")
+    name: Name | None = Field(
+        None, description="follows the prefix's name in results, as in `user-t0.7`"
+    )
+    sampling: dict[str, Any] = Field(
+        {}, description="keys of the study's `sampling` with their other values"
+    )
+
+    def prefix_name(self, prefix: str) -> str:
+        """What `prefix` is called in these cells."""
+        return f"{prefix}-{self.name}" if self.name else prefix
+
+
 class IndexSettings(Settings):
     """The Annoy index and what is asked of it."""
 
@@ -180,31 +197,81 @@ class StudySettings(Settings):
     parts: tuple[Part, ...] = Field(("question",), description="what is compared with the corpus")
     sampling: SamplingSettings = SamplingSettings()
     overrides: tuple[CellOverride, ...] = ()
+    extra_cells: tuple[ExtraCells, ...] = ()
     index: IndexSettings = IndexSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     likelihood: tuple[LikelihoodSettings, ...] = ()
+    controls: ControlSettings = ControlSettings()
+    search_audit: SearchAuditSettings = SearchAuditSettings()
+    second_embedder: SecondEmbedderSettings | None = None
+    contamination: ContaminationSettings | None = None
 
     @property
     def prefix_names(self) -> tuple[str, ...]:
         """Names of the prefixes, in order."""
         return tuple(p if isinstance(p, str) else p.name for p in self.prefixes)
 
+    @property
+    def sampled_models(self) -> tuple[str, ...]:
+        """Names of all models that are sampled, in the order of the cells."""
+        return tuple(dict.fromkeys(cell.model for cell in self.cells()))
+
+    @property
+    def headline_part(self) -> Part:
+        """The part that is looked at closest: the question, where it is compared."""
+        return "question" if "question" in self.parts else self.parts[0]
+
+    def template_prefix(self, name: str) -> str:
+        """The entry of `prefixes` behind a cell's prefix: `user` of `user-t0.7`."""
+        if name in self.prefix_names:
+            return name
+        return next(
+            prefix
+            for extra in self.extra_cells
+            for prefix in extra.prefixes
+            if extra.prefix_name(prefix) == name
+        )
+
     def prefix_text(self, name: str) -> str | None:
-        """The literal text of prefix `name`, or None where it is derived."""
+        """The literal text of a cell's prefix, or None where it is derived."""
+        name = self.template_prefix(name)
         return next(
             (p.text for p in self.prefixes if not isinstance(p, str) and p.name == name), None
         )
 
     def cells(self) -> Iterator[Cell]:
-        """Every model x prefix x seed, in the order of params.yaml."""
+        """Every model x prefix x seed, in the order of params.yaml, and then the extra cells."""
+        yield from self._grid()
+        for cells in self._extra():
+            yield from cells
+
+    def _grid(self) -> Iterator[Cell]:
         for model in self.models:
             for prefix in self.prefix_names:
                 for seed in self.seeds:
                     yield Cell(model, prefix, seed)
 
+    def _extra(self) -> Iterator[list[Cell]]:
+        """The cells of each entry of `extra_cells`."""
+        for extra in self.extra_cells:
+            yield [
+                Cell(model, extra.prefix_name(prefix), seed)
+                for model in extra.models
+                for prefix in extra.prefixes
+                for seed in self.seeds
+            ]
+
+    def most_sampled(self) -> list[Cell]:
+        """The cells with the most generations, which the costlier analyses look at alone."""
+        numbers = {cell: self.cell_sampling(cell).samples for cell in self.cells()}
+        return [cell for cell, number in numbers.items() if number == max(numbers.values())]
+
     def cell_sampling(self, cell: Cell) -> SamplingSettings:
-        """Sampling settings of one cell, overrides applied in order."""
+        """Sampling settings of one cell: overrides applied in order, or an extra cell's own."""
         values = self.sampling.model_dump()
+        for extra, cells in zip(self.extra_cells, self._extra(), strict=True):
+            if cell in cells:
+                return SamplingSettings(**(values | extra.sampling))
         for override in self.overrides:
             if cell.model in override.models and cell.prefix in override.prefixes:
                 values |= override.sampling
@@ -226,6 +293,24 @@ class StudySettings(Settings):
             for key in override.sampling:
                 if key not in SamplingSettings.model_fields:
                     raise ValueError(f"overrides.{i}.sampling.{key}: unknown key")
+        for i, extra in enumerate(self.extra_cells):
+            for name in extra.prefixes:
+                if name not in names:
+                    raise ValueError(f"extra_cells.{i}.prefixes: {name!r} is not in `prefixes`")
+            for key in extra.sampling:
+                if key not in SamplingSettings.model_fields:
+                    raise ValueError(f"extra_cells.{i}.sampling.{key}: unknown key")
+        seen: set[Cell] = set()
+        for cell in self.cells():
+            if cell in seen:
+                raise ValueError(
+                    f"extra_cells: {cell.model} at prefix {cell.prefix} is there already; "
+                    "give a `name`"
+                )
+            seen.add(cell)
+        for i, model in enumerate(self.controls.models):
+            if model not in self.sampled_models:
+                raise ValueError(f"controls.models.{i}: {model!r} is in no cell of the study")
         for cell in self.cells():
             sampling = self.cell_sampling(cell)
             if not sampling.answer and "answer" in self.parts and not self._any_answer():
@@ -261,12 +346,29 @@ class Params(Settings):
 
         for i, name in enumerate(self.run):
             known(f"run.{i}", name, self.studies, "studies")
+        for name, embedder in self.embedders.items():
+            if embedder.tokenizer:
+                known(
+                    f"embedders.{name}.tokenizer", embedder.tokenizer, self.embedders, "embedders"
+                )
         for study_name, study in self.studies.items():
             at = f"studies.{study_name}"
             known(f"{at}.corpus", study.corpus, self.corpora, "corpora")
             known(f"{at}.embedder", study.embedder, self.embedders, "embedders")
             for i, model in enumerate(study.models):
                 known(f"{at}.models.{i}", model, self.models, "models")
+            for i, extra in enumerate(study.extra_cells):
+                for j, model in enumerate(extra.models):
+                    known(f"{at}.extra_cells.{i}.models.{j}", model, self.models, "models")
+            if study.controls.corpus:
+                known(f"{at}.controls.corpus", study.controls.corpus, self.corpora, "corpora")
+            if study.second_embedder:
+                second = study.second_embedder.embedder
+                known(f"{at}.second_embedder.embedder", second, self.embedders, "embedders")
+            if study.contamination:
+                for i, group in enumerate(study.contamination.groups):
+                    groups = self.corpora[study.corpus].groups
+                    known(f"{at}.contamination.groups.{i}", group, groups, "groups")
             for i, pair in enumerate(study.likelihood):
                 known(f"{at}.likelihood.{i}.before", pair.before, self.models, "models")
                 known(f"{at}.likelihood.{i}.after", pair.after, self.models, "models")

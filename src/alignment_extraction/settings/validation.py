@@ -21,7 +21,7 @@ def check_prefixes(params: Params, model_file: Callable[[str], Path]) -> None:
     """
     for study_name in params.run:
         study = params.studies[study_name]
-        for model_name in study.models:
+        for model_name in study.sampled_models:
             path = model_file(model_name)
             if not path.exists():
                 continue

@@ -83,7 +83,10 @@ def study_runs(
         InputError: a file is missing or unreadable.
     """
     files = {key: DataFile(path.as_posix(), _md5(path)) for key, path in data.items()}
-    models = {*study.models, *(m for pair in study.likelihood for m in (pair.before, pair.after))}
+    models = {
+        *study.sampled_models,
+        *(m for pair in study.likelihood for m in (pair.before, pair.after)),
+    }
 
     def files_of(*own: str) -> dict[str, DataFile]:
         return {key: file for key, file in files.items() if key in own or key not in models}

@@ -2,6 +2,7 @@
 
 import collections
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -174,7 +175,13 @@ def test_repetitions_are_shares_of_the_items(items: pl.DataFrame, rates: pl.Data
         assert set(own["id"]) <= set(population["id"])
         interval = wilson(own.height, population.height)
         assert (row["rate"], row["low"], row["high"]) == tuple(map(float, interval))
-        assert row["hits_per_item"] == pytest.approx(own["hits"].sum() / population.height)
+        hits = own["hits"].to_numpy()
+        each = np.concatenate([hits, np.zeros(population.height - own.height)])
+        assert row["hits_per_item"] == pytest.approx(each.mean())
+        half = 1.959964 * each.std() / np.sqrt(len(each))
+        low, high = max(each.mean() - half, row["low"]), max(each.mean() + half, row["high"])
+        assert row["hits_per_item_low"] == pytest.approx(low)
+        assert row["hits_per_item_high"] == pytest.approx(high)
     assert table["extracted"].sum() == items.filter(reference="sft.member").height
 
 
