@@ -79,6 +79,7 @@ def evaluate(
     ] = None,
     membership: Annotated[Path | None, typer.Option(help="from `likelihood-tables`")] = None,
     discoverable: Annotated[Path | None, typer.Option(help="from `discoverable`")] = None,
+    matches: Annotated[int, typer.Option(min=1, help="best matches kept, of all parts")] = 2000,
 ) -> None:
     """Apply the thresholds: rates, ratios, sweep, coverage, best matches, metrics.json.
 
@@ -101,6 +102,7 @@ def evaluate(
             name: read_parquet(calibration_folder / f"{name}.parquet")
             for name in results.CALIBRATION_TABLES
         },
+        matches=matches,
         **{key: read_parquet(path) for key, path in compared.items() if path is not None},
     )
 

@@ -103,6 +103,7 @@ def evaluate(
     calibration: Mapping[str, pl.DataFrame] | None = None,
     members: pl.DataFrame | None = None,
     discovered: pl.DataFrame | None = None,
+    matches: int = scores.MATCHES,
 ) -> None:
     """Turn the scores of a study into its `TABLES` and metrics.json.
 
@@ -116,6 +117,7 @@ def evaluate(
         calibration: the `CALIBRATION_TABLES`, whose numbers join metrics.json.
         shifts, members: `shifts` and `membership` of `compare_likelihoods`, and
         discovered: `discoverable` of `discover`, whose numbers join metrics.json.
+        matches: how many of the best matches are kept.
     """
     rate_table = scores.rates(scored, thresholds)
     ratio_table = scores.ratios(rate_table)
@@ -136,7 +138,7 @@ def evaluate(
             coverage.unit_hits(items), rate_table, coverage.populations(cluster_table)
         ),
         "repetitions": coverage.by_repetition(items, rate_table, corpus),
-        "matches": scores.top_matches(scored, generations, corpus),
+        "matches": scores.top_matches(scored, generations, corpus, matches),
         "clusters": cluster_table,
         "richness": richness_table,
         "traits": traits.by_trait(items, rate_table, cluster_table),

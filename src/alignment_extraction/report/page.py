@@ -20,6 +20,7 @@ from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.report import copying as report_copying
 from alignment_extraction.report import differences
 from alignment_extraction.report import likelihood as report_likelihood
+from alignment_extraction.report import matches as report_matches
 from alignment_extraction.report.calibration import calibration_section
 from alignment_extraction.report.headline import (
     CELL,
@@ -173,16 +174,6 @@ def verbatim_lists(tables: Mapping[str, pl.DataFrame], most: int = 40) -> list[d
     return lists
 
 
-def match_cards(matches: pl.DataFrame) -> list[dict[str, Any]]:
-    """The best matches with their word-level differences."""
-    cards = []
-    for row in matches.iter_rows(named=True):
-        ours, theirs = differences.compare(row["generation"], row["match"])
-        source = differences.visible(row["source"])
-        cards.append({**row, "source": source, "ours": ours, "theirs": theirs})
-    return cards
-
-
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
@@ -232,8 +223,13 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "times": times}
-    style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
+    environment.filters |= {
+        "percent": percent,
+        "times": times,
+        "visible": differences.visible,
+    }
+    style = (TEMPLATES / "report.css").read_text()
+    script = "".join((TEMPLATES / f"{name}.js").read_text() for name in ("matches", "figures"))
     matches = report_copying.with_kinds(tables["matches"], tables["anatomy"])
     page = environment.get_template("report.html").render(
         name=name,
@@ -250,9 +246,7 @@ def write_report(
         accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],
         copying=report_copying.section(tables),
         figures=_figures(figures),
-        matches=match_cards(matches),
-        models=matches["model"].unique(maintain_order=True).to_list(),
-        prefixes=matches["prefix"].unique(maintain_order=True).to_list(),
+        **report_matches.section(matches),
         metrics=metrics,
         provenance=provenance,
         style=Markup(style),

@@ -183,6 +183,9 @@ class StudySettings(Settings):
     index: IndexSettings = IndexSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     likelihood: tuple[LikelihoodSettings, ...] = ()
+    matches: int = Field(
+        2000, ge=1, le=20_000, description="best matches that the report holds, of all parts"
+    )
 
     @property
     def prefix_names(self) -> tuple[str, ...]:
