@@ -271,7 +271,10 @@ def check_gguf(path: Path) -> None:
         tensors = len(Reader(path).tensors)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); fetch it first") from None
-    except (EOFError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+    except (
+        *(EOFError, ValueError, KeyError, IndexError, TypeError, OverflowError),
+        RecursionError,  # arrays within arrays
+    ) as error:
         raise InputError(
             f"{path}: a cut-off or damaged GGUF file ({error}); fetch it again"
         ) from error

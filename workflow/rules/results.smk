@@ -119,7 +119,8 @@ rule evaluate:
             PARAMS.studies[wildcards.study].thresholds.model_dump()
         ),
         options=lambda wildcards, input: options(
-            **{Path(file).stem: file for file in input.compared}
+            matches=PARAMS.studies[wildcards.study].matches,
+            **{Path(file).stem: file for file in input.compared},
         )
         + " "
         + repeated("evidence", input.evidence),

@@ -82,6 +82,7 @@ def evaluate(
     evidence: Annotated[
         list[Path] | None, typer.Option(help="a table named as in `metrics.EVIDENCE`; repeatable")
     ] = None,
+    matches: Annotated[int, typer.Option(min=1, help="best matches kept, of all parts")] = 2000,
 ) -> None:
     """Apply the thresholds: rates, ratios, sweep, coverage, best matches, metrics.json.
 
@@ -105,6 +106,7 @@ def evaluate(
             for name in results.CALIBRATION_TABLES
         },
         evidence={path.stem: read_parquet(path) for path in evidence or []},
+        matches=matches,
         **{key: read_parquet(path) for key, path in compared.items() if path is not None},
     )
 

@@ -143,7 +143,14 @@ class Model:
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(vocab)
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
         template = llama_cpp.llama_model_chat_template(self._model, None)
-        self.chat_template: str | None = template.decode() if template else None
+        try:
+            self.chat_template: str | None = template.decode() if template else None
+        except UnicodeDecodeError:
+            self.close()
+            raise InputError(
+                f"{self.path}: its chat template is not UTF-8 text; the file is damaged, fetch it "
+                "again"
+            ) from None
         self.bos = self._token_or_none(llama_cpp.llama_vocab_bos(vocab))
         self.eos = self._token_or_none(llama_cpp.llama_vocab_eos(vocab))
         self.add_bos: bool = llama_cpp.llama_vocab_get_add_bos(vocab)

@@ -112,6 +112,7 @@ def evaluate(
     members: pl.DataFrame | None = None,
     discovered: pl.DataFrame | None = None,
     evidence: Mapping[str, pl.DataFrame] | None = None,
+    matches: int = scores.MATCHES,
 ) -> None:
     """Turn the scores of a study into its `TABLES` and metrics.json.
 
@@ -126,6 +127,7 @@ def evaluate(
         shifts, members: `shifts` and `membership` of `compare_likelihoods`, and
         discovered: `discoverable` of `discover`, whose numbers join metrics.json.
         evidence: tables of `metrics.EVIDENCE`, likewise.
+        matches: how many of the best matches are kept.
     """
     rate_table = scores.rates(scored, thresholds)
     ratio_table = scores.ratios(rate_table)
@@ -146,7 +148,7 @@ def evaluate(
             coverage.unit_hits(items), rate_table, coverage.populations(cluster_table)
         ),
         "repetitions": coverage.by_repetition(items, rate_table, corpus),
-        "matches": scores.top_matches(scored, generations, corpus),
+        "matches": scores.top_matches(scored, generations, corpus, matches),
         "clusters": cluster_table,
         "richness": richness_table,
         "traits": traits.by_trait(items, rate_table, cluster_table),

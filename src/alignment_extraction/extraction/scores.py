@@ -25,6 +25,8 @@ CELL_KEYS = ["model", "prefix", "seed"]
 KEYS = [*CELL_KEYS, "part", "reference"]
 SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
 """Column with the score that a metric's threshold is for; `verbatim` has none."""
+MATCHES = 2000
+"""The best matches of a study that are kept, unless its settings say otherwise."""
 # float32 scores of identical texts can fall a hair below the threshold they ought to meet.
 TOLERANCE = 1e-6
 
@@ -245,15 +247,18 @@ def top_matches(
     scores: pl.DataFrame,
     generations: Mapping[Cell, pl.DataFrame],
     corpus: pl.DataFrame,
-    count: int = 50,
+    count: int = MATCHES,
 ) -> pl.DataFrame:
     """The best matches of a study: distinct generated texts by cosine, then Levenshtein.
+
+    The best of all and the best of each cell are taken in turns, so that a cell with few samples or
+    low scores is there too.
 
     Args:
         scores: from `score_cell`, of any number of cells.
         generations: of the same cells.
         corpus: in the corpus schema.
-        count: the most matches of each part.
+        count: the most matches, shared evenly by the parts.
 
     Returns:
         Columns model, prefix, seed, index, part, reference, occurrences (equal texts in the cell),
@@ -274,7 +279,14 @@ def top_matches(
             descending=[True, True, True, *[False] * len(cell_part)],
         )
         .unique(["part", "generation"], keep="first", maintain_order=True)
-        .filter(pl.int_range(pl.len()).over("part") < count)
+        .with_columns(
+            of_all=pl.int_range(pl.len()).over("part"),
+            of_cell=pl.int_range(pl.len()).over("part", *CELL_KEYS),
+        )
+        .with_columns(in_turn=pl.struct("of_cell", "of_all").rank("ordinal").over("part"))
+        # Even places for the best of all, odd ones for the best of each cell; the better counts.
+        .with_columns(place=pl.min_horizontal(2 * pl.col("of_all"), 2 * pl.col("in_turn") - 1))
+        .filter(pl.col("place").rank("ordinal").over("part") <= max(1, count // len(parts)))
         .join(item_texts(corpus, parts), on=["match_id", "part"], how="left", maintain_order="left")
         .select(
             *cell_part,

@@ -4,6 +4,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ STYLE: dict[str, Any] = {
     # Letters stay text: they can be searched and read aloud, and take the page's font.
     "svg.fonttype": "none",
 }
-_TIP = "tip:"
+_TIP, _SERIES, _LEGEND = "tip:", "series:", "legend:"
 _STYLE_ATTRIBUTE = re.compile(r' style="([^"]*)"')
 
 
@@ -100,10 +101,11 @@ def faceted(
 
 def legend(figure: Figure, axis: Axes, title: str | None = None) -> None:
     """One legend for all facets, in a row above them, from the labels of `axis`."""
-    handles, labels = axis.get_legend_handles_labels()
-    if title:
-        labels = [f"{title} {label}" for label in labels]
-    figure.legend(handles, labels, loc="outside upper left", ncols=5, borderaxespad=0.2)
+    handles, series = axis.get_legend_handles_labels()
+    labels = [f"{title} {label}" if title else label for label in series]
+    made = figure.legend(handles, labels, loc="outside upper left", ncols=5, borderaxespad=0.2)
+    for text, name in zip(made.get_texts(), series, strict=True):
+        text.set_gid(_LEGEND + name)
 
 
 def tip(artist: Artist, text: str) -> None:
@@ -127,7 +129,8 @@ def with_interval(
         marker: matplotlib's.
     """
     axis.plot([], [], marker, ms=4, color=shade, label=label)
-    axis.hlines(places, rows["low"], rows["high"], color=shade, lw=1)
+    bars = axis.hlines(places, rows["low"], rows["high"], color=shade, lw=1)
+    bars.set_gid(_SERIES + label)
     for row, place in zip(rows.iter_rows(named=True), places, strict=True):
         face = shade if row["hits"] else PAPER
         (point,) = axis.plot(
@@ -161,8 +164,14 @@ def svg(figure: Figure, name: str) -> str:
     """The figure as SVG without style sheets or style attributes.
 
     A page whose content security policy forbids inline styles can embed it. Ids begin with `name`,
-    so that several figures can stand on one page; tooltips become `<title>` elements.
+    so that several figures can stand on one page; tooltips become `<title>` elements. What belongs to
+    a name in the legend has it as `data-series`, and the name itself as `data-legend`.
     """
+    for axis in figure.axes:
+        for artist in (*axis.lines, *axis.collections):
+            label = str(artist.get_label())
+            if artist.get_gid() is None and label and not label.startswith("_"):
+                artist.set_gid(_SERIES + label)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -170,13 +179,24 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
     text = _STYLE_ATTRIBUTE.sub(_presentation, text)
-    text = re.sub(rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', text)
+    legend = re.findall(rf'<g id="{_LEGEND}([^"]*)">', text)
+    text = re.sub(rf'<g id="{_LEGEND}([^"]*)">', r'<g data-legend="\1">', text)
+    text = re.sub(rf'<g id="{_SERIES}([^"]*)">', r'<g data-series="\1">', text)
+    text = re.sub(rf'<g id="{_TIP}([^"]*)">', partial(_tip_group, legend), text)
     # Only what is referred to needs an id.
     text = re.sub(r'<(g|image)((?: [a-z:]+="[^"]*")*?) id="[^"]*"', r"<\1\2", text)
     text = text.replace(' id="', f' id="{name}-').replace('href="#', f'href="#{name}-')
     text = text.replace("url(#", f"url(#{name}-")
     root = 'font-family="sans-serif" stroke-linejoin="round" stroke-linecap="butt"'
     return text.replace("<svg", f"<svg {root}", 1)
+
+
+def _tip_group(legend: Sequence[str], match: re.Match[str]) -> str:
+    """A group with its tooltip; its series is the name in the legend that the tooltip begins with."""
+    text = match[1]
+    names = [name for name in legend if re.match(rf"{re.escape(name)}[:,]", text)]
+    series = f' data-series="{max(names, key=len)}"' if names else ""
+    return f'<g class="tip"{series}><title>{text}</title>'
 
 
 def _presentation(match: re.Match[str]) -> str:

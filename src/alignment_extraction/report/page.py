@@ -21,6 +21,7 @@ from alignment_extraction.report import copying as report_copying
 from alignment_extraction.report import differences
 from alignment_extraction.report import evidence as report_evidence
 from alignment_extraction.report import likelihood as report_likelihood
+from alignment_extraction.report import matches as report_matches
 from alignment_extraction.report.calibration import calibration_section
 from alignment_extraction.report.headline import (
     CELL,
@@ -196,16 +197,6 @@ def share_text(hits: float, n: int) -> str:
     return f"{percent(float(interval.estimate))} ({low} to {high})"
 
 
-def match_cards(matches: pl.DataFrame) -> list[dict[str, Any]]:
-    """The best matches with their word-level differences."""
-    cards = []
-    for row in matches.iter_rows(named=True):
-        ours, theirs = differences.compare(row["generation"], row["match"])
-        source = differences.visible(row["source"])
-        cards.append({**row, "source": source, "ours": ours, "theirs": theirs})
-    return cards
-
-
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
@@ -259,8 +250,10 @@ def write_report(
         "percent": percent,
         "times": times,
         "with_interval": lambda share, n: share_text(share * n, n),
+        "visible": differences.visible,
     }
-    style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
+    style = (TEMPLATES / "report.css").read_text()
+    script = "".join((TEMPLATES / f"{name}.js").read_text() for name in ("matches", "figures"))
     matches = report_copying.with_kinds(tables["matches"], tables["anatomy"])
     page = environment.get_template("report.html").render(
         name=name,
@@ -279,9 +272,7 @@ def write_report(
         copying=report_copying.section(tables),
         evidence=report_evidence.section(tables, study.index.trees, study.index.search_k),
         figures=_figures(figures),
-        matches=match_cards(matches),
-        models=matches["model"].unique(maintain_order=True).to_list(),
-        prefixes=matches["prefix"].unique(maintain_order=True).to_list(),
+        **report_matches.section(matches),
         metrics=metrics,
         provenance=provenance,
         style=Markup(style),

@@ -205,6 +205,9 @@ class StudySettings(Settings):
     search_audit: SearchAuditSettings = SearchAuditSettings()
     second_embedder: SecondEmbedderSettings | None = None
     contamination: ContaminationSettings | None = None
+    matches: int = Field(
+        2000, ge=1, le=20_000, description="best matches that the report holds, of all parts"
+    )
 
     @property
     def prefix_names(self) -> tuple[str, ...]:
