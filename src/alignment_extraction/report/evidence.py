@@ -141,7 +141,10 @@ def condition_rows(tables: Tables) -> list[dict[str, Any]]:
         entry[row["metric"]] = text
     return sorted(
         wide.values(),
-        key=lambda row: (row["family"], row["seed"], row["place"], row["temperature"] or 0),
+        key=lambda row: (
+            *(row[name] for name in ("family", "first_prefix", "seed", "place")),
+            row["temperature"] or 0,
+        ),
     )
 
 
@@ -215,7 +218,7 @@ def embedder_rows(tables: Tables) -> list[dict[str, Any]]:
             sides.append(
                 {
                     "name": name,
-                    "threshold": f"{side['threshold']:.3f}" if reached else "out of reach",
+                    "threshold": f"{side['threshold']:.4f}" if reached else "out of reach",
                     "rate": interval(side, "rate", "low", "high"),
                 }
             )

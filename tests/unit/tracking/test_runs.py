@@ -180,7 +180,16 @@ def test_training_curves_keep_valid_names_and_finite_values(runs: dict[str, RunC
 
 def test_a_study_has_its_counts_and_highest_rates(runs: dict[str, RunContent]) -> None:
     run = runs["invented"]
-    assert {key.split("/")[0] for key in run.metrics["key"]} == {"corpus", "search", "highest_rate"}
+    beside = {"controls", "search_audit", "contamination_rates", "embedders", "embedder_agreement"}
+    assert {key.split("/")[0] for key in run.metrics["key"]} == beside | {
+        "corpus",
+        "search",
+        "highest_rate",
+    }
+    name = "controls/rl/user/seed-0/question/role:member/embedding/held-out rows/role:held-out"
+    ((_, difference),) = values(run, f"{name}/difference")
+    ((_, low),) = values(run, f"{name}/difference_low")
+    assert low < difference
     assert values(run, "corpus/rows") == [(0, 40.0)]
     assert values(run, "search/recall_at_1") == [(0, 0.9)]
     name = "question/role:member/embedding"
