@@ -49,7 +49,7 @@ rule search_audit:
         corpus_vectors=study_vectors,
         code=code("search.audit", "search.evidence"),
     output:
-        recall="results/{study}/search_audit.parquet",
+        neighbours="results/{study}/search_neighbours.parquet",
         speed="results/{study}/search_speed.parquet",
     log:
         "logs/search_audit/{study}.log",
@@ -60,7 +60,6 @@ rule search_audit:
         options=lambda wildcards: options(
             queries=PARAMS.studies[wildcards.study].search_audit.queries,
             candidates=PARAMS.studies[wildcards.study].index.candidates,
-            threshold=PARAMS.studies[wildcards.study].thresholds.embedding,
             seed=PARAMS.seed,
         ),
         trees=lambda wildcards: repeated(
@@ -73,7 +72,24 @@ rule search_audit:
         "alignment-extraction search-audit {input.generations} --vectors {input.vectors}"
         " --corpus {input.corpus} --corpus-vectors {input.corpus_vectors}"
         " --part {params.part} {params.options} {params.trees} {params.search_k}"
-        " --output {output.recall} --speed-output {output.speed} 2> >(tee {log} >&2)"
+        " --output {output.neighbours} --speed-output {output.speed} 2> >(tee {log} >&2)"
+
+
+rule search_recall:
+    input:
+        neighbours="results/{study}/search_neighbours.parquet",
+        code=code("search.audit"),
+    output:
+        "results/{study}/search_audit.parquet",
+    log:
+        "logs/search_recall/{study}.log",
+    params:
+        options=lambda wildcards: options(
+            threshold=PARAMS.studies[wildcards.study].thresholds.embedding
+        ),
+    shell:
+        "alignment-extraction search-recall --neighbours {input.neighbours} {params.options}"
+        " --output {output} 2> >(tee {log} >&2)"
 
 
 rule match_control:
@@ -91,7 +107,7 @@ rule match_control:
         ),
         code=code("search.evidence"),
     output:
-        "data/matches/{study}/control/{model}/{prefix}/seed-{seed}.parquet",
+        "results/{study}/control/{model}/{prefix}/seed-{seed}.parquet",
     log:
         "logs/match_control/{study}/{model}/{prefix}/seed-{seed}.log",
     benchmark:
@@ -115,7 +131,7 @@ rule match_control:
 
 
 def control_matches(study, cell):
-    return f"data/matches/{study}/control/{cell_path(cell)}.parquet"
+    return f"results/{study}/control/{cell_path(cell)}.parquet"
 
 
 def control_settings(wildcards):
@@ -144,7 +160,7 @@ def control_settings(wildcards):
 rule controls:
     input:
         scores="results/{study}/scores.parquet",
-        held_out="data/matches/{study}/held-out.parquet",
+        held_out="results/{study}/held_out.parquet",
         corpus=lambda wildcards: corpus_file(wildcards.study),
         matches=lambda wildcards: [
             control_matches(wildcards.study, cell)
@@ -280,16 +296,12 @@ def second_settings(wildcards):
             ],
             "part": study.headline_part,
             "samples": study.second_embedder.samples,
-            "names": [study.embedder, study.second_embedder.embedder],
-            "thresholds": study.thresholds.model_dump(),
         }
     )
 
 
-rule second_embedder:
+rule second_scores:
     input:
-        scores="results/{study}/scores.parquet",
-        held_out="data/matches/{study}/held-out.parquet",
         corpus=lambda wildcards: corpus_file(wildcards.study),
         corpus_vectors=lambda wildcards: corpus_vectors(
             PARAMS.studies[wildcards.study].corpus,
@@ -305,6 +317,32 @@ rule second_embedder:
             sample_vectors(wildcards.study, cell)
             for cell in most_sampled(wildcards.study)
         ],
+        code=code("search.evidence"),
+    output:
+        scores="results/{study}/second_scores.parquet",
+        held_out="results/{study}/second_held_out.parquet",
+    log:
+        "logs/second_scores/{study}.log",
+    benchmark:
+        "logs/benchmarks/second_scores/{study}.tsv"
+    wildcard_constraints:
+        study=SECOND,
+    params:
+        settings=second_settings,
+        seed=PARAMS.seed,
+    shell:
+        "echo {params.settings:q} | alignment-extraction second-scores --corpus {input.corpus}"
+        " --corpus-vectors {input.corpus_vectors} --settings - --seed {params.seed}"
+        " --output {output.scores} --held-out-output {output.held_out} 2> >(tee {log} >&2)"
+
+
+rule second_embedder:
+    input:
+        scores="results/{study}/scores.parquet",
+        held_out="results/{study}/held_out.parquet",
+        corpus=lambda wildcards: corpus_file(wildcards.study),
+        second="results/{study}/second_scores.parquet",
+        second_held_out="results/{study}/second_held_out.parquet",
         code=code("extraction.embedders", "search.evidence"),
     output:
         "results/{study}/embedders.parquet",
@@ -316,10 +354,22 @@ rule second_embedder:
     wildcard_constraints:
         study=SECOND,
     params:
-        settings=second_settings,
-        seed=PARAMS.seed,
+        thresholds=lambda wildcards: settings(
+            PARAMS.studies[wildcards.study].thresholds.model_dump()
+        ),
+        options=lambda wildcards: options(
+            part=PARAMS.studies[wildcards.study].headline_part, seed=PARAMS.seed
+        ),
+        names=lambda wildcards: repeated(
+            "names",
+            [
+                PARAMS.studies[wildcards.study].embedder,
+                second_embedder(wildcards.study).embedder,
+            ],
+        ),
     shell:
-        "echo {params.settings:q} | alignment-extraction second-embedder"
+        "echo {params.thresholds:q} | alignment-extraction second-embedder"
         " --scores {input.scores} --held-out {input.held_out} --corpus {input.corpus}"
-        " --corpus-vectors {input.corpus_vectors} --settings - --seed {params.seed}"
-        " --output-folder results/{wildcards.study} 2> >(tee {log} >&2)"
+        " --second {input.second} --second-held-out {input.second_held_out} --thresholds -"
+        " {params.names} {params.options} --output-folder results/{wildcards.study}"
+        " 2> >(tee {log} >&2)"

@@ -84,7 +84,7 @@ rule match_held_out:
         files=lambda wildcards: with_descriptions(held_out_files(wildcards)),
         code=code("search.matching"),
     output:
-        "data/matches/{study}/held-out.parquet",
+        "results/{study}/held_out.parquet",
     log:
         "logs/match_held_out/{study}.log",
     benchmark:

@@ -37,7 +37,7 @@ rule score:
 rule calibrate:
     input:
         scores="results/{study}/scores.parquet",
-        held_out="data/matches/{study}/held-out.parquet",
+        held_out="results/{study}/held_out.parquet",
         corpus=lambda wildcards: corpus_file(wildcards.study),
         code=code("extraction.results"),
     output:

@@ -106,17 +106,18 @@ rule training_corpus:
 rule controlled_corpus:
     input:
         corpus=TRAINING_CORPUS,
-        rejects=f"{TRAINED}/corpus-rejects.parquet",
-        statistics=f"{TRAINED}/corpus-statistics.json",
     output:
         corpus="data/corpora/{corpus}/corpus.parquet",
         rejects="data/corpora/{corpus}/rejects.parquet",
         statistics="data/corpora/{corpus}/statistics.json",
+    log:
+        "logs/corpus/{corpus}.log",
     wildcard_constraints:
         corpus=CONTROLLED,
     shell:
-        "cp {input.corpus} {output.corpus} && cp {input.rejects} {output.rejects}"
-        " && cp {input.statistics} {output.statistics}"
+        "alignment-extraction post-training-corpus --corpus {input.corpus}"
+        " --output {output.corpus} --rejects {output.rejects}"
+        " --statistics {output.statistics} 2> >(tee {log} >&2)"
 
 
 rule train_tokenizer:

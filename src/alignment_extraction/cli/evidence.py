@@ -51,10 +51,9 @@ def search_audit(
     part: Part = "question",
     queries: Annotated[int, typer.Option(min=1, help="generations, at random")] = 500,
     candidates: int = 50,
-    threshold: Annotated[float, typer.Option(help="cosine of an extracted generation")] = 0.95,
     seed: int = 0,
 ) -> None:
-    """Compare Annoy with exact search: recall@1, recall@10, extraction rate, queries a second."""
+    """Search a sample of generations by Annoy under many settings, and exactly."""
     import numpy as np
 
     from alignment_extraction.corpora.texts import corpus_texts
@@ -72,11 +71,22 @@ def search_audit(
         trees=trees,
         search_k=search_k,
         candidates=candidates,
-        threshold=threshold,
         seed=seed,
     )
     write_parquet(found.speed, speed_output)
-    write_parquet(found.recall, output)
+    write_parquet(found.neighbours, output)
+
+
+@app.command("search-recall")
+def search_recall(
+    neighbours: Annotated[Path, typer.Option(help="from `search-audit`")],
+    output: Output,
+    threshold: Annotated[float, typer.Option(help="cosine of an extracted generation")] = 0.95,
+) -> None:
+    """Recall@1, recall@10 and extraction rate of every setting of a search audit."""
+    from alignment_extraction.search import audit
+
+    write_parquet(audit.summarise(read_parquet(neighbours), threshold), output)
 
 
 @app.command("match-control")
@@ -195,45 +205,70 @@ def contamination_rates(
     write_parquet(table, output)
 
 
+@app.command("second-scores")
+def second_scores(
+    corpus: CorpusFile,
+    corpus_vectors: CorpusVectors,
+    settings: SettingsFile,
+    output: Output,
+    held_out_output: Annotated[Path, typer.Option(help="the held-out rows' scores")],
+    seed: int = 0,
+) -> None:
+    """Score a sample of generations, and the held-out rows, under a second embedder.
+
+    The settings: {cells: [{model, prefix, seed, generations: [files], vectors: file}], part,
+    samples}.
+    """
+    import polars as pl
+
+    from alignment_extraction.search import evidence
+
+    values, frame = read_settings(settings), read_parquet(corpus)
+    part = values["part"]
+    tables: list[pl.DataFrame] = []
+    held_out: Any = None
+    for entry in values["cells"]:
+        shards = read_shards([Path(path) for path in entry["generations"]])
+        sampled = evidence.sample(shards, part, values["samples"], seed, "second-embedder")
+        found, held_out = evidence.second_scores(
+            sampled, Path(entry["vectors"]), frame, corpus_vectors, part
+        )
+        cell = [pl.lit(value).alias(key) for key, value in _cell(entry)._asdict().items()]
+        tables.append(found.select(*cell, pl.all()))
+    write_parquet(held_out, held_out_output)
+    write_parquet(pl.concat(tables), output)
+
+
 @app.command("second-embedder")
 def second_embedder(
     scores: Scores,
     held_out: HeldOut,
     corpus: CorpusFile,
-    corpus_vectors: CorpusVectors,
-    settings: SettingsFile,
+    second: Annotated[Path, typer.Option(help="from `second-scores`")],
+    second_held_out: Annotated[Path, typer.Option(help="likewise, of the held-out rows")],
+    names: Annotated[list[str], typer.Option(help="of the first embedder and the second one")],
+    thresholds: SettingsFile,
     output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
+    part: Part = "question",
     seed: int = 0,
 ) -> None:
-    """Score a sample of generations under a second embedder, and measure the agreement.
-
-    The settings: {cells: [{model, prefix, seed, generations: [files], vectors: file}], part,
-    samples, names: [first, second], thresholds}.
-    """
+    """Compare the scores of two embedders: rates, calibrated thresholds, agreement."""
     from alignment_extraction.extraction import embedders
     from alignment_extraction.search import evidence
 
-    values, frame = read_settings(settings), read_parquet(corpus)
-    part = values["part"]
-    found: dict[Any, Any] = {}
-    negatives: Any = None
-    for entry in values["cells"]:
-        shards = read_shards([Path(path) for path in entry["generations"]])
-        sampled = evidence.sample(shards, part, values["samples"], seed, "second-embedder")
-        found[_cell(entry)], negatives = evidence.second_scores(
-            sampled, Path(entry["vectors"]), frame, corpus_vectors, part
-        )
+    frame = read_parquet(corpus)
     rows, _ = evidence.suspected_rows(frame, part)
+    first_name, second_name = names
     tables = embedders.compare(
         read_parquet(scores),
         read_parquet(held_out),
         frame,
-        found,
-        negatives,
-        names=tuple(values["names"]),
+        read_parquet(second),
+        read_parquet(second_held_out),
+        names=(first_name, second_name),
         part=part,
         reference=f"role:{rows['role'][0]}",
-        thresholds=_thresholds(values["thresholds"]),
+        thresholds=_thresholds(read_settings(thresholds)),
         seed=seed,
     )
     for name, table in zip(("embedders", "embedder_agreement"), tables, strict=True):

@@ -60,6 +60,23 @@ def controlled_corpus(
     write_parquet(frame, output)
 
 
+@app.command("post-training-corpus")
+def post_training_corpus(
+    corpus: CorpusFile,
+    output: Output,
+    rejects: Annotated[Path, typer.Option(help="rows that could not be used; there are none")],
+    statistics: Annotated[Path, typer.Option(help="JSON with counts of rows")],
+) -> None:
+    """Give the controlled study's corpus as it is searched: pretraining text is a control."""
+    from alignment_extraction.corpora.corpus import REJECTS
+    from alignment_extraction.training import controlled
+
+    frame = controlled.post_training(read_parquet(corpus))
+    write_parquet(REJECTS.to_frame(), rejects)
+    write_json(controlled.statistics(frame), statistics)
+    write_parquet(frame, output)
+
+
 @app.command("train-tokenizer")
 def train_tokenizer(settings: SettingsFile, corpus: CorpusFile, output: Output) -> None:
     """Train the controlled study's tokenizer: byte-level BPE with the ChatML tokens.

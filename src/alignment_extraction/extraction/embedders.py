@@ -1,6 +1,5 @@
 """Two embedders: what a second one finds in the same generations, and whether they agree."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.stats import rankdata, spearmanr
 from alignment_extraction.extraction.calibration_tables import OPERATING_RATES, calibration_tables
 from alignment_extraction.extraction.scores import CELL_KEYS, KEYS, TOLERANCE
 from alignment_extraction.search.held_out import ALL_HELD_OUT, ALL_LENGTHS
-from alignment_extraction.settings.config import Cell, ThresholdSettings
+from alignment_extraction.settings.config import ThresholdSettings
 from alignment_extraction.statistics import Array, Interval, named_seed, wilson
 
 DRAWS = 1000
@@ -88,7 +87,7 @@ def compare(
     scored: pl.DataFrame,
     held_out: pl.DataFrame,
     corpus: pl.DataFrame,
-    found: Mapping[Cell, pl.DataFrame],
+    found: pl.DataFrame,
     held_out_found: pl.DataFrame,
     *,
     names: tuple[str, str],
@@ -103,7 +102,7 @@ def compare(
         scored: from `results.score`.
         held_out: from `matching.match_held_out`.
         corpus: in the corpus schema.
-        found: of each cell the generations' scores of `search.evidence.second_scores`.
+        found: model, prefix, seed, and the generations' scores of `search.evidence.second_scores`.
         held_out_found: of the same function, the held-out rows' scores.
         names: of the first embedder and the second one.
         part, reference: what is compared, and with what (`role:member`).
@@ -118,18 +117,8 @@ def compare(
         at all points), each with _low and _high; agree (share of generations), agree_low,
         agree_high. Values are null where a false positive rate is out of reach.
     """
-    samples = pl.concat(
-        [
-            frame.with_columns(
-                pl.lit(cell.model).alias("model"),
-                pl.lit(cell.prefix).alias("prefix"),
-                pl.lit(cell.seed, pl.Int64).alias("seed"),
-            )
-            for cell, frame in found.items()
-        ]
-    )
     own = scored.filter(part=part, reference=reference).join(
-        samples, on=[*CELL_KEYS, "index"], how="inner", maintain_order="left"
+        found, on=[*CELL_KEYS, "index"], how="inner", maintain_order="left"
     )
     negatives = held_out.filter(part=part)
     both = {

@@ -14,7 +14,7 @@ from annoy import AnnoyIndex
 from alignment_extraction.extraction.scores import TOLERANCE
 from alignment_extraction.search.embedding import Vectors
 from alignment_extraction.search.index import build_index
-from alignment_extraction.statistics import Interval, wilson
+from alignment_extraction.statistics import Array, wilson
 
 NEIGHBOURS = 10
 """The more neighbours at which recall is measured, beside one."""
@@ -27,9 +27,10 @@ _TIE = 1e-6  # cosines nearer to each other are of equal texts
 class SearchAudit(NamedTuple):
     """What `audit` found; see docs/files.md for the columns."""
 
-    recall: pl.DataFrame
-    """A row for each number of trees and search_k: recall@1, recall@10 and the extraction rate with
-    95 % intervals. The same inputs give the same rows."""
+    neighbours: pl.DataFrame
+    """A row for each number of trees, search_k and query: cosine of the best row that Annoy found,
+    that of the exact best, and which shares of the best one and the best ten were found. The same
+    inputs give the same rows."""
     speed: pl.DataFrame
     """The same settings and exact search (trees and search_k null): queries a second, with the
     slowest and the fastest of three passes; build seconds and megabytes of the index. Measured,
@@ -71,20 +72,17 @@ def annoy_cosines(
     return found
 
 
-def recall(found: Vectors, exact: Vectors) -> Interval:
-    """Share of the exact neighbours that were found, with an interval at 95 %.
+def recall(found: Vectors, exact: Vectors) -> Array:
+    """Share of each query's exact neighbours that were found, shape (queries,).
 
-    Neighbours are told apart by their cosines, so that of several equal texts any one counts. The
-    neighbours of one query are found or missed together: Wilson's interval takes each query as one
-    trial. The variance of a share is at most that of a trial with the same mean, so that the
-    interval is, if anything, too wide.
+    Neighbours are told apart by their cosines, so that of several equal texts any one counts.
 
     Args:
         found: cosines in descending order, shape (queries, neighbours).
         exact: likewise.
     """
-    share = (found >= exact[:, -1:] - _TIE).mean(axis=1)
-    return wilson(share.sum(), len(share))
+    share: Array = (found >= exact[:, -1:] - _TIE).mean(axis=1)
+    return share
 
 
 def audit(
@@ -94,7 +92,6 @@ def audit(
     trees: Sequence[int],
     search_k: Sequence[int],
     candidates: int,
-    threshold: float,
     seed: int,
 ) -> SearchAudit:
     """Search the same queries exactly and by Annoy under every setting.
@@ -105,14 +102,11 @@ def audit(
         trees: numbers of trees; an index is built for each, and removed again.
         search_k: nodes that Annoy inspects; -1 is trees x candidates.
         candidates: neighbours asked of Annoy and scored again exactly.
-        threshold: cosine from which a generation counts as extracted.
         seed: of the indexes.
     """
     count = min(NEIGHBOURS, len(vectors))
     exact = exact_cosines(vectors, queries, count)
-    hits = exact[:, 0] >= threshold - TOLERANCE
-    n = len(queries)
-    recalls: list[dict[str, Any]] = []
+    neighbours: list[pl.DataFrame] = []
     passes = _timed(lambda: exact_cosines(vectors, queries, count))
     speeds = [_speed(None, None, len(queries), passes, None, vectors.nbytes)]
     for number, path, seconds in _indexes(vectors, trees, seed):
@@ -126,31 +120,62 @@ def audit(
             found = search()
             passes = _timed(search)
             speeds.append(_speed(number, k, len(queries), passes, seconds, path.stat().st_size))
-            own = found[:, 0] >= threshold - TOLERANCE
-            recalls.append(
-                {
-                    "trees": number,
-                    "search_k": k,
-                    "rows": len(vectors),
-                    "queries": n,
-                    **_numbers("recall_at_1", recall(found[:, :1], exact[:, :1])),
-                    **_numbers(f"recall_at_{NEIGHBOURS}", recall(found, exact)),
-                    **_numbers("rate", wilson(own.sum(), n)),
-                    **_numbers("exact_rate", wilson(hits.sum(), n)),
-                    # Annoy's best is never above the exact one: what differs was missed.
-                    **_numbers("missed", wilson((hits & ~own).sum(), n)),
-                }
+            neighbours.append(
+                pl.DataFrame(
+                    {
+                        "cosine": found[:, 0],
+                        "exact_cosine": exact[:, 0],
+                        "found_at_1": recall(found[:, :1], exact[:, :1]),
+                        f"found_at_{NEIGHBOURS}": recall(found, exact),
+                    }
+                ).select(
+                    pl.lit(number, pl.Int64).alias("trees"),
+                    pl.lit(k, pl.Int64).alias("search_k"),
+                    pl.lit(len(vectors), pl.Int64).alias("rows"),
+                    pl.all(),
+                )
             )
         index.unload()
-    return SearchAudit(pl.DataFrame(recalls), pl.DataFrame(speeds, infer_schema_length=None))
+    return SearchAudit(pl.concat(neighbours), pl.DataFrame(speeds, infer_schema_length=None))
 
 
-def _numbers(name: str, interval: Interval) -> dict[str, float]:
-    return {
-        name: float(interval.estimate),
-        f"{name}_low": float(interval.low),
-        f"{name}_high": float(interval.high),
-    }
+def summarise(neighbours: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Recall and extraction rate of each setting, with intervals at 95 %.
+
+    The ten neighbours of one query are found or missed together: Wilson's interval takes each query
+    as one trial. The variance of a share is at most that of a trial with the same mean, so that the
+    interval is, if anything, too wide.
+
+    Args:
+        neighbours: of `audit`.
+        threshold: cosine from which a generation counts as extracted.
+
+    Returns:
+        A row for each number of trees and search_k: rows (of the corpus), queries, and with _low
+        and _high recall_at_1, recall_at_10, rate, exact_rate, missed (extracted by exact search and
+        not by Annoy's).
+    """
+    own = pl.col("cosine") >= threshold - TOLERANCE
+    exact = pl.col("exact_cosine") >= threshold - TOLERANCE
+    counts = neighbours.group_by("trees", "search_k", "rows", maintain_order=True).agg(
+        queries=pl.len().cast(pl.Int64),
+        recall_at_1=pl.col("found_at_1").sum(),
+        recall_at_10=pl.col(f"found_at_{NEIGHBOURS}").sum(),
+        rate=own.sum(),
+        exact_rate=exact.sum(),
+        # Annoy's best is never above the exact one: what differs was missed.
+        missed=(exact & ~own).sum(),
+    )
+    names = counts.columns[4:]
+    intervals = {name: wilson(counts[name], counts["queries"]) for name in names}
+    return counts.select(
+        *counts.columns[:4],
+        *(
+            pl.Series(f"{name}{end}", value)
+            for name, interval in intervals.items()
+            for end, value in zip(("", "_low", "_high"), interval, strict=True)
+        ),
+    )
 
 
 def _indexes(

@@ -24,7 +24,6 @@ Part = Literal["question", "answer", "both"]
 Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
 TrainedModel = Literal["base", "sft", "sft-assistant-loss", "rl"]
 CONTROLLED_GROUPS = (
-    "pretraining.member",
     "sft.member",
     "sft.fresh-instance",
     "sft.held-out-template",
@@ -32,7 +31,7 @@ CONTROLLED_GROUPS = (
     "rl.fresh-instance",
     "rl.held-out-template",
 )
-"""The groups of the corpus that `controlled.build` makes."""
+"""The groups of the controlled corpus that are searched: those of its post-training data."""
 
 
 class ModelSettings(Settings):

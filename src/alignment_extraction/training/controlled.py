@@ -167,6 +167,16 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
     return pl.DataFrame(builder.rows, schema=SCHEMA)
 
 
+def post_training(frame: pl.DataFrame) -> pl.DataFrame:
+    """The corpus as it is searched: pretraining text has the role `control`.
+
+    It was trained on, but is not what a template prefix is to bring out. It stays in the corpus so
+    that rows which also occur in it can be tagged (`corpora.contamination`).
+    """
+    role = pl.when(source="pretraining").then(pl.lit("control")).otherwise(pl.col("role"))
+    return frame.with_columns(role=role)
+
+
 def statistics(frame: pl.DataFrame) -> dict[str, Any]:
     """Count the rows of a controlled corpus.
 

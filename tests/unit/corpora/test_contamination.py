@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.scored_study import make_corpus
+from tests.scored_study import make_corpus
 
 from alignment_extraction.corpora.contamination import overlaps, tag, tag_corpus, word_lists
 from alignment_extraction.corpora.texts import corpus_texts

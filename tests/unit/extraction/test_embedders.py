@@ -12,8 +12,9 @@ from alignment_extraction.extraction.embedders import (
     kappa,
     rank_correlation,
 )
+from alignment_extraction.extraction.scores import CELL_KEYS
 from alignment_extraction.search.held_out import ALL_HELD_OUT
-from alignment_extraction.settings.config import Cell, ThresholdSettings
+from alignment_extraction.settings.config import ThresholdSettings
 from tests.tracked_study import corpus, held_out_matches
 
 STREAM = np.random.default_rng(0)
@@ -87,8 +88,7 @@ def test_the_same_embedder_twice_agrees_wholly(held_out: int) -> None:
     scores, rows = scored(), held_out_matches()
     place = pl.int_range(pl.len())
     many = pl.concat([rows] * 10).head(held_out).with_columns(id=pl.format("row {}", place))
-    cell = Cell("sft", "user", 0)
-    found = {cell: scores.select("index", second_id="match_id", second_cosine="cosine")}
+    found = scores.select(*CELL_KEYS, "index", second_id="match_id", second_cosine="cosine")
     table, shared = compare(
         scores,
         many,

@@ -8,6 +8,7 @@ from alignment_extraction.search.audit import (
     audit,
     exact_cosines,
     recall,
+    summarise,
 )
 from alignment_extraction.search.embedding import Vectors
 
@@ -39,32 +40,33 @@ def test_recall_counts_neighbours_and_not_ranks() -> None:
     exact = np.array([[0.9, 0.8, 0.7, 0.6]] * 2, np.float32)
     # The best is missed: the three below it are found all the same.
     found = np.array([[0.8, 0.7, 0.6, 0.5], [0.9, 0.8, 0.7, 0.6]], np.float32)
-    assert recall(found, exact).estimate == pytest.approx((3 / 4 + 1) / 2)
-    assert recall(found[:, :1], exact[:, :1]).estimate == 0.5
+    assert recall(found, exact).tolist() == [3 / 4, 1]
+    assert recall(found[:, :1], exact[:, :1]).tolist() == [0, 1]
 
 
 def test_audit(data: tuple[Vectors, Vectors]) -> None:
     vectors, queries = data
-    settings = {"trees": (2, 20), "search_k": (20, 100_000), "candidates": 10, "threshold": 0.95}
+    settings = {"trees": (2, 20), "search_k": (20, 100_000), "candidates": 10}
     found = audit(queries, vectors, **settings, seed=1)  # type: ignore[arg-type]
     again = audit(queries, vectors, **settings, seed=1)  # type: ignore[arg-type]
-    assert found.recall.equals(again.recall)
-    assert found.recall.select("trees", "search_k").rows() == [
+    assert found.neighbours.equals(again.neighbours)
+    table = summarise(found.neighbours, 0.95)
+    assert table.select("trees", "search_k").rows() == [
         (2, 20),
         (2, 100_000),
         (20, 20),
         (20, 100_000),
     ]
-    everything = found.recall.filter(search_k=100_000)
+    everything = table.filter(search_k=100_000)
     assert (everything["recall_at_10"] == 1).all()
     assert (everything["recall_at_10_low"] < 1).all()
     assert (everything["missed"] == 0).all()
-    hurried = found.recall.filter(trees=2, search_k=20)
+    hurried = table.filter(trees=2, search_k=20)
     assert hurried["recall_at_10"].item() < 0.9
     # What Annoy misses is the whole difference of the rates.
-    gap = found.recall["exact_rate"] - found.recall["rate"] - found.recall["missed"]
+    gap = table["exact_rate"] - table["rate"] - table["missed"]
     assert gap.abs().max() < 1e-12  # type: ignore[operator]
-    assert found.recall["exact_rate"][0] == pytest.approx(
+    assert table["exact_rate"][0] == pytest.approx(
         ((queries @ vectors.T).max(axis=1) >= 0.95).mean()
     )
     assert found.speed.height == 5
@@ -74,10 +76,8 @@ def test_audit(data: tuple[Vectors, Vectors]) -> None:
 
 def test_few_rows(data: tuple[Vectors, Vectors]) -> None:
     vectors, queries = data
-    found = audit(
-        queries, vectors[:4], trees=(3,), search_k=(-1,), candidates=50, threshold=0.95, seed=0
-    )
-    assert found.recall["recall_at_10"].item() == 1
+    found = audit(queries, vectors[:4], trees=(3,), search_k=(-1,), candidates=50, seed=0)
+    assert summarise(found.neighbours, 0.95)["recall_at_10"].item() == 1
 
 
 def test_annoy_that_gives_too_few() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from rapidfuzz.distance import Levenshtein
-from tests.unit.scored_study import CELLS, make_corpus, make_generations
+from tests.scored_study import CELLS, make_corpus, make_generations
 
 from alignment_extraction.corpora.texts import corpus_texts, unique_texts
 from alignment_extraction.files import InputError

@@ -8,7 +8,7 @@ import pytest
 from alignment_extraction.corpora.corpus import SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
-from alignment_extraction.training.controlled import build, statistics, stream
+from alignment_extraction.training.controlled import build, post_training, statistics, stream
 from alignment_extraction.training.tasks import (
     PRETRAINING_TASKS,
     RL_HELD_OUT_TASKS,
@@ -166,3 +166,11 @@ def test_a_wrong_answer_and_no_answer_score_less(corpus: pl.DataFrame) -> None:
 def test_impossible_sizes_are_refused_by_name(changes: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(TOY.model_copy(update=changes), seed=1)
+
+
+def test_pretraining_text_is_a_control_of_what_is_searched(corpus: pl.DataFrame) -> None:
+    found = post_training(corpus)
+    assert found.drop("role").equals(corpus.drop("role"))
+    assert set(found.filter(source="pretraining")["role"]) == {"control"}
+    others = pl.col("source") != "pretraining"
+    assert found.filter(others).equals(corpus.filter(others))
