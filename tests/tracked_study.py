@@ -177,7 +177,6 @@ def evidence_tables(scored: pl.DataFrame, study: StudySettings) -> dict[str, pl.
         trees=(1, 5),
         search_k=(5, 500),
         candidates=10,
-        threshold=study.thresholds.embedding,
         seed=0,
     )
     tags = corpus().select(
@@ -193,12 +192,14 @@ def evidence_tables(scored: pl.DataFrame, study: StudySettings) -> dict[str, pl.
     )
     own = scored.filter(part="question", reference="role:member")
     cells = study.most_sampled()
-    seconds = {
-        cell: own.filter(**cell._asdict()).select(
-            "index", second_id="match_id", second_cosine=(pl.col("cosine") * 0.99)
-        )
-        for cell in cells
-    }
+    seconds = pl.concat(
+        [
+            own.filter(**cell._asdict()).select(
+                *cell._fields, "index", second_id="match_id", second_cosine=pl.col("cosine") * 0.99
+            )
+            for cell in cells
+        ]
+    )
     negatives = held_out_matches()
     both = embedders.compare(
         scored,
@@ -224,7 +225,7 @@ def evidence_tables(scored: pl.DataFrame, study: StudySettings) -> dict[str, pl.
             corpus=None,
             thresholds=study.thresholds,
         ),
-        "search_audit": found.recall,
+        "search_audit": audit.summarise(found.neighbours, study.thresholds.embedding),
         # Speeds are measured: the invented study has the same ones each time.
         "search_speed": found.speed.with_columns(
             queries_per_second=100.0 + pl.int_range(pl.len()),

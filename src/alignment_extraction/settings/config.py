@@ -85,6 +85,11 @@ class CorpusSettings(Settings):
             CONTROLLED_GROUPS if self.controlled else tuple(source.name for source in self.sources)
         )
 
+    @property
+    def all_groups(self) -> tuple[str, ...]:
+        """`groups`, and the rows of the corpus that are not searched."""
+        return (*self.groups, "pretraining.member") if self.controlled else self.groups
+
 
 class LiteralPrefix(Settings):
     """A prefix typed by hand instead of derived from the model's chat template."""
@@ -369,7 +374,7 @@ class Params(Settings):
                 known(f"{at}.second_embedder.embedder", second, self.embedders, "embedders")
             if study.contamination:
                 for i, group in enumerate(study.contamination.groups):
-                    groups = self.corpora[study.corpus].groups
+                    groups = self.corpora[study.corpus].all_groups
                     known(f"{at}.contamination.groups.{i}", group, groups, "groups")
             for i, pair in enumerate(study.likelihood):
                 known(f"{at}.likelihood.{i}.before", pair.before, self.models, "models")
