@@ -138,7 +138,7 @@ def make_project(folder: Path) -> Project:
         "gpu_layers": 0,
         "controlled": {},
         "train": {},
-        "models": {"tiny": {"source": pinned(model)}, "other": {"source": pinned(other)}},
+        "models": {"tiny": {"source": pinned(model)}, "other": {"source": pinned(other)}, "unseen": {"source": pinned(other)}},
         "embedders": {
             "tiny": {"source": pinned(embedder)},
             "second": {"source": pinned(embedder), "max_tokens": 16},
@@ -164,7 +164,7 @@ def make_project(folder: Path) -> Project:
                 "thresholds": {"embedding": 0.95},
                 "likelihood": [{"before": "tiny", "after": "other"}],
                 "extra_cells": [
-                    {"models": ["other"], "prefixes": ["user"], "sampling": {"samples": 12}},
+                    {"models": ["unseen"], "prefixes": ["user"], "sampling": {"samples": 12}},
                     {
                         "models": ["tiny"],
                         "prefixes": ["user"],
@@ -172,7 +172,7 @@ def make_project(folder: Path) -> Project:
                         "sampling": {"samples": 12, "temperature": 0.7},
                     },
                 ],
-                "controls": {"models": ["other"], "corpus": "unrelated"},
+                "controls": {"models": ["unseen"], "corpus": "unrelated"},
                 "search_audit": {"trees": [2], "search_k": [-1, 20]},
                 "second_embedder": {"embedder": "second"},
                 "contamination": {"groups": ["held-out"]},

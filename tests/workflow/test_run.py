@@ -28,7 +28,7 @@ def test_results_are_there(finished_project: Project) -> None:
     assert (rates.filter(model="tiny", prefix="user")["n"] == 24).all()
     assert set(rates.select("model", "prefix").rows()) == {
         ("tiny", "user"),
-        ("other", "user"),
+        ("unseen", "user"),
         ("tiny", "user-t0.7"),
     }
     metrics = finished_project.metrics()
