@@ -138,15 +138,19 @@ def make_project(folder: Path) -> Project:
         "gpu_layers": 0,
         "controlled": {},
         "train": {},
-        "models": {"tiny": {"source": pinned(model)}, "other": {"source": pinned(other)}},
-        "embedders": {"tiny": {"source": pinned(embedder)}},
+        "models": {"tiny": {"source": pinned(model)}, "other": {"source": pinned(other)}, "unseen": {"source": pinned(other)}},
+        "embedders": {
+            "tiny": {"source": pinned(embedder)},
+            "second": {"source": pinned(embedder), "max_tokens": 16},
+        },
         "corpora": {
             "toy": {
                 "sources": [
                     corpus_source("members", "member"),
                     corpus_source("held-out", "held-out"),
                 ]
-            }
+            },
+            "unrelated": {"sources": [corpus_source("held-out", "control")]},
         },
         "studies": {
             "toy": {
@@ -159,6 +163,19 @@ def make_project(folder: Path) -> Project:
                 "index": {"trees": 4, "audit": 8},
                 "thresholds": {"embedding": 0.95},
                 "likelihood": [{"before": "tiny", "after": "other"}],
+                "extra_cells": [
+                    {"models": ["unseen"], "prefixes": ["user"], "sampling": {"samples": 12}},
+                    {
+                        "models": ["tiny"],
+                        "prefixes": ["user"],
+                        "name": "t0.7",
+                        "sampling": {"samples": 12, "temperature": 0.7},
+                    },
+                ],
+                "controls": {"models": ["unseen"], "corpus": "unrelated"},
+                "search_audit": {"trees": [2], "search_k": [-1, 20]},
+                "second_embedder": {"embedder": "second"},
+                "contamination": {"groups": ["held-out"]},
             }
         },
     }

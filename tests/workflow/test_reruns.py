@@ -8,11 +8,15 @@ import pytest
 
 from tests.workflow.project import Project
 
-EVALUATION = {"calibrate", "evaluate", "figures", "report", "track"}
+BESIDE = {"controls", "contamination_rates", "second_embedder"}
+EVALUATION = {"calibrate", "evaluate", "figures", "report", "track", *BESIDE}
 HELD_OUT = "match_held_out"
 SEARCH = {"match", "score", "discoverable", *EVALUATION}
 LIKELIHOOD = {"likelihood", "likelihood_tables"}
-SAMPLING = {"generate", "embed_generations", *SEARCH}
+NEW_CELL = {"generate", "embed_generations", "match_control", "embed_sample", *SEARCH}
+# The audit looks at the first cell alone.
+SAMPLING = {"search_audit", *NEW_CELL}
+VECTORS = {"match_control", "search_audit", "contamination"}
 
 
 def study(values: dict[str, Any]) -> Any:
@@ -50,13 +54,16 @@ def edit_embedder(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "rules"),
     [
-        (edit_threshold, EVALUATION),
+        (edit_threshold, {"search_audit", *EVALUATION}),
         (edit_temperature, SAMPLING),
-        (edit_seed, SAMPLING),
-        (edit_prefix, SAMPLING),
-        (edit_model, SAMPLING),
+        (edit_seed, NEW_CELL),
+        (edit_prefix, NEW_CELL),
+        (edit_model, NEW_CELL),
         (edit_trees, {"index", HELD_OUT, *SEARCH}),
-        (edit_embedder, {"embed_corpus", "index", "embed_generations", HELD_OUT, *SEARCH}),
+        (
+            edit_embedder,
+            {"embed_corpus", "index", "embed_generations", HELD_OUT, *VECTORS, *SEARCH},
+        ),
     ],
 )
 def test_changed_parameters(
@@ -76,14 +83,16 @@ def test_changed_files(project: Project) -> None:
     assert project.reruns() == {"figures", "report", "track"}
     append(project.folder / "src/alignment_extraction/search/index.py", "\n# edited\n")
     # The module that writes the likelihood tables also scores matches; writing takes a second.
-    assert project.reruns() == {"index", "likelihood_tables", HELD_OUT, *SEARCH}
+    searched = {"index", "likelihood_tables", HELD_OUT, "embed_sample", *VECTORS}
+    assert project.reruns() == searched | SEARCH
     append(project.folder / "src/alignment_extraction/engine/sampler.py", "\n# edited\n")
-    assert project.reruns() == {"index", "likelihood_tables", HELD_OUT, *SAMPLING}
+    assert project.reruns() == searched | SAMPLING
 
 
 def test_changed_corpus_row(project: Project) -> None:
     append(project.folder / "inputs/members.jsonl", '{"question": "New?", "answer": "#### 2"}\n')
-    assert project.reruns() == {"corpus", "embed_corpus", "index", HELD_OUT, *LIKELIHOOD, *SEARCH}
+    built = {"corpus", "embed_corpus", "index", HELD_OUT, *LIKELIHOOD}
+    assert project.reruns() == built | VECTORS | SEARCH
 
 
 def test_a_new_cell_alone_is_computed(project: Project) -> None:

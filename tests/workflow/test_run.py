@@ -17,11 +17,20 @@ def test_results_are_there(finished_project: Project) -> None:
     results = finished_project.folder / "results" / "toy"
     for name in ("rates", "ratios", "sweep", "coverage", "matches", "scores", "shifts", "calibration"):
         assert pl.read_parquet(results / f"{name}.parquet").height > 0, name
+    for name in ("controls", "search_audit", "search_speed", "contamination_rates", "embedders"):
+        assert pl.read_parquet(results / f"{name}.parquet").height > 0, name
+    kinds = pl.read_parquet(results / "controls.parquet")["kind"].unique().sort().to_list()
+    assert kinds == ["corpus", "held-out rows", "model"]
     assert (results / "report.html").read_text().startswith("<!doctype html>")
     assert list((results / "figures").glob("*.svg"))
     rates = pl.read_parquet(results / "rates.parquet")
     assert set(rates["reference"]) == {"members", "held-out", "role:member", "role:held-out"}
-    assert (rates["n"] == 24).all()
+    assert (rates.filter(model="tiny", prefix="user")["n"] == 24).all()
+    assert set(rates.select("model", "prefix").rows()) == {
+        ("tiny", "user"),
+        ("unseen", "user"),
+        ("tiny", "user-t0.7"),
+    }
     metrics = finished_project.metrics()
     assert metrics["search"]["recall_at_1"] > 0.9
     assert metrics["corpus"]["rows"] == 30

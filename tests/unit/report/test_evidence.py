@@ -125,5 +125,5 @@ def test_quantisations_and_temperatures_stand_together(tables: Tables) -> None:
     assert [row["embedding"].endswith("*") for row in rows] == [False, True, False]
     figure = figures.temperatures({**tables, "conditions": made}, ThresholdSettings())
     assert figure is not None
-    assert [axis.get_title(loc="left") for axis in figure.axes] == ["sft-q8, prefix user"]
+    assert [axis.get_title() for axis in figure.axes] == ["sft-q8, prefix user"]
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0.7", "1"]
