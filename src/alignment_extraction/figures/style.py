@@ -164,8 +164,8 @@ def svg(figure: Figure, name: str) -> str:
     """The figure as SVG without style sheets or style attributes.
 
     A page whose content security policy forbids inline styles can embed it. Ids begin with `name`,
-    so that several figures can stand on one page; tooltips become `<title>` elements. What belongs to
-    a name in the legend has it as `data-series`, and the name itself as `data-legend`.
+    so that several figures can stand on one page; tooltips become `<title>` elements. What belongs
+    to a name in the legend has it as `data-series`, and the name itself as `data-legend`.
     """
     for axis in figure.axes:
         for artist in (*axis.lines, *axis.collections):
@@ -192,7 +192,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def _tip_group(legend: Sequence[str], match: re.Match[str]) -> str:
-    """A group with its tooltip; its series is the name in the legend that the tooltip begins with."""
+    """A group with its tooltip, of the series whose name in the legend the tooltip begins with."""
     text = match[1]
     names = [name for name in legend if re.match(rf"{re.escape(name)}[:,]", text)]
     series = f' data-series="{max(names, key=len)}"' if names else ""
