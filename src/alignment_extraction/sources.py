@@ -215,7 +215,8 @@ def download_hub(
     """
     from huggingface_hub import constants, errors, snapshot_download
 
-    where = f"{without_credentials(constants.ENDPOINT)}/{'' if repo_type == 'model' else repo_type + 's/'}{repo}"
+    kind = "" if repo_type == "model" else f"{repo_type}s/"
+    where = f"{without_credentials(constants.ENDPOINT)}/{kind}{repo}"
     try:
         return Path(
             snapshot_download(

@@ -35,7 +35,7 @@ def test_a_tracking_server_that_is_down_does_not_show_the_password(
 
 
 def test_neither_the_mirrors_password_nor_the_token_is_shown(tmp_path: Path) -> None:
-    settings = "{hf: a/b, revision: " + "0" * 40 + ", file: m, sha256: " + "0" * 64 + "}"
+    settings = "{hf: a/b, revision: '" + "a" * 40 + "', file: m, sha256: '" + "a" * 64 + "'}"
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from alignment_extraction.cli import main; main()"),

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.tracked_study import settings, write_results
-from tests.unit.report.test_page import HOSTILE, build
+from tests.unit.report.test_page import HOSTILE, build, write
 
 CHROMIUM = shutil.which("chromium")
 MANY = 20_000
@@ -49,7 +49,7 @@ def large_file(report_file: Path) -> Path:
         match=pl.Series(corpus * (MANY // 200)),
         cosine=pl.Series(rng.random(MANY).astype(np.float32)),
     )
-    build(folder, folder / "large.html", matches=many)
+    write(folder, folder / "large.html", matches=many)
     return folder / "large.html"
 
 
