@@ -1,4 +1,6 @@
 # make run    the main job (params.yaml: run); make run SMALL=1 is the same at a small size
+# make audit MODEL=mine.gguf DATA=mine.jsonl   audit your own model on your own data
+#             (also NAME=, FORMAT=, HELD_OUT=, SAMPLES=; see alignment-extraction audit --help)
 # make test   all tests but the slow ones
 # make lint   style and types
 # Variables: PYTHON (the interpreter that .venv is made with), CORES, GPU=1 (llama.cpp with CUDA)
@@ -17,9 +19,11 @@ export CMAKE_ARGS ?= -DCMAKE_C_FLAGS=-mno-amx-tile -DCMAKE_CXX_FLAGS=-mno-amx-ti
 endif
 endif
 
+AUDIT_OPTIONS := $(if $(NAME),--name $(NAME)) $(if $(FORMAT),--format $(FORMAT)) \
+	$(if $(HELD_OUT),--held-out '$(HELD_OUT)') $(if $(SAMPLES),--samples $(SAMPLES))
 SMALL_CONFIG := $(if $(SMALL),--configfile workflow/small.yaml)
 
-.PHONY: run test test-slow lint format environment
+.PHONY: run audit test test-slow lint format environment
 
 environment: .venv/installed
 
@@ -37,6 +41,12 @@ run: environment
 	# Shipped models spare their training; see docs/training.md.
 	test -e data/models/trained/rl.gguf || dvc pull --quiet models
 	snakemake --cores $(CORES) $(SMALL_CONFIG)
+
+audit: environment
+	@test -n "$(MODEL)" -a -n "$(DATA)" || { echo 'usage: make audit MODEL=mine.gguf DATA=mine.jsonl'; exit 2; }
+	study=$$(alignment-extraction audit '$(MODEL)' '$(DATA)' $(AUDIT_OPTIONS)) \
+	&& snakemake --cores $(CORES) --configfile "$$study" \
+	&& echo "The report: results/$$(basename "$$study" .yaml)/report.html"
 
 test: environment
 	pytest

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,11 @@ class InputError(ValueError):
 
     The command line prints its message without a traceback and exits with status 1.
     """
+
+
+def without_credentials(text: str) -> str:
+    """The text with users, passwords and queries taken out of the addresses in it."""
+    return re.sub(r"\?[^\s)]*", "", re.sub(r"://[^/\s]*@", "://", text))
 
 
 @contextlib.contextmanager

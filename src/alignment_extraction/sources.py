@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from alignment_extraction.files import InputError, sha256
+from alignment_extraction.files import InputError, sha256, without_credentials
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -134,6 +134,7 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and "notice" not in line]
         reason = lines[-1].removeprefix("ERROR: ") if lines else f"status {done.returncode}"
+        reason = without_credentials(reason)  # of the package index
         raise InputError(
             f"{requirement}: pip cannot download its wheel ({reason}); check the name, the version "
             "and the network"
@@ -214,7 +215,8 @@ def download_hub(
     """
     from huggingface_hub import constants, errors, snapshot_download
 
-    where = f"{constants.ENDPOINT}/{'' if repo_type == 'model' else repo_type + 's/'}{repo}"
+    kind = "" if repo_type == "model" else f"{repo_type}s/"
+    where = f"{without_credentials(constants.ENDPOINT)}/{kind}{repo}"
     try:
         return Path(
             snapshot_download(
@@ -238,8 +240,9 @@ def download_hub(
     except Exception as error:
         # The exceptions of its transport library differ between versions of the client.
         lines = str(error.__cause__ or error).strip().splitlines()
+        reason = without_credentials(lines[0]) if lines else type(error).__name__
         raise InputError(
-            f"{where}: cannot be downloaded ({lines[0] if lines else type(error).__name__}); check "
+            f"{where}: cannot be downloaded ({reason}); check "
             "the network and run it again, which takes up the download where it stopped"
         ) from error
     if folder:

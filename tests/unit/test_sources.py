@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.sources import PinnedSource, check_gguf, fetch
 from tests.hub import COMMIT, FILES, Hub, client_environment, digest, serve
@@ -391,3 +393,41 @@ def test_a_damaged_header_never_crashes_the_check(tiny: Path, edits: list[tuple[
         check_gguf(damaged)
     except InputError as error:
         assert str(damaged) in str(error)
+
+
+def text(data: bytes) -> bytes:
+    """A string as GGUF writes it."""
+    return len(data).to_bytes(8, "little") + data
+
+
+def header(entries: bytes, tensors: int = 0, pairs: int = 1) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, pairs) + entries
+
+
+ARRAY, STRING = struct.pack("<I", 9), struct.pack("<I", 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header(struct.pack("<Q", 2**60) + b"name"),
+        header(text(b"a") + STRING + struct.pack("<Q", 2**63)),
+        header(text(b"a") + ARRAY + struct.pack("<IQ", 8, 2**62) + bytes(64)),
+        header(text(b"a") + ARRAY + struct.pack("<IQ", 9, 1) * 100_000),
+        header(b"", tensors=2**63, pairs=0),
+        header(b"", tensors=0, pairs=2**64 - 1),
+        header(text(b"weight") + struct.pack("<I", 2**31) + bytes(64), tensors=1, pairs=0),
+        header(
+            text(b"weight") + struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0) + bytes(64),
+            tensors=1,
+            pairs=0,
+        ),
+    ],
+)
+def test_absurd_lengths_are_refused_without_asking_for_memory(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "absurd.gguf"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"cut-off or damaged GGUF file|without tensors"):
+        check_gguf(path)
+    with pytest.raises(InputError, match=r"absurd\.gguf: "):
+        Model(path)

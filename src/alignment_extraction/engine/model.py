@@ -11,7 +11,10 @@ import ctypes
 import hashlib
 import logging
 import os
+import signal
 import struct
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -271,6 +274,44 @@ class Model:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def probe(path: Path) -> None:
+    """Load a model once in a process of its own, so that a damaged file cannot end this one.
+
+    llama.cpp aborts on some broken files, where it could refuse them.
+
+    Raises:
+        InputError: the model cannot be loaded, or llama.cpp died of it.
+    """
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from alignment_extraction.engine.model import Model\n"
+        "from alignment_extraction.files import InputError\n"
+        "try: Model(Path(sys.argv[1]), threads=1).close()\n"
+        "except InputError as error: sys.exit(f'refused: {error}')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        # Without the variable llama.cpp calls a debugger for a backtrace, which takes seconds.
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if not done.returncode:
+        return
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+    if lines[-1].startswith("refused: "):
+        raise InputError(lines[-1].removeprefix("refused: "))
+    how = signal.Signals(-done.returncode).name if done.returncode < 0 else done.returncode
+    reason = lines[-1].split(": ", 1)[-1]
+    raise InputError(
+        f"{path}: llama.cpp dies of this model ({how}: {reason}); it is damaged or of an unknown "
+        "kind, fetch it again or take another"
+    )
 
 
 def require_same_vocabulary(first: Model, second: Model) -> None:

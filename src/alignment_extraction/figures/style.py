@@ -192,7 +192,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def _tip_group(legend: Sequence[str], match: re.Match[str]) -> str:
-    """A group with its tooltip; its series is the legend's name that the tooltip begins with."""
+    """A group with its tooltip, of the series whose name in the legend the tooltip begins with."""
     text = match[1]
     names = [name for name in legend if re.match(rf"{re.escape(name)}[:,]", text)]
     series = f' data-series="{max(names, key=len)}"' if names else ""

@@ -5,6 +5,7 @@ which embedder made them and of which texts, so that vectors of two models are n
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 
 from alignment_extraction.files import InputError, atomic_path, read_json, sha256, write_json
 from alignment_extraction.search import onnx_model
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -36,8 +39,8 @@ class Embedder:
         batch_size: texts encoded at once; they are sorted by length first.
 
     Raises:
-        InputError: the folder holds no model that sentence-transformers can load, or the model
-            does not take so many tokens.
+        InputError: the folder holds no model that sentence-transformers can load, one that would
+            run code of its own, or the model does not take so many tokens.
     """
 
     def __init__(self, folder: Path, *, max_tokens: int = 256, batch_size: int = 64) -> None:
@@ -47,6 +50,7 @@ class Embedder:
             raise InputError(
                 f"{folder}: no such folder; give that of a sentence-transformers model"
             )
+        _refuse_code(folder)
         self.identity = f"{sha256(folder)}/{max_tokens}"
         self._onnx = None
         if (folder / onnx_model.MODEL).is_file():
@@ -93,6 +97,39 @@ class Embedder:
         )
         vectors: Vectors = np.asarray(distinct, np.float32)[rows]
         return vectors
+
+
+def _refuse_code(folder: Path) -> None:
+    """Refuse a folder that could run a program when it is loaded.
+
+    `trust_remote_code=False` is not enough: of a local folder, sentence-transformers imports the
+    modules that modules.json names by a path of their own. Pickles can hold any program.
+
+    Raises:
+        InputError: names the file.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".py":
+            raise InputError(
+                f"{path}: a program in the embedder's folder, which is not run; take an embedder "
+                "without code of its own, or leave the file out with the key `only`"
+            )
+        if path.suffix in _PICKLES and not any(path.parent.glob("*.safetensors")):
+            raise InputError(
+                f"{path}: weights as a pickle, which can run any program; take or make a version "
+                "with model.safetensors"
+            )
+    path = folder / "modules.json"
+    if path.is_file():
+        modules = read_json(path)
+        entries = modules if isinstance(modules, list) else []
+        for module in entries:
+            name = str(module.get("type")) if isinstance(module, dict) else str(module)
+            if not re.fullmatch(r"sentence_transformers(\.\w+)+", name):
+                raise InputError(
+                    f"{path}: asks for the class {name!r}, which is not of sentence-transformers "
+                    "and so not run; take an embedder without code of its own"
+                )
 
 
 def write_vectors(vectors: Vectors, texts: Sequence[str], identity: str, path: Path) -> None:

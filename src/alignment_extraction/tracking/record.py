@@ -24,7 +24,13 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from alignment_extraction.files import InputError, atomic_path, sha256, write_json
+from alignment_extraction.files import (
+    InputError,
+    atomic_path,
+    sha256,
+    without_credentials,
+    write_json,
+)
 from alignment_extraction.settings.config import StudySettings
 from alignment_extraction.tracking.runs import RunContent, digest, git_tags, study_runs
 
@@ -140,7 +146,7 @@ def track(
             if run.info.run_id not in current and run.data.tags["current"] == "true":
                 client.set_tag(run.info.run_id, "current", "false")
     about = {
-        "uri": _without_credentials(uri),
+        "uri": without_credentials(uri),
         "experiment": EXPERIMENT,
         "experiment_id": experiment,
         "study": study_name,
@@ -174,18 +180,13 @@ def find_run(name_or_id: str, uri: str | None = None) -> Run:
         return named[name_or_id]
     closest = difflib.get_close_matches(name_or_id, named, cutoff=0)
     raise InputError(
-        f"MLflow at {_without_credentials(uri)} has no run {name_or_id!r}; "
+        f"MLflow at {without_credentials(uri)} has no run {name_or_id!r}; "
         + (f"the closest are {', '.join(closest)}" if closest else "it holds no study yet")
     )
 
 
 def _resolve(uri: str | None) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def _without_credentials(text: str) -> str:
-    """The text with users, passwords and queries taken out of the addresses in it."""
-    return re.sub(r"\?[^\s)]*", "", re.sub(r"://[^/\s]*@", "://", text))
 
 
 @contextlib.contextmanager
@@ -198,9 +199,9 @@ def _connection(uri: str, failure: str, advice: str) -> Iterator[MlflowClient]:
         else:
             yield MlflowClient(tracking_uri=uri)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        reason = _without_credentials(" ".join(str(error).split()))[:300]
+        reason = without_credentials(" ".join(str(error).split()))[:300]
         raise InputError(
-            f"{failure} MLflow at {_without_credentials(uri)} ({reason}); {advice}"
+            f"{failure} MLflow at {without_credentials(uri)} ({reason}); {advice}"
         ) from None
 
 

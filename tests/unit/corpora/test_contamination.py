@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.scored_study import make_corpus
 
 from alignment_extraction.corpora.contamination import overlaps, tag, tag_corpus, word_lists
 from alignment_extraction.corpora.texts import corpus_texts
 from alignment_extraction.files import InputError
 from alignment_extraction.search.embedding import write_vectors
 from alignment_extraction.settings.evidence import ContaminationSettings
+from tests.scored_study import make_corpus
 
 
 def brute_force(text: str, public: list[str], ngram: int) -> float:

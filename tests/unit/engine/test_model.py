@@ -6,7 +6,7 @@ from pathlib import Path
 import gguf
 import pytest
 
-from alignment_extraction.engine.model import Model, require_same_vocabulary
+from alignment_extraction.engine.model import Model, probe, require_same_vocabulary
 from alignment_extraction.files import InputError
 from tests.tiny_models import CHATML, END_OF_TEXT, END_OF_TURN, START_OF_TURN, make_tiny_gguf
 
@@ -162,3 +162,24 @@ def test_unknown_architecture(tmp_path: Path) -> None:
 def test_nothing_on_stderr(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Model(path).close()
     assert capfd.readouterr().err == ""
+
+
+def test_a_chat_template_that_is_not_text(path: Path, tmp_path: Path) -> None:
+    data = path.read_bytes()
+    assert b"{% for" in data
+    (tmp_path / "odd.gguf").write_bytes(data.replace(b"{% for", b"\xff% for", 1))
+    with pytest.raises(InputError, match=r"odd\.gguf: its chat template is not UTF-8"):
+        Model(tmp_path / "odd.gguf")
+
+
+def test_a_model_that_llama_cpp_dies_of_is_refused(path: Path, tmp_path: Path) -> None:
+    """llama.cpp aborts where two tokens of a vocabulary are the same."""
+    probe(path)
+    data = path.read_bytes()
+    first, second = (len(c).to_bytes(8, "little") + c for c in (b"%", b"&"))
+    assert data.count(first + second) == 1
+    (tmp_path / "twice.gguf").write_bytes(data.replace(first + second, first + first))
+    with pytest.raises(InputError, match=r"twice\.gguf: llama.cpp dies of this model \(SIGABRT"):
+        probe(tmp_path / "twice.gguf")
+    with pytest.raises(InputError, match="no such file"):
+        probe(tmp_path / "none.gguf")

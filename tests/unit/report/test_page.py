@@ -17,11 +17,17 @@ HOSTILE = '<script>alert(1)</script>\u202e & "quoted" <img src=x onerror=alert(2
 
 
 def build(folder: Path, output: Path, **changes: pl.DataFrame) -> str:
-    """Write a synthetic study and its report; give the page."""
-    study = settings()
-    write_results(folder, study)
+    """Write a synthetic study, its figures and its report; give the page."""
+    write_results(folder, settings())
     tables = {path.stem: pl.read_parquet(path) for path in folder.glob("*.parquet")} | changes
-    draw(tables, study.thresholds, folder / "drawn")
+    draw(tables, settings().thresholds, folder / "drawn")
+    return write(folder, output, **changes)
+
+
+def write(folder: Path, output: Path, **changes: pl.DataFrame) -> str:
+    """Write the report of a study that `build` made, with other tables; give the page."""
+    study = settings()
+    tables = {path.stem: pl.read_parquet(path) for path in folder.glob("*.parquet")} | changes
     metrics = read_json(folder / "metrics.json")
     provenance = [("git revision", "abc"), ("machine", "a machine")]
     report.write_report("invented", study, tables, metrics, folder / "drawn", provenance, output)

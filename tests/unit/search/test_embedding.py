@@ -204,3 +204,42 @@ def test_something_else_beside_the_vectors(saved: Path, about: object) -> None:
     for call in (lambda: read_vectors(saved, TEXTS), lambda: identity_of(saved)):
         with pytest.raises(InputError, match="does not describe embeddings; run the embedding"):
             call()
+
+
+# What strangers' folders may hold --------------------------------------------------------------
+
+
+class Harmful:
+    """A pickle of it makes a file when it is loaded."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.proof,)  # type: ignore[return-value]
+
+
+def test_pickled_weights_are_refused(minilm: Path, tmp_path: Path) -> None:
+    folder, proof = tmp_path / "model", tmp_path / "it-ran"
+    shutil.copytree(minilm, folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(Harmful(proof), folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin: weights as a pickle"):
+        Embedder(folder)
+    assert not proof.exists()
+
+
+def test_code_of_a_folder_is_not_run(minilm: Path, tmp_path: Path) -> None:
+    folder, proof = tmp_path / "model", tmp_path / "it-ran"
+    shutil.copytree(minilm, folder)
+    (folder / "stranger.py").write_text(f"open({str(proof)!r}, 'w')\nclass Thing: pass\n")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["type"] = "stranger.Thing"
+    (folder / "modules.json").unlink()
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(InputError, match=r"stranger\.py: a program in the embedder's folder"):
+        Embedder(folder)
+    (folder / "stranger.py").unlink()
+    with pytest.raises(InputError, match=r"modules\.json: asks for the class 'stranger\.Thing'"):
+        Embedder(folder)
+    assert not proof.exists()

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 from rapidfuzz.distance import Levenshtein
-from tests.scored_study import CELLS, make_corpus, make_generations
 
 from alignment_extraction.corpora.texts import corpus_texts, unique_texts
 from alignment_extraction.files import InputError
 from alignment_extraction.search import evidence
 from alignment_extraction.search.embedding import Vectors, write_vectors
+from tests.scored_study import CELLS, make_corpus, make_generations
 
 CORPUS = make_corpus()
 GENERATIONS = make_generations(CORPUS, CELLS[0])
