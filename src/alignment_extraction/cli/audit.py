@@ -35,7 +35,7 @@ def audit(
 
     from alignment_extraction.corpora.formats import FileFormat
     from alignment_extraction.settings import audit as module
-    from alignment_extraction.settings.config import Name
+    from alignment_extraction.settings.base import Name
 
     form: Any = parse_settings(FileFormat | None, format, "format")
     chosen = parse_settings(Name, name or module.study_name(model), "name")
