@@ -6,6 +6,7 @@ the access token; no setting does.
 """
 
 import glob
+import logging
 import os
 import shutil
 import subprocess
@@ -215,6 +216,8 @@ def download_hub(
     """
     from huggingface_hub import constants, errors, snapshot_download
 
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(_hide_credentials)
     kind = "" if repo_type == "model" else f"{repo_type}s/"
     where = f"{without_credentials(constants.ENDPOINT)}/{kind}{repo}"
     try:
@@ -248,6 +251,12 @@ def download_hub(
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
     raise InputError(f"{where} {message}")
+
+
+def _hide_credentials(record: logging.LogRecord) -> bool:
+    """A filter of log records: the hub's client tells of retries with the whole address."""
+    record.msg, record.args = without_credentials(record.getMessage()), ()
+    return True
 
 
 def check_gguf(path: Path) -> None:

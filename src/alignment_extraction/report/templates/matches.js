@@ -221,12 +221,11 @@
       update();
       remember();
     });
-    controls.addEventListener("reset", () =>
-      setTimeout(() => {
-        update();
-        remember();
-      }),
-    );
+    document.querySelector("#match-reset").addEventListener("click", () => {
+      controls.reset();
+      update();
+      remember();
+    });
     controls.addEventListener("submit", (event) => event.preventDefault());
     let waiting = false;
     list.addEventListener("scroll", () => {
