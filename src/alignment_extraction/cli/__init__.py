@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from alignment_extraction.cli import corpora, generations, results, training
+from alignment_extraction.cli import corpora, distillation, generations, results, training
 from alignment_extraction.files import InputError
 
 # Modules of the steps are imported inside the verbs: torch, MLflow and matplotlib take seconds,
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
-for verbs in (corpora, training, generations, results):
+for verbs in (corpora, training, generations, results, distillation):
     app.add_typer(verbs.app)
 
 

@@ -1,0 +1,128 @@
+"""Verbs of the distillation experiment: data sets, students, their examination, tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignment_extraction.cli.options import (
+    CorpusFile,
+    Output,
+    SettingsFile,
+    parse_settings,
+    read_settings,
+    read_shards,
+)
+from alignment_extraction.cli.training import Checkpoints, Curves, TokenizerFile
+from alignment_extraction.files import (
+    InputError,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
+from alignment_extraction.settings.controlled import TrainingSettings
+from alignment_extraction.settings.distillation import DistillationSettings
+
+app = typer.Typer()
+
+DataFolder = Annotated[Path, typer.Option(help="folder of the data sets, from distillation-data")]
+StudentFile = Annotated[Path, typer.Option(help="F16 GGUF")]
+
+
+def _distillation(values: object) -> DistillationSettings:
+    settings: DistillationSettings = parse_settings(DistillationSettings, values, "distillation")
+    return settings
+
+
+@app.command("distillation-data")
+def distillation_data(
+    settings: SettingsFile,
+    scores: Annotated[Path, typer.Option(help="from `score`")],
+    held_out: Annotated[Path, typer.Option(help="from `match-held-out`")],
+    corpus: CorpusFile,
+    output_folder: Annotated[Path, typer.Option(help="folder of the data sets")],
+    seed: int = 0,
+) -> None:
+    """Curate generations and write the students' data sets and questions of the examination.
+
+    The settings are {distillation: the study's section, generations: {sft: {SEED: [shards]}, rl:
+    likewise}}.
+    """
+    import polars as pl
+
+    from alignment_extraction.distillation import card, data_sets
+
+    values = read_settings(settings)
+    distillation = _distillation(values["distillation"])
+    generations = {
+        family: pl.concat(
+            read_shards([Path(path) for path in shards]).with_columns(seed=pl.lit(int(number)))
+            for number, shards in seeds.items()
+        )
+        for family, seeds in values["generations"].items()
+    }
+    made = data_sets.build(
+        generations,
+        read_parquet(scores),
+        read_parquet(held_out),
+        read_parquet(corpus),
+        distillation,
+        seed,
+    )
+    for (family, name), rows in made.data.items():
+        write_parquet(rows, output_folder / f"{family}-{name}.parquet")
+    write_parquet(made.counts, output_folder / "curation.parquet")
+    write_parquet(made.benchmarks, output_folder / "benchmarks.parquet")
+    write_parquet(made.overlap, output_folder / "overlap.parquet")
+    about = card.describe(made, distillation, values["generations"], seed)
+    write_json(about, output_folder / "card.json")
+    card.write(about, output_folder / "card.md")
+
+
+@app.command("train-student")
+def train_student(
+    settings: SettingsFile,
+    family: Annotated[str, typer.Option(help="sft or rl")],
+    data: Annotated[Path, typer.Option(help="a data set, from distillation-data")],
+    benchmarks: Annotated[Path, typer.Option(help="questions of the examination, likewise")],
+    start: Annotated[Path, typer.Option(help="F16 GGUF to start from")],
+    tokenizer: TokenizerFile,
+    output: Output,
+    checkpoints: Checkpoints,
+    curves: Curves,
+    seed: int = 0,
+) -> None:
+    """Train one student on one data set.
+
+    The settings are {distillation: the study's section, train: the section of params.yaml}.
+    """
+    from alignment_extraction.distillation import students
+
+    values = read_settings(settings)
+    distillation = _distillation(values["distillation"])
+    training: TrainingSettings = parse_settings(TrainingSettings, values["train"], "train")
+    rows, budget = read_parquet(data), (training, distillation, seed)
+    if family == "sft":
+        students.train_sft_student(rows, start, tokenizer, *budget, output, checkpoints, curves)
+    elif family == "rl":
+        questions = read_parquet(benchmarks)
+        students.train_rl_student(
+            rows, questions, start, tokenizer, *budget, output, checkpoints, curves
+        )
+    else:
+        raise InputError(f"--family {family}: expected sft or rl")
+
+
+@app.command("evaluate-student")
+def evaluate_student(
+    student: StudentFile,
+    tokenizer: TokenizerFile,
+    benchmarks: Annotated[Path, typer.Option(help="from distillation-data")],
+    output: Output,
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest answer")] = 128,
+) -> None:
+    """Examine a student: right answers by verifier, loss of the reference answers."""
+    from alignment_extraction.distillation import evaluation
+
+    rows = evaluation.evaluate(student, tokenizer, read_parquet(benchmarks), max_tokens)
+    write_parquet(rows, output)
