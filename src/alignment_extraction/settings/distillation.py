@@ -49,13 +49,13 @@ class DistillationSettings(BaseModel):
         description="cosine from which on it is a match, where the corpus has too few held-out "
         "rows for that rate",
     )
-    sft_steps: PositiveInt = Field(300, description="optimiser steps of each SFT student")
-    rl_steps: PositiveInt = Field(100, description="optimiser steps of each RL student")
+    sft_steps: PositiveInt = Field(250, description="optimiser steps of each SFT student")
+    rl_steps: PositiveInt = Field(80, description="optimiser steps of each RL student")
     rl_batch_size: PositiveInt = Field(
         32, description="completions a step of RL; a multiple of `train.rl.generations`"
     )
     accuracy_steps: PositiveInt = Field(
-        25, description="steps of RL between two measurements of the accuracy"
+        20, description="steps of RL between two measurements of the accuracy"
     )
     max_answer_tokens: PositiveInt = Field(
         128, description="longest answer in the evaluation, in tokens"
