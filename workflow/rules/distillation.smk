@@ -1,8 +1,10 @@
 """Distillation: students trained on extracted and on original data, and their examination.
 
-As in training.smk, settings and data alone decide what trains again, not edited modules. A
-student's weights are temporary: its curves and its examination are what is kept, in
-data/distillation/{study}/students. `snakemake --notemp distill` keeps the weights too.
+As in training.smk, settings alone decide what trains again, not edited modules nor dates: the data
+sets have every setting that they and the students come from as a parameter, and it is written
+beside them. A student's weights are temporary: its curves and its examination are what is kept, in
+data/distillation/{study}/students. `snakemake --notemp distill` keeps the weights too, and
+`snakemake --forcerun distillation_data distill` makes everything again.
 """
 
 from alignment_extraction.settings.distillation import FAMILIES, STARTS
@@ -14,7 +16,9 @@ STUDENT = f"{DISTILLATION}/students/{{family}}-{{arm}}-seed-{{student_seed}}"
 
 wildcard_constraints:
     family="|".join(FAMILIES),
-    arm="|".join(sorted({arm for arms in FAMILIES.values() for arm in arms} - {"start"})),
+    arm="|".join(
+        sorted({arm for arms in FAMILIES.values() for arm in arms} - {"start"})
+    ),
     student_seed=r"\d+",
 
 
@@ -25,45 +29,125 @@ def distillation_settings(wildcards):
 def distilled_shards(study):
     """Shards of the generations that students learn from, by kind of training and seed."""
     about = PARAMS.studies[study].distillation
-    models = {"sft": about.sft_model, "rl": about.rl_model}
     return {
         family: {
             str(seed): shards(study, schema.Cell(model, about.prefix, seed))
             for seed in PARAMS.studies[study].seeds
         }
-        for family, model in models.items()
+        for family, model in about.models.items()
     }
 
 
-def student_files(kind):
-    """A file of every student of a study; of those untrained, the examination alone."""
+def distillation_record(study):
+    """All settings that a study's students come from."""
+    about = PARAMS.studies[study]
+    names = set(about.distillation.models.values())
+    cells = [
+        schema.Cell(name, about.distillation.prefix, seed)
+        for name in sorted(names)
+        for seed in about.seeds
+    ]
+    return settings(
+        {
+            "seed": PARAMS.seed,
+            "controlled": PARAMS.controlled.model_dump(mode="json"),
+            "train": PARAMS.train.model_dump(mode="json"),
+            "distillation": about.distillation.model_dump(mode="json"),
+            "prefix": about.prefix_text(about.distillation.prefix),
+            "models": {
+                name: PARAMS.models[name].model_dump(mode="json") for name in names
+            },
+            "sampling": {
+                cell_path(cell): about.cell_sampling(cell).model_dump()
+                for cell in cells
+            },
+            "embedder": PARAMS.embedders[about.embedder].model_dump(mode="json"),
+            "index": about.index.model_dump(mode="json"),
+        }
+    )
 
-    def files(wildcards):
-        about = PARAMS.studies[wildcards.study].distillation
-        folder = f"data/distillation/{wildcards.study}/students"
-        trained = [
-            f"{folder}/{family}-{arm}-seed-{seed}-{kind}.parquet"
-            for family, arms in FAMILIES.items()
-            for arm in arms[1:]
-            for seed in about.seeds
-        ]
-        untrained = [f"{folder}/{family}-start-{kind}.parquet" for family in FAMILIES]
-        return trained + (untrained if kind == "evaluation" else [])
 
-    return files
+def distilled_from(files):
+    """Inputs of the distillation: ancient while its settings are those of the data that is there.
+
+    See `trained_on` in training.smk for why they must not be so otherwise.
+
+    Args:
+        files: gives the files, or a file, of a job's wildcards.
+    """
+
+    def flagged(wildcards):
+        path = Path(f"data/distillation/{wildcards.study}/settings.json")
+        record = distillation_record(wildcards.study)
+        current = path.exists() and path.read_text().strip() == record
+        forced = any(
+            target.startswith(("train", "distill"))
+            for target in workflow.dag_settings.forcerun
+        )
+        found = files(wildcards)
+        return ancient(found) if current and not forced else found
+
+    return flagged
+
+
+def student_files(study):
+    """The files of every student of a study, as `distillation-tables` takes them."""
+    folder = f"data/distillation/{study}/students"
+    trained = [
+        {
+            "family": family,
+            "arm": arm,
+            "seed": seed,
+            "evaluation": f"{folder}/{family}-{arm}-seed-{seed}-evaluation.parquet",
+            "curves": f"{folder}/{family}-{arm}-seed-{seed}-curves.parquet",
+        }
+        for family, arms in FAMILIES.items()
+        for arm in arms[1:]
+        for seed in PARAMS.studies[study].distillation.seeds
+    ]
+    untrained = [
+        {
+            "family": family,
+            "arm": "start",
+            "seed": 0,
+            "evaluation": f"{folder}/{family}-start-evaluation.parquet",
+            "curves": None,
+        }
+        for family in FAMILIES
+    ]
+    return untrained + trained
+
+
+localrules:
+    distill,
+
+
+rule distill:
+    input:
+        [
+            [*study_results(name), f"results/{name}/tracked.json"]
+            for name in PARAMS.run
+            if name in DISTILLED
+        ],
 
 
 rule distillation_data:
     input:
-        generations=lambda wildcards: [
-            shard
-            for seeds in distilled_shards(wildcards.study).values()
-            for group in seeds.values()
-            for shard in group
-        ],
-        scores="results/{study}/scores.parquet",
-        held_out="data/matches/{study}/held-out.parquet",
-        corpus=lambda wildcards: corpus_file(wildcards.study),
+        generations=distilled_from(
+            lambda wildcards: [
+                shard
+                for seeds in distilled_shards(wildcards.study).values()
+                for group in seeds.values()
+                for shard in group
+            ]
+        ),
+        scores=distilled_from(
+            lambda wildcards: f"results/{wildcards.study}/scores.parquet"
+        ),
+        held_out=distilled_from(
+            lambda wildcards: f"data/matches/{wildcards.study}/held-out.parquet"
+        ),
+        corpus=distilled_from(lambda wildcards: corpus_file(wildcards.study)),
     output:
         data=[
             f"{DISTILLATION}/{family}-{arm}.parquet"
@@ -75,6 +159,7 @@ rule distillation_data:
             for name in ("curation", "benchmarks", "overlap")
         ],
         card=[f"{DISTILLATION}/card.json", f"{DISTILLATION}/card.md"],
+        settings=f"{DISTILLATION}/settings.json",
     log:
         "logs/distillation_data/{study}.log",
     wildcard_constraints:
@@ -86,20 +171,24 @@ rule distillation_data:
                 "generations": distilled_shards(wildcards.study),
             }
         ),
+        record=lambda wildcards: distillation_record(wildcards.study),
         seed=PARAMS.seed,
-        folder=lambda wildcards, output: str(Path(output.card[0]).parent),
+        folder=lambda wildcards, output: str(Path(output.settings).parent),
     shell:
         "echo {params.settings:q} | alignment-extraction distillation-data --settings -"
         " --scores {input.scores} --held-out {input.held_out} --corpus {input.corpus}"
         " --seed {params.seed} --output-folder {params.folder} 2> >(tee {log} >&2)"
+        " && echo {params.record:q} > {output.settings}"
 
 
 rule train_student:
     input:
         data=f"{DISTILLATION}/{{family}}-{{arm}}.parquet",
         benchmarks=f"{DISTILLATION}/benchmarks.parquet",
-        start=lambda wildcards: f"{TRAINED}/{STARTS[wildcards.family]}.gguf",
-        tokenizer=TOKENIZER,
+        start=distilled_from(
+            lambda wildcards: f"{TRAINED}/{STARTS[wildcards.family]}.gguf"
+        ),
+        tokenizer=distilled_from(lambda wildcards: TOKENIZER),
     output:
         model=temp(f"{STUDENT}.gguf"),
         curves=f"{STUDENT}-curves.parquet",
@@ -112,7 +201,7 @@ rule train_student:
     params:
         settings=lambda wildcards: settings(
             {
-                "distillation": distillation_settings(wildcards),
+                "distillation": distillation_settings(wildcards)[wildcards.family],
                 "train": training_settings(wildcards.family),
             }
         ),
@@ -129,7 +218,7 @@ rule evaluate_student:
     input:
         student=f"{STUDENT}.gguf",
         benchmarks=f"{DISTILLATION}/benchmarks.parquet",
-        tokenizer=TOKENIZER,
+        tokenizer=distilled_from(lambda wildcards: TOKENIZER),
     output:
         f"{STUDENT}-evaluation.parquet",
     log:
@@ -147,10 +236,37 @@ rule evaluate_student:
 
 use rule evaluate_student as evaluate_start with:
     input:
-        student=lambda wildcards: f"{TRAINED}/{STARTS[wildcards.family]}.gguf",
+        student=distilled_from(
+            lambda wildcards: f"{TRAINED}/{STARTS[wildcards.family]}.gguf"
+        ),
         benchmarks=f"{DISTILLATION}/benchmarks.parquet",
-        tokenizer=TOKENIZER,
+        tokenizer=distilled_from(lambda wildcards: TOKENIZER),
     output:
         f"{DISTILLATION}/students/{{family}}-start-evaluation.parquet",
     log:
         "logs/evaluate_student/{study}/{family}-start.log",
+
+
+rule distillation_tables:
+    input:
+        students=lambda wildcards: [
+            student[kind]
+            for student in student_files(wildcards.study)
+            for kind in ("evaluation", "curves")
+            if student[kind]
+        ],
+        counts=[f"{DISTILLATION}/{name}.parquet" for name in ("curation", "overlap")],
+        code=code("distillation.results"),
+    output:
+        [f"results/{{study}}/{table}.parquet" for table in DISTILLATION_TABLES],
+    log:
+        "logs/distillation_tables/{study}.log",
+    wildcard_constraints:
+        study=either(DISTILLED),
+    params:
+        students=lambda wildcards: settings(student_files(wildcards.study)),
+        seed=PARAMS.seed,
+    shell:
+        "echo {params.students:q} | alignment-extraction distillation-tables --students -"
+        " --data-folder data/distillation/{wildcards.study} --seed {params.seed}"
+        " --output-folder results/{wildcards.study} 2> >(tee {log} >&2)"

@@ -21,17 +21,16 @@ from alignment_extraction.files import (
     write_parquet,
 )
 from alignment_extraction.settings.controlled import TrainingSettings
-from alignment_extraction.settings.distillation import DistillationSettings
+from alignment_extraction.settings.distillation import (
+    DistillationSettings,
+    RlStudentSettings,
+    SftStudentSettings,
+)
 
 app = typer.Typer()
 
-DataFolder = Annotated[Path, typer.Option(help="folder of the data sets, from distillation-data")]
+DataFolder = Annotated[Path, typer.Option(help="folder that distillation-data filled")]
 StudentFile = Annotated[Path, typer.Option(help="F16 GGUF")]
-
-
-def _distillation(values: object) -> DistillationSettings:
-    settings: DistillationSettings = parse_settings(DistillationSettings, values, "distillation")
-    return settings
 
 
 @app.command("distillation-data")
@@ -53,7 +52,9 @@ def distillation_data(
     from alignment_extraction.distillation import card, data_sets
 
     values = read_settings(settings)
-    distillation = _distillation(values["distillation"])
+    distillation: DistillationSettings = parse_settings(
+        DistillationSettings, values["distillation"], "distillation"
+    )
     generations = {
         family: pl.concat(
             read_shards([Path(path) for path in shards]).with_columns(seed=pl.lit(int(number)))
@@ -94,23 +95,24 @@ def train_student(
 ) -> None:
     """Train one student on one data set.
 
-    The settings are {distillation: the study's section, train: the section of params.yaml}.
+    The settings are {distillation: the section sft or rl of the study's, train: the section of
+    params.yaml}.
     """
     from alignment_extraction.distillation import students
 
     values = read_settings(settings)
-    distillation = _distillation(values["distillation"])
     training: TrainingSettings = parse_settings(TrainingSettings, values["train"], "train")
-    rows, budget = read_parquet(data), (training, distillation, seed)
-    if family == "sft":
-        students.train_sft_student(rows, start, tokenizer, *budget, output, checkpoints, curves)
-    elif family == "rl":
-        questions = read_parquet(benchmarks)
-        students.train_rl_student(
-            rows, questions, start, tokenizer, *budget, output, checkpoints, curves
-        )
-    else:
+    kinds = {"sft": SftStudentSettings, "rl": RlStudentSettings}
+    if family not in kinds:
         raise InputError(f"--family {family}: expected sft or rl")
+    budget = parse_settings(kinds[family], values["distillation"], f"distillation.{family}")
+    paths = (output, checkpoints, curves)
+    rows = read_parquet(data)
+    if family == "sft":
+        students.train_sft_student(rows, start, tokenizer, training, budget, seed, *paths)
+    else:
+        questions = read_parquet(benchmarks)
+        students.train_rl_student(rows, questions, start, tokenizer, training, budget, seed, *paths)
 
 
 @app.command("evaluate-student")
@@ -126,3 +128,37 @@ def evaluate_student(
 
     rows = evaluation.evaluate(student, tokenizer, read_parquet(benchmarks), max_tokens)
     write_parquet(rows, output)
+
+
+@app.command("distillation-tables")
+def distillation_tables(
+    students: Annotated[
+        str,
+        typer.Option(
+            help="list of {family, arm, seed, evaluation: file, curves: file or null}; YAML or "
+            "JSON file, or - for standard input"
+        ),
+    ],
+    data_folder: DataFolder,
+    output_folder: Annotated[Path, typer.Option(help="folder of the study's results")],
+    seed: int = 0,
+) -> None:
+    """Hold the students against each other: the tables of the experiment."""
+    from alignment_extraction.distillation import results
+
+    entries = read_settings(students)
+    named = [(results.Student(item["family"], item["arm"], item["seed"]), item) for item in entries]
+    examined = {student: read_parquet(Path(item["evaluation"])) for student, item in named}
+    curves = {
+        student: read_parquet(Path(item["curves"])) for student, item in named if item["curves"]
+    }
+    counts, overlap = (
+        read_parquet(data_folder / f"{name}.parquet") for name in ("curation", "overlap")
+    )
+    tables = (
+        results.results_table(examined, seed),
+        results.curve_table(curves),
+        results.count_table(counts, overlap),
+    )
+    for name, table in zip(results.DISTILLATION_TABLES, tables, strict=True):
+        write_parquet(table, output_folder / f"{name}.parquet")

@@ -130,7 +130,6 @@ def build(
     Raises:
         InputError: nothing is left of one of the data sets.
     """
-    models = {"sft": settings.sft_model, "rl": settings.rl_model}
     full, counts = {}, []
     for family, written in generations.items():
         curated = curate(written, settings.near_duplicate)
@@ -138,11 +137,11 @@ def build(
             curated = curate_questions(curated)
         else:
             curated = curated._replace(rows=with_labels(curated.rows))
-        cell = f"{models[family]}/{settings.prefix}/seed-"
+        cell = f"{settings.models[family]}/{settings.prefix}/seed-"
         place = pl.concat_str(pl.lit(cell), "seed", pl.lit("/"), "index")
         full[family, "extracted"] = curated.rows.with_columns(id=place)
         counts.append(_of("extracted", family, curated.counts))
-    own = scores.filter(model=settings.sft_model, prefix=settings.prefix)
+    own = scores.filter(model=settings.sft.model, prefix=settings.prefix)
     thresholds = match_thresholds(own, held_out, corpus, settings)
     matches = own.filter(pl.col("reference") == REFERENCE, part="question")
     matches = matches.select("seed", "index", match=_is_match(thresholds))

@@ -7,8 +7,8 @@ import polars as pl
 from alignment_extraction.distillation.data_sets import COLUMNS
 from alignment_extraction.distillation.questions import reward
 from alignment_extraction.files import InputError, write_parquet
-from alignment_extraction.settings.controlled import TrainingSettings
-from alignment_extraction.settings.distillation import DistillationSettings
+from alignment_extraction.settings.controlled import RlSettings, TrainingSettings
+from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
 from alignment_extraction.training.gguf_export import load_model, load_tokenizer, write_gguf
 from alignment_extraction.training.reinforcement import answer_scores, optimise
 from alignment_extraction.training.stages import run_folder
@@ -16,19 +16,6 @@ from alignment_extraction.training.supervised import fine_tune
 
 WATCHED = "rl.fresh-instance"
 """The benchmark whose accuracy is measured during RL."""
-
-
-def student_settings(
-    training: TrainingSettings, distillation: DistillationSettings, seed: int
-) -> TrainingSettings:
-    """The settings of `train` with a student's seed and the smaller budget of RL."""
-    rl = {
-        **training.rl.model_dump(),
-        "steps": distillation.rl_steps,
-        "batch_size": distillation.rl_batch_size,
-        "log_steps": 1,
-    }
-    return TrainingSettings.model_validate({**training.model_dump(), "seed": seed, "rl": rl})
 
 
 def conversations(data: pl.DataFrame) -> pl.DataFrame:
@@ -45,7 +32,7 @@ def train_sft_student(
     start: Path,
     tokenizer: Path,
     training: TrainingSettings,
-    distillation: DistillationSettings,
+    budget: SftStudentSettings,
     seed: int,
     output: Path,
     checkpoints: Path,
@@ -58,7 +45,7 @@ def train_sft_student(
         start: F16 GGUF of the base model.
         tokenizer: the study's tokenizer.json.
         training: section `train` of params.yaml.
-        distillation: the study's section.
+        budget: its steps.
         seed: of the order of the conversations and of which lack the system turn.
         output: GGUF to write.
         checkpoints: folder from which an interrupted training goes on.
@@ -72,13 +59,13 @@ def train_sft_student(
         conversations(data),
         start,
         tokenizer,
-        student_settings(training, distillation, seed),
+        training.model_copy(update={"seed": seed}),
         "all",
         output,
         checkpoints,
         curves,
         name="student",
-        steps=distillation.sft_steps,
+        steps=budget.steps,
     )
 
 
@@ -88,7 +75,7 @@ def train_rl_student(
     start: Path,
     tokenizer: Path,
     training: TrainingSettings,
-    distillation: DistillationSettings,
+    budget: RlStudentSettings,
     seed: int,
     output: Path,
     checkpoints: Path,
@@ -103,7 +90,7 @@ def train_rl_student(
         start: F16 GGUF of the SFT model.
         tokenizer: the study's tokenizer.json.
         training: section `train` of params.yaml.
-        distillation: the study's section.
+        budget: its steps and completions, which replace those of `training.rl`.
         seed: of the order of the questions and of the completions.
         output: GGUF to write.
         checkpoints: folder from which an interrupted training goes on.
@@ -114,10 +101,12 @@ def train_rl_student(
         InputError: the data set lacks a column, or an unusable model or tokenizer.
     """
     _check(data)
-    settings = student_settings(training, distillation, seed)
+    own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
+    stage = RlSettings.model_validate(training.rl.model_dump() | own)
+    settings = training.model_copy(update={"seed": seed, "rl": stage})
     rows = data.select("id", "question", "label")
     watched = benchmarks.filter(benchmark=WATCHED)
-    steps = distillation.accuracy_steps
+    steps = budget.accuracy_steps
     folder = run_folder(checkpoints, settings.model_dump(), steps, rows, watched, tokenizer, start)
     model, loaded = load_model(start), load_tokenizer(tokenizer)
 

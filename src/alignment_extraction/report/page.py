@@ -19,6 +19,7 @@ from alignment_extraction.figures.drawing import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.report import copying as report_copying
 from alignment_extraction.report import differences
+from alignment_extraction.report import distillation as report_distillation
 from alignment_extraction.report import likelihood as report_likelihood
 from alignment_extraction.report.calibration import calibration_section
 from alignment_extraction.report.headline import (
@@ -249,6 +250,7 @@ def write_report(
         **report_likelihood.sections(tables),
         accuracy=tables["accuracy"].to_dicts() if "accuracy" in tables else [],
         copying=report_copying.section(tables),
+        distillation=report_distillation.section(tables),
         figures=_figures(figures),
         matches=match_cards(matches),
         models=matches["model"].unique(maintain_order=True).to_list(),

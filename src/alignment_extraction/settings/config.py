@@ -285,15 +285,15 @@ def _check_distillation(at: str, study: StudySettings, params: Params) -> None:
         raise ValueError(f"{at}: the study's corpus must have `controlled: true`")
     if about.prefix not in study.prefix_names:
         raise ValueError(f"{at}.prefix: {about.prefix!r} is not in `prefixes`")
-    for key, model in (("sft_model", about.sft_model), ("rl_model", about.rl_model)):
+    for family, model in about.models.items():
         if model not in study.models:
-            raise ValueError(f"{at}.{key}: {model!r} is not in `models`")
+            raise ValueError(f"{at}.{family}.model: {model!r} is not in `models`")
         for seed in study.seeds:
             if not study.cell_sampling(Cell(model, about.prefix, seed)).answer:
-                raise ValueError(f"{at}.{key}: {model!r} needs `sampling.answer: true`")
-    if about.rl_batch_size % params.train.rl.generations:
+                raise ValueError(f"{at}.{family}.model: {model!r} needs `sampling.answer: true`")
+    if about.rl.batch_size % params.train.rl.generations:
         raise ValueError(
-            f"{at}.rl_batch_size: {about.rl_batch_size} is not a multiple of "
+            f"{at}.rl.batch_size: {about.rl.batch_size} is not a multiple of "
             f"train.rl.generations = {params.train.rl.generations}"
         )
 

@@ -15,20 +15,36 @@ STARTS = {"sft": "base", "rl": "sft"}
 """The trained model that the students of each kind start from."""
 
 
-class DistillationSettings(BaseModel):
-    """Students trained on extracted and on original data, on equal terms."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sft_model: str = Field(
-        description="model in `models` whose generations the SFT students learn from; they start "
-        "from the trained model `base`"
+
+class SftStudentSettings(_Settings):
+    """SFT students; they start from the trained model `base`."""
+
+    model: str = Field(description="model in `models` whose generations they learn from")
+    steps: PositiveInt = Field(250, description="optimiser steps of each student")
+
+
+class RlStudentSettings(_Settings):
+    """RL students; they start from the trained model `sft`."""
+
+    model: str = Field(description="model in `models` whose generations they learn from")
+    steps: PositiveInt = Field(60, description="optimiser steps of each student")
+    batch_size: PositiveInt = Field(
+        32, description="completions a step; a multiple of `train.rl.generations`"
     )
-    rl_model: str = Field(
-        description="model in `models` whose generations the RL students learn from; they start "
-        "from the trained model `sft`"
+    accuracy_steps: PositiveInt = Field(
+        20, description="steps between two measurements of the accuracy"
     )
-    prefix: str = Field("user", description="prefix of these generations; all seeds are used")
+
+
+class DistillationSettings(_Settings):
+    """Students trained on extracted and on original data, on equal terms."""
+
+    sft: SftStudentSettings
+    rl: RlStudentSettings
+    prefix: str = Field("user", description="prefix of the generations; all seeds are used")
     seeds: tuple[NonNegativeInt, ...] = Field(
         (0, 1, 2), min_length=1, description="one student of each data set for each seed"
     )
@@ -49,14 +65,11 @@ class DistillationSettings(BaseModel):
         description="cosine from which on it is a match, where the corpus has too few held-out "
         "rows for that rate",
     )
-    sft_steps: PositiveInt = Field(250, description="optimiser steps of each SFT student")
-    rl_steps: PositiveInt = Field(80, description="optimiser steps of each RL student")
-    rl_batch_size: PositiveInt = Field(
-        32, description="completions a step of RL; a multiple of `train.rl.generations`"
-    )
-    accuracy_steps: PositiveInt = Field(
-        20, description="steps of RL between two measurements of the accuracy"
-    )
     max_answer_tokens: PositiveInt = Field(
         128, description="longest answer in the evaluation, in tokens"
     )
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The model whose generations each kind of students learns from."""
+        return {"sft": self.sft.model, "rl": self.rl.model}
