@@ -9,6 +9,7 @@ from alignment_extraction.cli.options import (
     CorpusFile,
     Output,
     SettingsFile,
+    Shards,
     parse_settings,
     read_settings,
     read_shards,
@@ -162,3 +163,84 @@ def distillation_tables(
     )
     for name, table in zip(results.DISTILLATION_TABLES, tables, strict=True):
         write_parquet(table, output_folder / f"{name}.parquet")
+
+
+@app.command()
+def curate(
+    generations: Shards,
+    output: Output,
+    counts: Annotated[Path, typer.Option(help="Parquet with what each step left out")],
+    near_duplicate: Annotated[
+        float, typer.Option(min=0, max=1, help="Jaccard similarity of word 5-grams")
+    ] = 0.8,
+    benchmark: Annotated[
+        list[Path] | None,
+        typer.Option(help="corpus whose questions are left out too; repeatable"),
+    ] = None,
+) -> None:
+    """Make a data set for training out of any model's generations with answers.
+
+    Example: alignment-extraction curate data/generations/mine/*.parquet --output extracted.parquet
+    --counts counts.parquet
+    """
+    from alignment_extraction.distillation import curation
+
+    curated = curation.curate(read_shards(generations), near_duplicate)
+    taken = [read_parquet(path)["question"] for path in benchmark or []]
+    curated = curation.without_questions(curated, taken)
+    write_parquet(curated.counts, counts)
+    write_parquet(curation.with_labels(curated.rows), output)
+
+
+@app.command("distill-full-scale")
+def distill_full_scale(
+    recipe: Annotated[Path, typer.Argument(help="such as workflow/distillation/olmo2-7b.yaml")],
+    data: Annotated[Path | None, typer.Option(help="data set, from `curate`")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder for the model")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="instead of the epochs")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print steps, tokens, memory and time, and stop")
+    ] = False,
+) -> None:
+    """Train a recipe, on one device or by `accelerate launch`; or print what it would take.
+
+    Example: alignment-extraction distill-full-scale workflow/distillation/olmo2-7b.yaml --dry-run
+    """
+    from alignment_extraction.distillation import recipe as recipes
+
+    chosen = recipes.load(recipe, read_settings(str(recipe)))
+    print(recipes.describe(chosen))
+    if dry_run:
+        return
+    if data is None or output is None:
+        raise InputError("--data and --output are needed, or --dry-run")
+    from alignment_extraction.distillation import full_scale
+
+    full_scale.train(chosen, read_parquet(data), output, steps)
+
+
+@app.command("evaluate-harness")
+def evaluate_harness(
+    model: Annotated[str, typer.Option(help="folder of a transformers model, or a hub name")],
+    task: Annotated[
+        list[str], typer.Option(help="NAME, or NAME=FILE with its questions; repeatable")
+    ],
+    output: Output,
+    include: Annotated[Path | None, typer.Option(help="folder with further task files")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="first questions alone")] = None,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> None:
+    """Examine a model with tasks of lm-evaluation-harness.
+
+    Example: alignment-extraction evaluate-harness --model students/extracted --task ifeval
+    --task gsm8k=data/raw/gsm8k_test.jsonl --output scores.parquet
+    """
+    from alignment_extraction.distillation import harness
+
+    named = (text.partition("=") for text in task)
+    tasks = {name: Path(file) if mark else None for name, mark, file in named}
+    table = harness.evaluate(
+        model, tasks, include=include, limit=limit, batch_size=batch_size, seed=seed
+    )
+    write_parquet(table, output)

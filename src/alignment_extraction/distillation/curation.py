@@ -15,6 +15,7 @@ Then, for RL: `other-task` (not the form of any verifiable question) and `no-ans
 answer). Single data sets go on from there: see `data_sets`.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -93,7 +94,8 @@ def _says_the_same(texts: pl.Series) -> pl.Series:
     return runs.list.n_unique() / runs.list.len() < _LEAST_DISTINCT
 
 
-def _plain(column: str) -> pl.Expr:
+def plain(column: str) -> pl.Expr:
+    """The texts of a column in lower case with single spaces: what counts as the same text."""
     return pl.col(column).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
@@ -121,8 +123,9 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     curation.drop("ill-formed", broken)
     same = _says_the_same(curation.rows["question"]) | _says_the_same(curation.rows["answer"])
     curation.drop("repeated", same)
-    plain = pl.struct(_plain("question").alias("q"), _plain("answer").alias("a"))
-    curation.drop("exact-duplicate", ~plain.is_first_distinct())
+    curation.drop(
+        "exact-duplicate", ~pl.struct(plain("question"), plain("answer")).is_first_distinct()
+    )
     pairs = curation.rows.select(pl.concat_str("question", "answer", separator="\n"))
     runs = word_runs(pairs.to_series(), _DUPLICATE_WORDS)
     first = pl.Series(near_duplicates(runs, near_duplicate), dtype=pl.Int64)
@@ -166,4 +169,22 @@ def curate_questions(samples: Curated) -> Curated:
     curation = Curation(with_labels(samples.rows))
     curation.drop("other-task", pl.col("task").is_null())
     curation.drop("no-answer", pl.col("label").is_null())
+    return curation.result(samples)
+
+
+def without_questions(samples: Curated, questions: Iterable[pl.Series]) -> Curated:
+    """Leave out samples whose question is one of some that are to be asked in an examination.
+
+    Args:
+        samples: of `curate`.
+        questions: texts, named `question`; the same text is one that agrees but for case and white
+            space.
+
+    Returns:
+        The samples left, with the step `in-examination`.
+    """
+    curation = Curation(samples.rows)
+    taken = pl.concat([pl.Series("question", [], pl.String), *questions]).to_frame()
+    keys = taken.select(plain("question"))["question"].unique()
+    curation.drop("in-examination", plain("question").is_in(keys.implode()))
     return curation.result(samples)

@@ -21,6 +21,7 @@ from alignment_extraction.distillation.curation import (
     Curation,
     curate,
     curate_questions,
+    plain,
     with_labels,
 )
 from alignment_extraction.extraction.calibration import calibrate
@@ -190,10 +191,6 @@ def _of(data_set: str, family: str, counts: pl.DataFrame) -> pl.DataFrame:
     return counts.select(pl.lit(family).alias("family"), pl.lit(data_set).alias("data_set"), "*")
 
 
-def _key(column: str = "question") -> pl.Expr:
-    return pl.col(column).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
-
-
 def examination(
     corpus: pl.DataFrame, data: Mapping[tuple[str, str], pl.DataFrame]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -206,11 +203,11 @@ def examination(
     Returns:
         `DataSets.benchmarks` and `DataSets.overlap`.
     """
-    seen = corpus.filter(role="member").select(key=_key())["key"].unique()
+    seen = corpus.filter(role="member").select(key=plain("question"))["key"].unique()
     written = pl.concat([rows for (_, name), rows in data.items() if name != "original"])
-    extracted = written.select(key=_key())["key"].unique()
+    extracted = written.select(key=plain("question"))["key"].unique()
     group = pl.concat_str("source", "split", separator=".")
-    items = corpus.with_columns(benchmark=group, key=_key()).filter(
+    items = corpus.with_columns(benchmark=group, key=plain("question")).filter(
         pl.col("benchmark").is_in(BENCHMARKS)
     )
     items = items.with_columns(
