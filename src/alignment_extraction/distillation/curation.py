@@ -75,7 +75,7 @@ def word_runs(texts: pl.Series, length: int) -> pl.Series:
     """
     words = (
         pl.DataFrame({"text": range(len(texts)), "word": texts.str.to_lowercase()})
-        .with_columns(pl.col("word").str.extract_all(r"\S+"))
+        .with_columns(pl.col("word").str.extract_all(r"\S+|^\s*$"))
         .with_columns(number=pl.col("word").list.len())
         .explode("word")
         .with_columns(place=pl.int_range(pl.len()).over("text"))

@@ -72,8 +72,10 @@ def evaluate(
         InputError: an unusable model or tokenizer.
     """
     model, loaded = load_model(student), load_tokenizer(tokenizer)
-    # Questions of like length are padded least.
-    ordered = benchmarks.with_columns(place=pl.col("question").str.len_bytes()).sort("place", "id")
+    # Questions of like length are padded least, and a batch takes as long as its longest answer.
+    ordered = benchmarks.with_columns(place=pl.col("question").str.len_bytes()).sort(
+        "benchmark", "place", "id"
+    )
     scores = answer_scores(model, loaded, ordered, max_tokens)
     losses, tokens = reference_losses(model, loaded, ordered)
     examined = ordered.select(

@@ -23,8 +23,8 @@ SCHEMA = pl.Schema(
         "high": pl.Float64(),
     }
 )
-"""One row a task, metric and filter; `low` and `high` are 1.96 standard errors away from `value`, null
-where the harness gives none."""
+"""One row a task, metric and filter; `low` and `high` are 1.96 standard errors away from `value`,
+null where the harness gives none."""
 
 _QUANTILE = 1.959964
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.corpora import clusters as module
-from alignment_extraction.corpora.clusters import clusters, near_duplicates
+from alignment_extraction.corpora.clusters import clusters, masked_tokens, near_duplicates
 from alignment_extraction.corpora.texts import groups_of
 from alignment_extraction.extraction.masking import masked, tokens
 from tests.unit.scored_study import PARTS, make_corpus
