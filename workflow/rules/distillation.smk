@@ -11,6 +11,15 @@ from alignment_extraction.settings.distillation import FAMILIES, STARTS
 
 DISTILLED = [name for name in PARAMS.studies if PARAMS.studies[name].distillation]
 DISTILLATION = "data/distillation/{study}"
+# The others are of the training and the examination.
+CURATED_BY = {
+    "sft": {"model"},
+    "rl": {"model"},
+    "prefix": True,
+    "near_duplicate": True,
+    "false_positive_rate": True,
+    "threshold": True,
+}
 STUDENT = f"{DISTILLATION}/students/{{family}}-{{arm}}-seed-{{student_seed}}"
 
 
@@ -26,6 +35,12 @@ def distillation_settings(wildcards):
     return PARAMS.studies[wildcards.study].distillation.model_dump(mode="json")
 
 
+def curation_settings(study):
+    """The settings of the experiment that its data sets come from."""
+    about = PARAMS.studies[study].distillation
+    return about.model_dump(mode="json", include=CURATED_BY)
+
+
 def distilled_shards(study):
     """Shards of the generations that students learn from, by kind of training and seed."""
     about = PARAMS.studies[study].distillation
@@ -39,7 +54,7 @@ def distilled_shards(study):
 
 
 def distillation_record(study):
-    """All settings that a study's students come from."""
+    """All settings that a study's data sets, and the models that students start from, come from."""
     about = PARAMS.studies[study]
     names = set(about.distillation.models.values())
     cells = [
@@ -52,7 +67,7 @@ def distillation_record(study):
             "seed": PARAMS.seed,
             "controlled": PARAMS.controlled.model_dump(mode="json"),
             "train": PARAMS.train.model_dump(mode="json"),
-            "distillation": about.distillation.model_dump(mode="json"),
+            "distillation": curation_settings(study),
             "prefix": about.prefix_text(about.distillation.prefix),
             "models": {
                 name: PARAMS.models[name].model_dump(mode="json") for name in names
@@ -120,6 +135,19 @@ def student_files(study):
 
 localrules:
     distill,
+    students,
+
+
+rule students:
+    input:
+        [
+            student[kind]
+            for name in PARAMS.run
+            if name in DISTILLED
+            for student in student_files(name)
+            for kind in ("evaluation", "curves")
+            if student[kind]
+        ],
 
 
 rule distill:
@@ -167,7 +195,7 @@ rule distillation_data:
     params:
         settings=lambda wildcards: settings(
             {
-                "distillation": distillation_settings(wildcards),
+                "distillation": curation_settings(wildcards.study),
                 "generations": distilled_shards(wildcards.study),
             }
         ),

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_extraction.distillation.curation import (
@@ -66,6 +66,7 @@ def test_nothing_at_all_can_be_curated() -> None:
 words = st.lists(st.sampled_from(["a", "b", "cat", "D", "\n"]), max_size=9).map(" ".join)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(words, words, st.sampled_from(["stop", "length"])), max_size=12))
 def test_counts_add_up_and_a_second_curation_changes_nothing(
     drawn: Sequence[tuple[str, str, str]],
@@ -81,6 +82,7 @@ def test_counts_add_up_and_a_second_curation_changes_nothing(
     assert again.counts["dropped"].sum() == 0
 
 
+@settings(deadline=None)
 @given(st.lists(words, max_size=8), st.integers(1, 4))
 def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
     expected = []
@@ -91,6 +93,7 @@ def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
     assert word_runs(pl.Series(texts, dtype=pl.String), length).to_list() == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=8, unique=True))
 def test_near_duplicates_against_all_pairs(drawn: list[tuple[str, str]]) -> None:
     """What is left has no near pair, and each sample left out is linked to an earlier one."""
