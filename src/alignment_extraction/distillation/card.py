@@ -51,8 +51,8 @@ def describe(
     Returns:
         `origins` (by family: model, its SHA-256, prefix, seeds, sampling), `data_sets` (by family
         and name: rows, steps of the curation, tasks: rows of each, labels: how many answers are
-        right, wrong and unchecked), `thresholds` of a match and the `false_positive_rate` that they are
-        for, `near_duplicate` and `seed`.
+        right, wrong and unchecked), `thresholds` of a match and the `false_positive_rate` that they
+        are for, `near_duplicate` and `seed`.
 
     Raises:
         InputError: a file of generations lacks its metadata.

@@ -48,7 +48,7 @@ def _arguments(recipe: Recipe, output: Path, steps: int | None) -> dict[str, Any
         "weight_decay": stage.weight_decay,
         "num_train_epochs": stage.epochs,
         "max_steps": -1 if steps is None else steps,
-        "gradient_checkpointing": recipe.checkpointing,
+        "activation_checkpointing": recipe.checkpointing,
         "bf16": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
         "seed": recipe.seed,

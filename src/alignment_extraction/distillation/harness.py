@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 
 from alignment_extraction.files import InputError
 
@@ -89,8 +90,9 @@ def evaluate(
         raise InputError(
             f"lm-evaluation-harness has no task {', '.join(unknown)}; `lm-eval ls tasks` lists them"
         )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     found = simple_evaluate(
-        model=HFLM(pretrained=str(model), batch_size=batch_size),
+        model=HFLM(pretrained=str(model), batch_size=batch_size, device=device),
         tasks=[_task(name, data) for name, data in tasks.items()],
         num_fewshot=shots,
         limit=limit,

@@ -42,8 +42,12 @@ class RlStudentSettings(_Settings):
 class DistillationSettings(_Settings):
     """Students trained on extracted and on original data, on equal terms."""
 
-    sft: SftStudentSettings
-    rl: RlStudentSettings
+    sft: SftStudentSettings = Field(
+        description="students by supervised training; they start from the trained model `base`"
+    )
+    rl: RlStudentSettings = Field(
+        description="students by reinforcement; they start from the trained model `sft`"
+    )
     prefix: str = Field("user", description="prefix of the generations; all seeds are used")
     seeds: tuple[NonNegativeInt, ...] = Field(
         (0, 1, 2), min_length=1, description="one student of each data set for each seed"
