@@ -18,7 +18,7 @@ RESULTS = {"distillation_tables", "figures", "report", "track"}
 # Learnt by heart, so that the models write whole conversations, and right answers among them.
 TRAIN: dict[str, Any] = {
     **TOY.model_dump(mode="json"),
-    "sft": TOY.sft.model_dump() | {"epochs": 60, "learning_rate": 3e-3, "checkpoint_steps": 1000},
+    "sft": TOY.sft.model_dump() | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000},
     "rl": TOY.rl.model_dump() | {"steps": 1, "learning_rate": 1e-6},
 }
 DATA = TOY_DATA.model_dump(mode="json") | {"sft_task_instances": 2, "sft_repeated": {}}
@@ -43,7 +43,7 @@ def edit(values: dict[str, Any]) -> None:
         "distillation": {
             "sft": {"model": "sft", "steps": 3},
             "rl": {"model": "rl", "steps": 2, "batch_size": 8, "accuracy_steps": 1},
-            "seeds": [0, 1],
+            "seeds": [0],
             # The untrained embedder of these tests finds everything alike.
             "threshold": 1.0,
             "max_answer_tokens": 8,
@@ -72,13 +72,10 @@ def test_tables_hold_every_student(distilled: Project) -> None:
     table, curves, counts = (pl.read_parquet(folder / f"{n}.parquet") for n in DISTILLATION_TABLES)
     for family, arms in FAMILIES.items():
         assert set(table.filter(family=family)["arm"]) == set(arms)
-    assert set(table.filter(pl.col("arm") != "start")["seeds"]) == {2}
+    assert set(table.filter(pl.col("arm") != "start")["seeds"]) == {1}
     rewards = curves.filter(family="rl", arm="extracted", metric="reward")
-    assert rewards.group_by("seed").agg(pl.col("step").sort()).sort("seed").rows() == [
-        (0, [1, 2]),
-        (1, [1, 2]),
-    ]
-    measured = curves.filter(family="rl", arm="extracted", metric="accuracy", seed=0)
+    assert rewards["step"].to_list() == [1, 2]
+    measured = curves.filter(family="rl", arm="extracted", metric="accuracy")
     assert measured["step"].to_list() == [0, 1, 2]
     assert set(counts["family"]) == {"sft", "rl", "benchmark"}
 
@@ -105,7 +102,7 @@ def test_report_figures_and_runs(distilled: Project) -> None:
     for name in ("distillation", "distillation-curves"):
         assert (folder / f"figures/{name}.svg").exists()
     names = {run["name"] for run in json.loads((folder / "tracked.json").read_text())["runs"]}
-    assert "toy/distillation/rl/extracted/seed-1" in names
+    assert "toy/distillation/rl/extracted/seed-0" in names
     assert "toy/distillation/sft/start" in names
 
 

@@ -244,3 +244,16 @@ def evaluate_harness(
         model, tasks, include=include, limit=limit, batch_size=batch_size, seed=seed
     )
     write_parquet(table, output)
+
+
+@app.command("distillation-summary")
+def distillation_summary(
+    table: Annotated[Path, typer.Argument(help="distillation.parquet of a study")],
+) -> None:
+    """Print the students' table as Markdown, as docs/distillation.md has it.
+
+    Example: alignment-extraction distillation-summary results/controlled/distillation.parquet
+    """
+    from alignment_extraction.report import distillation
+
+    print(distillation.markdown(read_parquet(table)), end="")

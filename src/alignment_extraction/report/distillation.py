@@ -63,6 +63,22 @@ def rows(table: pl.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def markdown(table: pl.DataFrame) -> str:
+    """The students' table as Markdown, as docs/distillation.md has it."""
+    titles = {
+        "family": "students",
+        "student": "trained on",
+        "benchmark": "benchmark",
+        "measure": "measure",
+        "value": "value",
+        "difference": "difference to the original",
+        "recovered": "gain",
+    }
+    lines = [titles.values(), ["---"] * len(titles)]
+    lines += [[row[key] for key in titles] for row in rows(table)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _verdict(row: Mapping[str, Any]) -> str:
     """What the interval of a difference to the original allows to say."""
     low, high = row["difference_low"], row["difference_high"]

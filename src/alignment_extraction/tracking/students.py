@@ -37,11 +37,16 @@ def student_runs(study: str, folder: Path, data: Mapping[str, DataFile]) -> list
     runs = []
     for (family, arm), own in table.group_by("family", "arm", maintain_order=True):
         name, params = f"{study}/distillation/{family}/{arm}", {"family": family, "arm": arm}
-        results = own.unpivot(_RESULTS, index=["benchmark", "measure"], variable_name="quantity")
+        results = own.unpivot(
+            _RESULTS,
+            index=["benchmark", "measure"],
+            variable_name="quantity",
+            value_name="number",
+        )
         metrics = results.select(
             key=pl.concat_str("quantity", "benchmark", "measure", separator="/"),
             step=pl.lit(0, pl.Int64),
-            value="value",
+            value="number",
         )
         runs.append(_run(name, params, metrics, data))
         of_arm = curves.filter(pl.col("family") == family, pl.col("arm") == arm)
