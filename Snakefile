@@ -11,6 +11,7 @@ include: "workflow/rules/generations.smk"
 include: "workflow/rules/matches.smk"
 include: "workflow/rules/likelihood.smk"
 include: "workflow/rules/evidence.smk"
+include: "workflow/rules/distillation.smk"
 include: "workflow/rules/results.smk"
 
 

@@ -89,7 +89,7 @@ class Project:
             return set()
         table = output.split("Job stats:")[1].split("\n\n")[0]
         names = {line.split()[0] for line in table.splitlines()[3:] if line.strip()}
-        return names - {"total", "all", "results", "generations", "models", "datasets"}
+        return names - {"total", "all", "distill", "results", "generations", "models", "datasets"}
 
     @property
     def params(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
+from alignment_extraction.distillation.results import DISTILLATION_TABLES
 from alignment_extraction.settings import config as schema
 from alignment_extraction.files import InputError
 from alignment_extraction.extraction.results import (
@@ -201,11 +202,23 @@ def evidence_tables(study):
     return names
 
 
+def is_distilled(study):
+    """Whether a study's results show its students: they are asked for, or were trained before."""
+    if not PARAMS.studies[study].distillation:
+        return False
+    made = (Path(f"results/{study}/{table}.parquet") for table in DISTILLATION_TABLES)
+    return "distill" in workflow.dag_settings.targets or all(
+        path.exists() for path in made
+    )
+
+
 def result_tables(study):
     """The Parquet files that a study's results consist of, beside scores.parquet."""
     names = [*TABLES, *CALIBRATION_TABLES, *evidence_tables(study)]
     if PARAMS.studies[study].likelihood:
         names += [*LIKELIHOOD_TABLES, *DISCOVERABLE_TABLES]
+    if is_distilled(study):
+        names += [*DISTILLATION_TABLES]
     return [f"results/{study}/{name}.parquet" for name in names]
 
 

@@ -8,7 +8,15 @@ import sys
 
 import typer
 
-from alignment_extraction.cli import audit, corpora, evidence, generations, results, training
+from alignment_extraction.cli import (
+    audit,
+    corpora,
+    distillation,
+    evidence,
+    generations,
+    results,
+    training,
+)
 from alignment_extraction.files import InputError
 
 # Modules of the steps are imported inside the verbs: torch, MLflow and matplotlib take seconds,
@@ -21,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
-for verbs in (audit, corpora, training, generations, evidence, results):
+for verbs in (audit, corpora, training, generations, evidence, results, distillation):
     app.add_typer(verbs.app)
 
 

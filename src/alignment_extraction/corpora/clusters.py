@@ -26,7 +26,12 @@ _PAIRS = 200_000
 Array = np.ndarray[Any, Any]
 
 
-def near_duplicates(texts: Sequence[str], similarity: float = SIMILARITY) -> Array:
+def masked_tokens(texts: Sequence[str]) -> pl.Series:
+    """The tokens of each text in lower case, numbers and names masked; List(String)."""
+    return tokens(masked(pl.Series(texts, dtype=pl.String)).str.to_lowercase())
+
+
+def near_duplicates(sets: pl.Series, similarity: float = SIMILARITY) -> Array:
     """The cluster of each text, exactly: no pair of near-duplicates is missed.
 
     Two sets of at most a tokens whose Jaccard similarity is at least t share one of the a - ta + 1
@@ -34,13 +39,13 @@ def near_duplicates(texts: Sequence[str], similarity: float = SIMILARITY) -> Arr
     texts that share a rare token are compared. Texts of equal sets are compared once.
 
     Args:
-        texts: of one group.
+        sets: the tokens of each text of one group, such as `masked_tokens` gives; List(String).
         similarity: least Jaccard similarity of near-duplicates, in (0, 1].
 
     Returns:
         int64, shape (texts,): the position of the first text of the cluster.
     """
-    distinct, number = _token_sets(texts)
+    distinct, number = _token_sets(sets)
     sizes = np.diff(distinct.indptr)
     left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for rows, columns in _candidates(distinct, sizes, similarity):
@@ -56,11 +61,11 @@ def near_duplicates(texts: Sequence[str], similarity: float = SIMILARITY) -> Arr
     return clusters
 
 
-def _token_sets(texts: Sequence[str]) -> tuple[Any, Array]:
+def _token_sets(token_lists: pl.Series) -> tuple[Any, Array]:
     """The distinct sets of tokens, shape (sets, tokens), rarest tokens first; each text's set."""
-    prepared = masked(pl.Series(texts, dtype=pl.String)).str.to_lowercase()
+    texts = pl.DataFrame({"text": range(len(token_lists))})
     rows = (
-        pl.DataFrame({"text": range(len(texts)), "token": tokens(prepared)})
+        texts.with_columns(token=token_lists)
         .explode("token")
         .drop_nulls()
         .unique(maintain_order=True)
@@ -71,7 +76,7 @@ def _token_sets(texts: Sequence[str]) -> tuple[Any, Array]:
         rows.sort("text", "rank")
         .group_by("text", maintain_order=True)
         .agg("rank")
-        .join(pl.DataFrame({"text": range(len(texts))}), on="text", how="right")
+        .join(texts, on="text", how="right")
         .with_columns(pl.col("rank").fill_null([]))
     )
     distinct = sets.unique("rank", keep="first", maintain_order=True).with_row_index("set")
@@ -131,7 +136,7 @@ def clusters(corpus: pl.DataFrame, parts: Sequence[str]) -> pl.DataFrame:
         )
         items = items.unique(["reference", "text"], keep="first", maintain_order=True)
         for _, own in items.group_by("reference", maintain_order=True):
-            first = near_duplicates(own["text"].to_list())
+            first = near_duplicates(masked_tokens(own["text"].to_list()))
             frames.append(own.with_columns(cluster=own["id"].gather(first.tolist())))
     return pl.concat(frames).select(
         "part",

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from alignment_extraction.figures import calibration as figures_calibration
 from alignment_extraction.figures import copying as figures_copying
+from alignment_extraction.figures import distillation as figures_distillation
 from alignment_extraction.figures import evidence as figures_evidence
 from alignment_extraction.figures import likelihood as figures_likelihood
 from alignment_extraction.figures import membership as figures_membership
@@ -46,6 +47,8 @@ FIGURES: dict[str, Drawer] = {
     "membership": figures_membership.attacks,
     "discoverable": figures_membership.discoverable,
     "training-curves": figures_likelihood.curves,
+    "distillation": figures_distillation.students,
+    "distillation-curves": figures_distillation.curves,
 }
 """Every figure by the name of its file. A function gives None where its data are not there."""
 

@@ -19,6 +19,7 @@ from alignment_extraction.figures.drawing import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.report import copying as report_copying
 from alignment_extraction.report import differences
+from alignment_extraction.report import distillation as report_distillation
 from alignment_extraction.report import evidence as report_evidence
 from alignment_extraction.report import likelihood as report_likelihood
 from alignment_extraction.report import matches as report_matches
@@ -271,6 +272,7 @@ def write_report(
         search_recall=search_recall(metrics["search"]),
         copying=report_copying.section(tables),
         evidence=report_evidence.section(tables, study.index.trees, study.index.search_k),
+        distillation=report_distillation.section(tables),
         figures=_figures(figures),
         **report_matches.section(matches),
         metrics=metrics,

@@ -11,6 +11,7 @@ from alignment_extraction.corpora.corpus import CorpusSource
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.base import Name, Settings, Similarity
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
+from alignment_extraction.settings.distillation import DistillationSettings
 from alignment_extraction.settings.evidence import (
     ContaminationSettings,
     ControlSettings,
@@ -212,6 +213,7 @@ class StudySettings(Settings):
     matches: int = Field(
         2000, ge=1, le=20_000, description="best matches that the report holds, of all parts"
     )
+    distillation: DistillationSettings | None = None
 
     @property
     def prefix_names(self) -> tuple[str, ...]:
@@ -360,6 +362,7 @@ class Params(Settings):
                 )
         for study_name, study in self.studies.items():
             at = f"studies.{study_name}"
+            _check_distillation(at, study, self)
             known(f"{at}.corpus", study.corpus, self.corpora, "corpora")
             known(f"{at}.embedder", study.embedder, self.embedders, "embedders")
             for i, model in enumerate(study.models):
@@ -380,6 +383,28 @@ class Params(Settings):
                 known(f"{at}.likelihood.{i}.before", pair.before, self.models, "models")
                 known(f"{at}.likelihood.{i}.after", pair.after, self.models, "models")
         return self
+
+
+def _check_distillation(at: str, study: StudySettings, params: Params) -> None:
+    """Raise ValueError where a study's students could not be made from what it has."""
+    if study.distillation is None:
+        return
+    at, about = f"{at}.distillation", study.distillation
+    if study.corpus in params.corpora and not params.corpora[study.corpus].controlled:
+        raise ValueError(f"{at}: the study's corpus must have `controlled: true`")
+    if about.prefix not in study.prefix_names:
+        raise ValueError(f"{at}.prefix: {about.prefix!r} is not in `prefixes`")
+    for family, model in about.models.items():
+        if model not in study.models:
+            raise ValueError(f"{at}.{family}.model: {model!r} is not in `models`")
+        for seed in study.seeds:
+            if not study.cell_sampling(Cell(model, about.prefix, seed)).answer:
+                raise ValueError(f"{at}.{family}.model: {model!r} needs `sampling.answer: true`")
+    if about.rl.batch_size % params.train.rl.generations:
+        raise ValueError(
+            f"{at}.rl.batch_size: {about.rl.batch_size} is not a multiple of "
+            f"train.rl.generations = {params.train.rl.generations}"
+        )
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

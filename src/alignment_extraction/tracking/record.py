@@ -33,6 +33,7 @@ from alignment_extraction.files import (
 )
 from alignment_extraction.settings.config import StudySettings
 from alignment_extraction.tracking.runs import RunContent, digest, git_tags, study_runs
+from alignment_extraction.tracking.students import student_runs
 
 # Before MLflow is imported, for then it begins to report its use to its makers. The limits keep a
 # server that is down from holding up a study for many minutes. What the user has set wins.
@@ -113,6 +114,7 @@ def track(
             refuses. Nothing is lost then, and calling this again logs it.
     """
     contents = study_runs(study_name, study, folder, data, curves or {})
+    contents += student_runs(study_name, folder, contents[0].data)
     marks = {
         "study": study_name,
         "params_fingerprint": digest(study.model_dump(mode="json")),

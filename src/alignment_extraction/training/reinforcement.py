@@ -1,5 +1,6 @@
 """Reinforcement learning: GRPO on questions whose answers reasoning-gym's verifiers check."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import polars as pl
 import torch
 from datasets import Dataset
 from tqdm import tqdm
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from alignment_extraction.files import write_parquet
@@ -19,7 +20,7 @@ from alignment_extraction.training.tasks import verify
 _EVALUATION_BATCH = 64
 
 
-def _prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Each question in the chat template, default system turn first, up to the assistant's turn."""
     return [
         tokenizer.apply_chat_template(
@@ -42,6 +43,45 @@ def reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]
     return [verify(text, item) for text, item in zip(completions, metadata, strict=True)]
 
 
+def answer_scores(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: pl.DataFrame,
+    max_tokens: int,
+) -> list[float]:
+    """Let a model answer questions greedily and score the answers.
+
+    Args:
+        model: the model, on any device.
+        tokenizer: the study's tokenizer.
+        rows: columns question and metadata.
+        max_tokens: longest answer, in tokens.
+
+    Returns:
+        The verifier's score of each row's answer, 0 to 1.
+    """
+    tokenizer.padding_side = "left"
+    model.eval()
+    scores: list[float] = []
+    for start in tqdm(range(0, rows.height, _EVALUATION_BATCH), "answering", unit="batch"):
+        batch = rows.slice(start, _EVALUATION_BATCH)
+        inputs = tokenizer(prompts(batch, tokenizer), return_tensors="pt", padding=True)
+        inputs = {k: inputs[k].to(model.device) for k in ("input_ids", "attention_mask")}
+        with torch.no_grad():
+            ids = model.generate(
+                **inputs,
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        answers = tokenizer.batch_decode(
+            ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        scores += reward(answers, batch["metadata"].to_list())
+    return scores
+
+
 def accuracy(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame, max_tokens: int
 ) -> pl.DataFrame:
@@ -57,25 +97,7 @@ def accuracy(
         One row for each split and template: split, template, questions (number of them), right
         (how many the verifier scores 1.0), score (the verifier's mean score, 0 to 1).
     """
-    tokenizer.padding_side = "left"
-    model.eval()
-    scores = []
-    for start in tqdm(range(0, rows.height, _EVALUATION_BATCH), "answering", unit="batch"):
-        batch = rows.slice(start, _EVALUATION_BATCH)
-        inputs = tokenizer(_prompts(batch, tokenizer), return_tensors="pt", padding=True)
-        inputs = {k: inputs[k].to(model.device) for k in ("input_ids", "attention_mask")}
-        with torch.no_grad():
-            ids = model.generate(
-                **inputs,
-                max_new_tokens=max_tokens,
-                do_sample=False,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        answers = tokenizer.batch_decode(
-            ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        scores += reward(answers, batch["metadata"].to_list())
+    scores = answer_scores(model, tokenizer, rows, max_tokens)
     return (
         rows.select("split", "template")
         .with_columns(pl.Series("score", scores, pl.Float64))
@@ -87,6 +109,87 @@ def accuracy(
         )
         .sort("split", "template")
     )
+
+
+def optimise(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: pl.DataFrame,
+    rewarded: Callable[..., list[float]],
+    settings: TrainingSettings,
+    folder: Path,
+    watch: Callable[[], float] | None = None,
+    watch_steps: int = 1,
+) -> pl.DataFrame:
+    """Train a model in place with GRPO.
+
+    Args:
+        model: what is trained.
+        tokenizer: the study's tokenizer.
+        questions: column question; `rewarded` gets the other columns by name.
+        rewarded: gives the reward of each of the completions.
+        settings: of the training; `settings.rl.steps` steps.
+        folder: for checkpoints; an interrupted run goes on from there.
+        watch: measures the model's accuracy during the training, if given.
+        watch_steps: steps between two of these measurements.
+
+    Returns:
+        The curves: step, metric, value; the metric "reward" is the mean reward of a step's
+        completions, "accuracy" what `watch` gave.
+    """
+    set_seed(settings.seed)
+    stage = settings.rl
+    others = [name for name in questions.columns if name not in ("id", "question")]
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=rewarded,
+        args=GRPOConfig(
+            **stage_arguments(stage, settings, folder),
+            max_steps=stage.steps,
+            num_generations=stage.generations,
+            max_completion_length=stage.max_tokens,
+            temperature=stage.temperature,
+            beta=stage.beta,
+            scale_rewards="none",
+            activation_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_dict(
+            {
+                "prompt": prompts(questions, tokenizer),
+                **{name: questions[name].to_list() for name in others},
+            }
+        ),
+        processing_class=tokenizer,
+    )
+    if watch is not None:
+        trainer.add_callback(_Watch(trainer, watch, watch_steps))
+    return fit(trainer, folder)
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Records a measurement of the model before the first step and every so many steps."""
+
+    def __init__(self, trainer: GRPOTrainer, measure: Callable[[], float], steps: int) -> None:
+        self._trainer, self._measure, self._steps = trainer, measure, steps
+
+    def _record(self) -> None:
+        # TRL keeps its own metrics of training for a record that is made in training mode.
+        self._trainer.model.eval()
+        self._trainer.log({"accuracy": self._measure()})
+        self._trainer.model.train()
+
+    def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        """Measure the model that training starts from, not one that it goes on with."""
+        if state.global_step == 0:
+            self._record()
+
+    def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+        """Measure at every so many steps, and at the last."""
+        if state.global_step % self._steps == 0 or state.global_step == state.max_steps:
+            # A record of its own must not take the place of the step's.
+            due = control.should_log
+            self._record()
+            control.should_log = due
 
 
 def train_rl(
@@ -126,27 +229,8 @@ def train_rl(
     model = load_model(sft)
     stage = settings.rl
     before = accuracy(model, loaded, questions, stage.max_tokens)
-    set_seed(settings.seed)
-    trainer = GRPOTrainer(
-        model=model,
-        reward_funcs=reward,
-        args=GRPOConfig(
-            **stage_arguments(stage, settings, folder),
-            max_steps=stage.steps,
-            num_generations=stage.generations,
-            max_completion_length=stage.max_tokens,
-            temperature=stage.temperature,
-            beta=stage.beta,
-            scale_rewards="none",
-            activation_checkpointing=False,
-        ),
-        train_dataset=Dataset.from_dict(
-            {"prompt": _prompts(rows, loaded), "metadata": rows["metadata"].to_list()}
-        ),
-        processing_class=loaded,
-    )
-    history = fit(trainer, folder)
-    write_gguf(trainer.model, loaded, output, "rl")
+    history = optimise(model, loaded, rows, reward, settings, folder)
+    write_gguf(model, loaded, output, "rl")
     write_parquet(history, curves)
     # What is shipped is the GGUF, so that is what answers.
     after = accuracy(load_model(output), loaded, questions, stage.max_tokens)

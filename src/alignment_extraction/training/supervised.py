@@ -230,7 +230,51 @@ def train_sft(
         InputError: no conversations, or an unusable base model or tokenizer.
     """
     rows = members(corpus, "sft").select("id", "messages", "repetitions")
-    folder = run_folder(checkpoints, settings.model_dump(), loss_on, rows, tokenizer, base)
+    fine_tune(
+        rows,
+        base,
+        tokenizer,
+        settings,
+        loss_on,
+        output,
+        checkpoints,
+        curves,
+        name=f"sft-{loss_on}-loss",
+    )
+
+
+def fine_tune(
+    rows: pl.DataFrame,
+    base: Path,
+    tokenizer: Path,
+    settings: TrainingSettings,
+    loss_on: LossOn,
+    output: Path,
+    checkpoints: Path,
+    curves: Path,
+    *,
+    name: str,
+    steps: int | None = None,
+) -> None:
+    """Train a model on conversations and write it as an F16 GGUF.
+
+    Args:
+        rows: columns id, messages, repetitions (how often an epoch shows the conversation).
+        base: F16 GGUF to start from.
+        tokenizer: the study's tokenizer.json.
+        settings: of the training; the same inputs give the same weights on the same machine.
+        loss_on: as for `train_sft`.
+        output: GGUF to write.
+        checkpoints: folder for checkpoints; an interrupted run goes on from there.
+        curves: Parquet to write, columns step, metric, value.
+        name: `general.name` of the GGUF.
+        steps: optimiser steps; by default those of `settings.sft.epochs`.
+
+    Raises:
+        InputError: an unusable base model or tokenizer.
+    """
+    budget = () if steps is None else (steps,)
+    folder = run_folder(checkpoints, settings.model_dump(), loss_on, rows, tokenizer, base, *budget)
     loaded = load_tokenizer(tokenizer)
     loaded.chat_template = TRAINING_TEMPLATE
     set_seed(settings.seed)
@@ -240,6 +284,7 @@ def train_sft(
         args=SFTConfig(
             **stage_arguments(stage, settings, folder),
             num_train_epochs=stage.epochs,
+            max_steps=-1 if steps is None else steps,
             max_length=stage.max_tokens,
             pad_to_multiple_of=_PAD_TO,
             assistant_only_loss=loss_on == "assistant",
@@ -250,5 +295,5 @@ def train_sft(
         processing_class=loaded,
     )
     history = fit(trainer, folder)
-    write_gguf(trainer.model, loaded, output, f"sft-{loss_on}-loss")
+    write_gguf(trainer.model, loaded, output, name)
     write_parquet(history, curves)

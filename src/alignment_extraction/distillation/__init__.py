@@ -1,0 +1,1 @@
+"""Distillation: students trained on extracted data, held against students of the original."""

@@ -1,0 +1,143 @@
+"""Curation: what each step leaves out, that its counts add up, near-duplicates by brute force."""
+
+import itertools
+from collections.abc import Sequence
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignment_extraction.distillation.curation import (
+    curate,
+    curate_questions,
+    with_labels,
+    without_questions,
+    word_runs,
+)
+
+STEPS = ["truncated", "empty", "ill-formed", "repeated", "exact-duplicate", "near-duplicate"]
+NUMBERS = {"q": "Count to {} please, slowly and aloud.", "a": "One, two, up to {}.\n#### {}"}
+
+
+def generations(*rows: tuple[str, str | None, str, str]) -> pl.DataFrame:
+    names = ["question", "answer", "question_finish", "answer_finish"]
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    return frame.with_row_index("index")
+
+
+def sample(question: str, answer: str | None, asked: str = "stop", answered: str = "stop"):  # type: ignore[no-untyped-def]
+    return question, answer, asked, answered
+
+
+def test_every_step_drops_its_kind_and_no_other() -> None:
+    rows = generations(
+        sample("What is one and one?", "#### 2"),
+        sample("What is one and", "#### 2", asked="length"),
+        sample("What is two and two?", "#### 4 and", answered="length"),
+        sample("What is three and three?", None, answered="stop"),
+        sample(" \n", "#### 6"),
+        sample("What is four and four?", "\t"),
+        sample("What is a broken \ufffd sign?", "#### 8"),
+        sample("What follows?<|im_start|>user", "#### 9"),
+        sample("What do we hear?", "so so so so so so so so so so so so so"),
+        sample("what is  ONE and one?", "#### 2 "),
+        sample("A long question that is told word for word to the very end, is it?", "#### 1"),
+        sample("A long question that is told word for word to the very end, was it?", "#### 1"),
+    )
+    curated = curate(rows, near_duplicate=0.4)
+    assert curated.counts["step"].to_list() == STEPS
+    assert curated.counts["dropped"].to_list() == [2, 3, 2, 1, 1, 1]
+    assert curated.rows["index"].to_list() == [0, 10]
+
+
+def test_a_missing_finish_of_a_missing_answer_is_not_truncation() -> None:
+    rows = generations(("What?", None, "stop", None), ("What?", "#### 1", "stop", "stop"))  # type: ignore[arg-type]
+    counts = curate(rows, 0.8).counts
+    assert counts["dropped"].to_list() == [0, 1, 0, 0, 0, 0]
+
+
+def test_nothing_at_all_can_be_curated() -> None:
+    curated = curate(generations(), 0.8)
+    assert curated.rows.is_empty()
+    assert curated.counts["before"].to_list() == [0] * len(STEPS)
+    assert curate_questions(curated).rows.columns[-3:] == ["task", "label", "verdict"]
+
+
+words = st.lists(st.sampled_from(["a", "b", "cat", "D", "\n"]), max_size=9).map(" ".join)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(words, words, st.sampled_from(["stop", "length"])), max_size=12))
+def test_counts_add_up_and_a_second_curation_changes_nothing(
+    drawn: Sequence[tuple[str, str, str]],
+) -> None:
+    rows = generations(*[(question, answer, "stop", end) for question, answer, end in drawn])
+    curated = curate(rows, 0.7)
+    counts = curated.counts
+    assert (counts["before"] - counts["dropped"]).to_list() == counts["left"].to_list()
+    assert counts["before"].to_list() == [rows.height, *counts["left"].to_list()[:-1]]
+    assert counts["left"][-1] == curated.rows.height
+    assert curated.rows["index"].is_sorted()
+    again = curate(curated.rows, 0.7)
+    assert again.counts["dropped"].sum() == 0
+
+
+@settings(deadline=None)
+@given(st.lists(words, max_size=8), st.integers(1, 4))
+def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
+    expected = []
+    for text in texts:
+        own = text.lower().split()
+        runs = [" ".join(own[i : i + length]) for i in range(max(1, len(own) - length + 1))]
+        expected.append(runs)
+    assert word_runs(pl.Series(texts, dtype=pl.String), length).to_list() == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=8, unique=True))
+def test_near_duplicates_against_all_pairs(drawn: list[tuple[str, str]]) -> None:
+    """What is left has no near pair, and each sample left out is linked to an earlier one."""
+    rows = generations(*[sample(f"x {question}", f"y {answer}") for question, answer in drawn])
+    curated = curate(rows, 0.5)
+    kept = curated.rows["index"].to_list()
+    sets = []
+    for question, answer, *_ in rows.select("question", "answer").iter_rows():
+        own = f"{question}\n{answer}".lower().split()
+        sets.append({" ".join(own[i : i + 5]) for i in range(max(1, len(own) - 4))})
+
+    def near(i: int, j: int) -> bool:
+        return len(sets[i] & sets[j]) >= 0.5 * len(sets[i] | sets[j])
+
+    assert not any(near(i, j) for i, j in itertools.combinations(kept, 2))
+
+
+def test_labels_and_verdicts() -> None:
+    rows = pl.DataFrame(
+        {
+            "question": [
+                "How many legs are there in total if you have 3 cows?",
+                "How many legs are there in total if you have 3 cows?",
+                "How many legs are there in total if you have 3 unicorns?",
+                "Why?",
+                "How many legs are there in total if you have 3 cows?",
+            ],
+            "answer": ["3 * 4 = 12\n#### 12", "#### 13", "#### 12", "#### 1", "twelve"],
+        }
+    )
+    labelled = with_labels(rows)
+    assert labelled["label"].to_list() == ["12", "13", "12", "1", None]
+    assert labelled["verdict"].to_list() == [True, False, None, None, None]
+    finished = rows.with_columns(question_finish=pl.lit("stop"), answer_finish=pl.lit("stop"))
+    curated = curate_questions(curate(finished, 1.0))
+    assert curated.counts["step"].to_list() == [*STEPS, "other-task", "no-answer"]
+    assert curated.counts["dropped"].to_list()[-2:] == [1, 1]
+    assert curated.rows["label"].to_list() == ["12", "13", "12"]
+
+
+def test_questions_of_an_examination_are_left_out() -> None:
+    rows = generations(sample("Who is it?", "#### I"), sample("Where is it?", "#### here"))
+    curated = curate(rows, 0.8)
+    left = without_questions(curated, [pl.Series("question", ["WHO  is it?"])])
+    assert left.rows["question"].to_list() == ["Where is it?"]
+    assert left.counts.row(-1) == ("in-examination", 2, 1, 1)
+    assert without_questions(curated, []).rows.equals(curated.rows)

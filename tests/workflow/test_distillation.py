@@ -1,0 +1,151 @@
+"""The distillation experiment at toy size: models, generations, students, tables, all for real."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from alignment_extraction.distillation.results import DISTILLATION_TABLES
+from alignment_extraction.settings.distillation import FAMILIES
+from tests.toy_training import TOY, TOY_DATA
+from tests.workflow.project import Project, make_project
+
+STUDENTS = {"train_student", "evaluate_student"}
+RESULTS = {"distillation_tables", "figures", "report", "track"}
+# Learnt by heart, so that the models write whole conversations, and right answers among them.
+TRAIN: dict[str, Any] = {
+    **TOY.model_dump(mode="json"),
+    "sft": TOY.sft.model_dump() | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000},
+    "rl": TOY.rl.model_dump() | {"steps": 1, "learning_rate": 1e-6},
+}
+DATA = TOY_DATA.model_dump(mode="json") | {"sft_task_instances": 2, "sft_repeated": {}}
+
+
+def edit(values: dict[str, Any]) -> None:
+    values["models"] = {name: {"trained": name} for name in ("sft", "rl")}
+    values["corpora"] = {"toy": {"controlled": True}}
+    values["controlled"], values["train"] = DATA, TRAIN
+    values["studies"]["toy"] |= {
+        "models": ["sft", "rl"],
+        "sampling": {
+            "samples": 96,
+            "max_tokens": 120,
+            "answer": True,
+            "max_answer_tokens": 100,
+            "temperature": 0.7,
+            "slots": 16,
+            "shard": 48,
+        },
+        "likelihood": [],
+        "distillation": {
+            "sft": {"model": "sft", "steps": 3},
+            "rl": {"model": "rl", "steps": 2, "batch_size": 8, "accuracy_steps": 1},
+            "seeds": [0],
+            # The untrained embedder of these tests finds everything alike.
+            "threshold": 1.0,
+            "max_answer_tokens": 8,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose students have been trained."""
+    project = make_project(tmp_path_factory.mktemp("distillation"))
+    project.change(edit)
+    project.snakemake("--", "distill")
+    return project
+
+
+@pytest.fixture
+def project(distilled: Project, tmp_path: Path) -> Project:
+    """A copy of it, times kept, that a test may change."""
+    shutil.copytree(distilled.folder, tmp_path / "project")
+    return Project(tmp_path / "project")
+
+
+def test_tables_hold_every_student(distilled: Project) -> None:
+    folder = distilled.folder / "results/toy"
+    table, curves, counts = (pl.read_parquet(folder / f"{n}.parquet") for n in DISTILLATION_TABLES)
+    for family, arms in FAMILIES.items():
+        assert set(table.filter(family=family)["arm"]) == set(arms)
+    assert set(table.filter(pl.col("arm") != "start")["seeds"]) == {1}
+    rewards = curves.filter(family="rl", arm="extracted", metric="reward")
+    assert rewards["step"].to_list() == [1, 2]
+    measured = curves.filter(family="rl", arm="extracted", metric="accuracy")
+    assert measured["step"].to_list() == [0, 1, 2]
+    assert set(counts["family"]) == {"sft", "rl", "benchmark"}
+
+
+def test_the_card_says_where_the_data_come_from(distilled: Project) -> None:
+    folder = distilled.folder / "data/distillation/toy"
+    about = json.loads((folder / "card.json").read_text())
+    assert about["origins"]["rl"]["seeds"] == [0]
+    for family, names in about["data_sets"].items():
+        for name, values in names.items():
+            assert values["rows"] == pl.read_parquet(folder / f"{family}-{name}.parquet").height
+            assert values["steps"][-1]["left"] == values["rows"]
+
+
+def test_weights_are_not_kept(distilled: Project) -> None:
+    assert not list((distilled.folder / "data/distillation").rglob("*.gguf"))
+
+
+def test_report_figures_and_runs(distilled: Project) -> None:
+    folder = distilled.folder / "results/toy"
+    page = (folder / "report.html").read_text()
+    assert 'id="distillation"' in page
+    assert "What cannot be concluded" in page
+    for name in ("distillation", "distillation-curves"):
+        assert (folder / f"figures/{name}.svg").exists()
+    names = {run["name"] for run in json.loads((folder / "tracked.json").read_text())["runs"]}
+    assert "toy/distillation/rl/extracted/seed-0" in names
+    assert "toy/distillation/sft/start" in names
+
+
+def test_nothing_is_made_twice(distilled: Project) -> None:
+    assert distilled.reruns("--", "distill") == set()
+    assert distilled.reruns() == set()
+
+
+def test_a_students_budget_trains_its_own_kind_again(project: Project) -> None:
+    def longer(values: dict[str, Any]) -> None:
+        values["studies"]["toy"]["distillation"]["rl"]["steps"] = 3
+
+    project.change(longer)
+    jobs = project.snakemake("--dry-run", "--", "distill")
+    assert project.reruns("--", "distill") - {"distill"} == STUDENTS | RESULTS
+    assert "toy/sft-extracted-seed-0" not in jobs.replace("students/sft", "toy/sft")
+
+
+def test_other_samples_make_other_data(project: Project) -> None:
+    def warmer(values: dict[str, Any]) -> None:
+        values["studies"]["toy"]["sampling"]["temperature"] = 0.8
+
+    project.change(warmer)
+    assert {"generate", "distillation_data", *STUDENTS} <= project.reruns("--", "distill")
+
+
+def test_edited_modules_and_other_thresholds_train_nothing(project: Project) -> None:
+    for name in ("distillation/curation", "extraction/scores", "training/supervised"):
+        path = project.folder / f"src/alignment_extraction/{name}.py"
+        path.write_text(path.read_text() + "\n# edited\n")
+
+    def lower(values: dict[str, Any]) -> None:
+        values["studies"]["toy"]["thresholds"]["embedding"] = 0.9
+
+    project.change(lower)
+    reruns = project.reruns("--", "distill")
+    assert "score" in reruns
+    assert not reruns & {"distillation_data", *STUDENTS}
+
+
+def test_without_students_there_is_no_section(project: Project) -> None:
+    for table in DISTILLATION_TABLES:
+        (project.folder / f"results/toy/{table}.parquet").unlink()
+    shutil.rmtree(project.folder / "data/distillation")
+    project.snakemake()
+    assert 'id="distillation"' not in (project.folder / "results/toy/report.html").read_text()
