@@ -88,7 +88,7 @@ def test_other_settings_train_again(
 def test_an_edited_module_does_not_train_again(project: Project) -> None:
     assert project.reruns(*TARGETS) == set()
     for name in ("supervised", "controlled", "gguf_export"):
-        path = project.folder / f"src/alignment_extraction/{name}.py"
+        path = project.folder / f"src/alignment_extraction/training/{name}.py"
         path.write_text(path.read_text() + "\n# edited\n")
     assert project.reruns(*TARGETS) == set()
 

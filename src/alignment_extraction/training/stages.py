@@ -67,7 +67,7 @@ def run_folder(checkpoints: Path, *inputs: Any) -> Path:
 
 
 def fit(trainer: Any, folder: Path) -> pl.DataFrame:
-    """Train, from the last whole checkpoint in `folder` if there is one; remove `folder` at the end.
+    """Train, from the last whole checkpoint in `folder` if there is one; then remove `folder`.
 
     Returns:
         The curves: columns step (Int64), metric (the trainer's name of it), value (Float64).
@@ -81,7 +81,7 @@ def fit(trainer: Any, folder: Path) -> pl.DataFrame:
         if metric != "step" and isinstance(value, int | float)
     ]
     if folder.exists():
-        # Under another name first: half a folder of checkpoints must not look like one to go on from.
+        # Under another name first: what is half removed must not be gone on from.
         done = folder.with_suffix(".done")
         shutil.rmtree(done, ignore_errors=True)
         folder.rename(done)
