@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from alignment_extraction.cli import corpora, generations, results, training
+from alignment_extraction.cli import corpora, generations, results, store, training
 from alignment_extraction.cli.failures import explain
 from alignment_extraction.files import InputError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
-for verbs in (corpora, training, generations, results):
+for verbs in (corpora, training, generations, results, store):
     app.add_typer(verbs.app)
 
 
