@@ -1,9 +1,14 @@
 """DVC for real: repro, push, pull in a fresh clone, status, metrics, experiments."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import boto3
 import pytest
 import yaml
+from moto.server import ThreadedMotoServer
 
 from tests.workflow.project import Project
 from tests.workflow.test_reruns import EVALUATION, edit_threshold
@@ -60,3 +65,125 @@ def test_experiment_and_metrics_diff(versioned: Project) -> None:
     assert "role:members" in difference or "member" in difference
     assert versioned.params["studies"]["toy"]["thresholds"]["embedding"] == 0.5
     assert versioned.reruns() == set()
+
+
+# What is damaged, and S3 ----------------------------------------------------------------------------
+
+
+class Bucket(NamedTuple):
+    """An S3 bucket on this machine, and a project whose default remote it is."""
+
+    client: Any
+    project: Project
+
+    def keys(self) -> list[str]:
+        return [
+            entry["Key"]
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket="store")
+            for entry in page.get("Contents", ())
+        ]
+
+
+@pytest.fixture
+def bucket(versioned: Project) -> Iterator[Bucket]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
+    versioned.environment |= {**keys, "AWS_DEFAULT_REGION": "us-east-1"}
+    url = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="nobody",
+        aws_secret_access_key="nothing",
+    )
+    client.create_bucket(Bucket="store")
+    sh(versioned, "dvc", "remote", "add", "--quiet", "--default", "s3", "s3://store/toy")
+    sh(versioned, "dvc", "remote", "modify", "--quiet", "s3", "endpointurl", url)
+    sh(versioned, "dvc", "remote", "modify", "--quiet", "s3", "verify", "true")
+    sh(versioned, "dvc", "push", "--quiet")
+    sh(versioned, "git", "commit", "--quiet", "--all", "--message", "a remote on S3")
+    yield Bucket(client, versioned)
+    server.stop()
+
+
+def object_of(project: Project, file: str) -> str:
+    """The object of a file of the results, as `ab/cdef...`."""
+    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())
+    out = next(o for o in lock["stages"]["results"]["outs"] if o["path"] == "results")
+    listing = project.folder / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
+    entries = {e["relpath"]: e["md5"] for e in yaml.safe_load(listing.read_text())}
+    return f"{entries[file][:2]}/{entries[file][2:]}"
+
+
+def test_a_pull_from_s3_and_its_damage(bucket: Bucket, tmp_path: Path) -> None:
+    project, client = bucket.project, bucket.client
+    clone = Project(tmp_path / "clone")
+    clone.environment = project.environment
+    sh(project, "git", "clone", "--quiet", str(project.folder), str(clone.folder))
+    md5 = object_of(project, "toy/metrics.json")
+    key = next(name for name in bucket.keys() if name.endswith(md5))
+    whole = client.get_object(Bucket="store", Key=key)["Body"].read()
+
+    client.put_object(Bucket="store", Key=key, Body=whole[:-5])
+    damaged = clone.run("dvc", "pull")
+    assert damaged.returncode != 0
+    assert "results" in damaged.stdout
+    assert not (clone.folder / "results/toy/metrics.json").exists()
+
+    client.delete_object(Bucket="store", Key=key)
+    deleted = clone.run("dvc", "pull")
+    assert deleted.returncode != 0
+    assert md5.replace("/", "") in deleted.stdout
+    assert not (clone.folder / "results/toy/metrics.json").exists()
+
+    # Whoever has the file puts it back.
+    sh(project, "dvc", "push", "--quiet")
+    sh(clone, "dvc", "pull", "--quiet")
+    assert clone.metrics() == project.metrics()
+    assert "up to date" in sh(clone, "dvc", "status")
+    assert clone.reruns() == set()
+
+
+def test_a_damaged_cache_is_found_named_and_mended(versioned: Project) -> None:
+    """DVC itself checks a damaged object out without a word."""
+    assert "every object is whole" in sh(versioned, "alignment-extraction", "check-store")
+    metrics = versioned.metrics()
+    md5 = object_of(versioned, "toy/metrics.json")
+    path = versioned.folder / ".dvc/cache/files/md5" / md5
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    path.chmod(0o444)
+    shutil.rmtree(versioned.folder / "results")
+    sh(versioned, "dvc", "checkout", "--quiet")
+    assert versioned.metrics() != metrics
+    found = versioned.run("alignment-extraction", "check-store", ".dvc/cache", "store")
+    assert found.returncode == 1
+    assert f"{md5}: damaged" in found.stdout
+    assert "it belongs to results/toy/metrics.json" in found.stdout
+    sh(versioned, "alignment-extraction", "check-store", "--remove")
+    sh(versioned, "dvc", "pull", "--quiet", "--force")
+    assert versioned.metrics() == metrics
+    assert "every object is whole" in sh(versioned, "alignment-extraction", "check-store")
+    assert versioned.reruns() == set()
+
+
+def test_a_deleted_cache_is_pulled_again(versioned: Project) -> None:
+    metrics = versioned.metrics()
+    shutil.rmtree(versioned.folder / ".dvc/cache")
+    shutil.rmtree(versioned.folder / "results")
+    missing = versioned.run("dvc", "checkout")
+    assert missing.returncode != 0
+    assert "results" in missing.stdout
+    sh(versioned, "dvc", "pull", "--quiet")
+    assert versioned.metrics() == metrics
+    assert versioned.reruns() == set()
+
+
+def test_plots_diff(versioned: Project) -> None:
+    sh(versioned, "dvc", "exp", "run", "-S", "studies.toy.thresholds.embedding=0.5")
+    sh(versioned, "dvc", "plots", "diff", "HEAD", "--out", "plots")
+    page = (versioned.folder / "plots/index.html").read_text()
+    assert "sweep.svg" in page or "<img" in page

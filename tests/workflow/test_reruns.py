@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.workflow.project import Project
@@ -13,10 +14,15 @@ EVALUATION = {"calibrate", "evaluate", "figures", "report", "track", *BESIDE}
 HELD_OUT = "match_held_out"
 SEARCH = {"match", "score", "discoverable", *EVALUATION}
 LIKELIHOOD = {"likelihood", "likelihood_tables"}
-NEW_CELL = {"generate", "embed_generations", "match_control", "embed_sample", *SEARCH}
+NEW_CELL = {
+    *("generate", "embed_generations", "match_control", "embed_sample", "second_scores"),
+    *SEARCH,
+}
 # The audit looks at the first cell alone.
-SAMPLING = {"search_audit", *NEW_CELL}
-VECTORS = {"match_control", "search_audit", "contamination"}
+AUDIT = {"search_audit", "search_recall"}
+SAMPLING = {*AUDIT, *NEW_CELL}
+VECTORS = {"match_control", "contamination", *AUDIT}
+EMBEDDING = {"embed_corpus", "index", "embed_generations", HELD_OUT, *VECTORS, *SEARCH}
 
 
 def study(values: dict[str, Any]) -> Any:
@@ -51,19 +57,32 @@ def edit_embedder(values: dict[str, Any]) -> None:
     values["embedders"]["tiny"]["max_tokens"] = 32
 
 
+def swap_embedder(values: dict[str, Any]) -> None:
+    values["embedders"]["other"] = values["embedders"]["tiny"]
+    study(values)["embedder"] = "other"
+
+
+def edit_title(values: dict[str, Any]) -> None:
+    study(values)["title"] = "Another title"
+
+
+def edit_likelihood(values: dict[str, Any]) -> None:
+    study(values)["likelihood"][0]["limit"] = 5
+
+
 @pytest.mark.parametrize(
     ("edit", "rules"),
     [
-        (edit_threshold, {"search_audit", *EVALUATION}),
+        (edit_threshold, {"search_recall", *EVALUATION}),
         (edit_temperature, SAMPLING),
         (edit_seed, NEW_CELL),
         (edit_prefix, NEW_CELL),
         (edit_model, NEW_CELL),
         (edit_trees, {"index", HELD_OUT, *SEARCH}),
-        (
-            edit_embedder,
-            {"embed_corpus", "index", "embed_generations", HELD_OUT, *VECTORS, *SEARCH},
-        ),
+        (edit_embedder, EMBEDDING),
+        (swap_embedder, {"fetch_embedder", *EMBEDDING}),
+        (edit_title, {"figures", "report", "track"}),
+        (edit_likelihood, {*LIKELIHOOD, "discoverable", "evaluate", "figures", "report", "track"}),
     ],
 )
 def test_changed_parameters(
@@ -81,9 +100,20 @@ def test_changed_files(project: Project) -> None:
     assert project.reruns() == set()
     append(project.folder / "src/alignment_extraction/figures/drawing.py", "\n# edited\n")
     assert project.reruns() == {"figures", "report", "track"}
+
+
+def test_an_edited_style_or_page_draws_again_and_computes_nothing(project: Project) -> None:
+    package = project.folder / "src/alignment_extraction"
+    append(package / "report/templates/report.css", "\n/* edited */\n")
+    assert project.reruns() == {"report", "track"}
+    append(package / "figures/style.py", "\n# edited\n")
+    assert project.reruns() == {"figures", "report", "track"}
+
+
+def test_an_edited_step_runs_again(project: Project) -> None:
     append(project.folder / "src/alignment_extraction/search/index.py", "\n# edited\n")
     # The module that writes the likelihood tables also scores matches; writing takes a second.
-    searched = {"index", "likelihood_tables", HELD_OUT, "embed_sample", *VECTORS}
+    searched = {"index", "likelihood_tables", HELD_OUT, "embed_sample", "second_scores", *VECTORS}
     assert project.reruns() == searched | SEARCH
     append(project.folder / "src/alignment_extraction/engine/sampler.py", "\n# edited\n")
     assert project.reruns() == searched | SAMPLING
@@ -95,12 +125,46 @@ def test_changed_corpus_row(project: Project) -> None:
     assert project.reruns() == built | VECTORS | SEARCH
 
 
-def test_a_new_cell_alone_is_computed(project: Project) -> None:
-    """A prefix added samples that prefix alone; what was there stays byte for byte."""
-    old = project.folder / "data/generations/toy/tiny/user/seed-0/00000.parquet"
-    before = old.stat().st_mtime_ns, old.read_bytes()
-    project.change(edit_prefix)
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and bytes of every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_second_run_touches_nothing(project: Project) -> None:
+    before = {name: snapshot(project.folder / name) for name in ("data", "results")}
+    assert "Nothing to be done" in project.snakemake()
+    assert {name: snapshot(project.folder / name) for name in ("data", "results")} == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "added"),
+    [
+        (edit_prefix, "tiny/bos/seed-0"),
+        (edit_seed, "tiny/user/seed-1"),
+        (edit_model, "other/user/seed-0"),
+    ],
+)
+def test_a_new_cell_alone_is_computed(
+    project: Project, edit: Callable[[dict[str, Any]], None], added: str
+) -> None:
+    """A prefix, seed or model more samples that alone; what was there stays byte for byte."""
+    folders = [project.folder / "data" / name for name in ("generations", "embeddings", "matches")]
+    before = {folder: snapshot(folder) for folder in folders}
+    project.change(edit)
     project.snakemake()
-    assert (old.stat().st_mtime_ns, old.read_bytes()) == before
-    assert set(project.metrics()["rates"]["tiny"]) == {"user", "bos"}
+    for folder, old in before.items():
+        after = snapshot(folder)
+        assert {name: after.get(name) for name in old} == old
+        new = after.keys() - old.keys()
+        assert new
+        assert all(added in name for name in new), new
+    model, prefix, seed = added.split("/")
+    rates = pl.read_parquet(project.folder / "results/toy/rates.parquet")
+    assert (model, prefix, int(seed.removeprefix("seed-"))) in set(
+        rates.select("model", "prefix", "seed").iter_rows()
+    )
     assert project.reruns() == set()

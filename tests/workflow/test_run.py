@@ -7,7 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from mlflow import MlflowClient
 
+from alignment_extraction.tracking.record import EXPERIMENT
 from tests.workflow.project import Project
 
 SHARDS = "data/generations/toy/tiny/user/seed-0"
@@ -59,6 +61,23 @@ def test_killed_generation_gives_the_same_bytes(project: Project) -> None:
     assert not target.exists()
     project.snakemake("generations")
     assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == wanted
+
+
+def test_logging_again_adds_no_run(project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+
+    def runs() -> dict[str, str]:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id])
+        assert all(len(run.data.tags["params_fingerprint"]) == 64 for run in found)
+        assert all(len(run.data.tags["md5.corpus"]) == 32 for run in found)
+        return {run.info.run_id: run.info.run_name for run in found}
+
+    before = runs()
+    assert set(before.values()) == {"toy", "toy/tiny/user/seed-0", "toy/likelihood/tiny_other"}
+    project.snakemake("--forcerun", "track")
+    assert runs() == before
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ def generation_options(wildcards):
         min_p=sampling.min_p,
         slots=sampling.slots,
         gpu_layers=PARAMS.gpu_layers,
+        model_sha256=pinned_sha256(cell.model),
     )
 
 

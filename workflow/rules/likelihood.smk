@@ -14,7 +14,14 @@ def likelihood_options(wildcards):
     sources = shlex.join(
         word for source in pair.sources for word in ("--source", source)
     )
-    return f"{sources} {options(limit=pair.limit, prefix=pair.prefix, gpu_layers=PARAMS.gpu_layers)}"
+    others = options(
+        limit=pair.limit,
+        prefix=pair.prefix,
+        gpu_layers=PARAMS.gpu_layers,
+        before_sha256=pinned_sha256(pair.before),
+        after_sha256=pinned_sha256(pair.after),
+    )
+    return f"{sources} {others}"
 
 
 rule likelihood:

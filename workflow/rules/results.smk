@@ -184,7 +184,7 @@ rule report:
         figures="results/{study}/figures.json",
         accuracy=training_files("accuracy"),
         generations=lambda wildcards: list(first_shards(wildcards.study).values()),
-        templates=[str(path) for path in sorted(SOURCE.glob("templates/*"))],
+        templates=[str(path) for path in sorted(SOURCE.glob("report/templates/*"))],
         code=code("report.page", "provenance"),
     output:
         report(

@@ -15,8 +15,10 @@ from alignment_extraction.cli import (
     evidence,
     generations,
     results,
+    store,
     training,
 )
+from alignment_extraction.cli.failures import explain
 from alignment_extraction.files import InputError
 
 # Modules of the steps are imported inside the verbs: torch, MLflow and matplotlib take seconds,
@@ -29,14 +31,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
-for verbs in (audit, corpora, training, generations, evidence, results, distillation):
+for verbs in (audit, corpora, training, generations, evidence, results, distillation, store):
     app.add_typer(verbs.app)
 
 
 def main() -> None:
-    """Run the command line; an `InputError` becomes one line on standard error and status 1."""
+    """Run the command line.
+
+    An `InputError`, or what the machine refuses, becomes one line on standard error and status 1.
+    """
     try:
         app(standalone_mode=True)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        message = str(error)
+    except Exception as error:
+        message = explain(error) or ""
+        if not message:
+            raise
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(1) from None

@@ -14,6 +14,7 @@ from alignment_extraction.cli.options import (
     Threads,
     read_settings,
     read_shards,
+    same_model,
 )
 from alignment_extraction.files import read_parquet, sha256, write_json, write_parquet
 
@@ -40,6 +41,7 @@ def generate(
     slots: Annotated[int, typer.Option(min=1, help="sequences decoded together")] = 64,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
+    model_sha256: Annotated[str | None, typer.Option(help="what the model must be")] = None,
 ) -> None:
     """Sample a model from nothing but its template prefix.
 
@@ -48,25 +50,26 @@ def generate(
     """
     from alignment_extraction.generations.generation import generate as draw
 
-    frame, about = draw(
-        model,
-        prefix=prefix,
-        prefix_text=prefix_text,
-        seed=seed,
-        first=first,
-        samples=samples,
-        max_tokens=max_tokens,
-        max_answer_tokens=max_answer_tokens,
-        sampling={
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "min_p": min_p,
-            "slots": slots,
-        },
-        threads=threads,
-        gpu_layers=gpu_layers,
-    )
+    with same_model(model, model_sha256):
+        frame, about = draw(
+            model,
+            prefix=prefix,
+            prefix_text=prefix_text,
+            seed=seed,
+            first=first,
+            samples=samples,
+            max_tokens=max_tokens,
+            max_answer_tokens=max_answer_tokens,
+            sampling={
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "min_p": min_p,
+                "slots": slots,
+            },
+            threads=threads,
+            gpu_layers=gpu_layers,
+        )
     write_parquet(frame, output, about)
 
 
@@ -175,6 +178,8 @@ def likelihood(
     prefix: Annotated[str, typer.Option(help="full or user: the template before a text")] = "full",
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
+    before_sha256: Annotated[str | None, typer.Option(help="what --before must be")] = None,
+    after_sha256: Annotated[str | None, typer.Option(help="what --after must be")] = None,
 ) -> None:
     """Log-likelihood of a corpus under two models of one vocabulary.
 
@@ -184,9 +189,10 @@ def likelihood(
     from alignment_extraction.likelihoods import likelihood as module
 
     rows = module.select_rows(read_parquet(corpus), source or [], limit)
-    frame = module.compare(
-        before, after, rows, prefix=prefix, threads=threads, gpu_layers=gpu_layers
-    )
     models = {"before": before, "after": after}
-    about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}
+    with same_model(before, before_sha256), same_model(after, after_sha256):
+        frame = module.compare(
+            before, after, rows, prefix=prefix, threads=threads, gpu_layers=gpu_layers
+        )
+        about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}
     write_parquet(frame, output, about)

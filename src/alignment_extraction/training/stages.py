@@ -1,6 +1,7 @@
 """What the stages of training share: their rows, their trainers' arguments, checkpoints, curves."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,12 @@ def run_folder(checkpoints: Path, *inputs: Any) -> Path:
 
 
 def fit(trainer: Any, folder: Path) -> pl.DataFrame:
-    """Train, from the last checkpoint in `folder` if there is one; remove `folder` at the end.
+    """Train, from the last whole checkpoint in `folder` if there is one; then remove `folder`.
 
     Returns:
         The curves: columns step (Int64), metric (the trainer's name of it), value (Float64).
     """
+    _drop_unfinished(folder)
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
     rows = [
         {"step": entry["step"], "metric": metric, "value": float(value)}
@@ -78,5 +80,19 @@ def fit(trainer: Any, folder: Path) -> pl.DataFrame:
         for metric, value in entry.items()
         if metric != "step" and isinstance(value, int | float)
     ]
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        # Under another name first: what is half removed must not be gone on from.
+        done = folder.with_suffix(".done")
+        shutil.rmtree(done, ignore_errors=True)
+        folder.rename(done)
+        shutil.rmtree(done, ignore_errors=True)
     return pl.DataFrame(rows, schema={"step": pl.Int64, "metric": pl.String, "value": pl.Float64})
+
+
+def _drop_unfinished(folder: Path) -> None:
+    """Remove checkpoints whose writing was cut off: the trainer writes its state last."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint, ignore_errors=True)

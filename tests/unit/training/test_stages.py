@@ -1,6 +1,7 @@
 """What the stages share: which rows are trained on, which checkpoints belong to a run."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 import pytest
@@ -37,3 +38,42 @@ def test_the_stages_settings_reach_the_trainer(tmp_path: Path) -> None:
     assert arguments["learning_rate"] == TOY.base.learning_rate
     assert arguments["save_steps"] == TOY.base.checkpoint_steps
     assert arguments["seed"] == TOY.seed
+
+
+class _Trainer:
+    """What `fit` needs of a trainer: it notes whether it was told to go on."""
+
+    class state:  # noqa: N801
+        log_history: ClassVar = [{"loss": 1.0, "step": 1}]
+
+    def train(self, *, resume_from_checkpoint: bool) -> None:
+        self.resumed = resume_from_checkpoint
+
+
+@pytest.mark.parametrize("content", [None, "", '{"global_step": 2'])
+def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from(
+    tmp_path: Path, content: str | None
+) -> None:
+    folder = tmp_path / "run"
+    whole, cut_off = folder / "checkpoint-2", folder / "checkpoint-4"
+    for checkpoint in (whole, cut_off):
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.safetensors").write_text("weights")
+    (whole / "trainer_state.json").write_text("{}")
+    if content is not None:
+        (cut_off / "trainer_state.json").write_text(content)
+    kept: list[str] = []
+    trainer = _Trainer()
+    trainer.train = lambda *, resume_from_checkpoint: kept.extend(  # type: ignore[method-assign]
+        [*sorted(path.name for path in folder.iterdir()), str(resume_from_checkpoint)]
+    )
+    training.fit(trainer, folder)
+    assert kept == ["checkpoint-2", "True"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_starts_anew_if_no_checkpoint_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoint-4").mkdir(parents=True)
+    trainer = _Trainer()
+    training.fit(trainer, tmp_path / "run")
+    assert trainer.resumed is False

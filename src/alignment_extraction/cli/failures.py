@@ -1,0 +1,36 @@
+"""What the machine refuses - space, permission, memory - as one line that says what to do."""
+
+import errno
+import re
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EFBIG: "files may not grow so large here: raise the limit (ulimit -f)",
+    errno.EROFS: "the file system is read-only: make it writable",
+    errno.EACCES: "permission is denied: correct the owner or mode of the file and its folder",
+    errno.EPERM: "permission is denied: correct the owner, mode or attributes of the folder",
+    errno.ENOMEM: "the memory is used up: free some, or lower slots or batch_size in params.yaml",
+}
+
+
+def explain(error: BaseException) -> str | None:
+    """One line on a failure of the machine; None for any other error, which is a bug's.
+
+    Libraries wrap such failures in exceptions of their own: Rust's name the number in their text,
+    numpy's of a full disk says how many items were written.
+    """
+    text = " ".join(str(error).split())
+    code = getattr(error, "errno", None)
+    if isinstance(error, MemoryError):
+        code = errno.ENOMEM
+    elif named := re.search(r"\(os error (\d+)\)", text):
+        code = int(named[1])
+    elif isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", text):
+        code = errno.ENOSPC
+    advice = _ADVICE.get(code) if code is not None else None
+    if advice is None:
+        return None
+    return (
+        f"{advice}, then run the same command again; no unfinished file has a final name ({text})"
+    )

@@ -1,0 +1,108 @@
+"""Full disks, read-only folders, too little memory, replaced models: one line that says what."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alignment_extraction.cli.failures import explain
+from alignment_extraction.cli.options import read_shards, same_model
+from alignment_extraction.files import InputError, sha256, write_parquet
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_explained_whoever_notices_it() -> None:
+    with pytest.raises(OSError) as of_python, FULL.open("w", buffering=1) as file:
+        file.write("x" * 10**6)
+    with pytest.raises(OSError) as of_numpy, FULL.open("wb") as file:
+        np.save(file, np.zeros(10**6))
+    with pytest.raises(Exception, match="os error 28") as of_polars:
+        pl.DataFrame({"a": range(10**5)}).write_parquet(FULL)
+    for failure in (of_python, of_numpy, of_polars):
+        message = explain(failure.value)
+        assert message is not None
+        assert message.startswith("the disk is full: free some space, then run the same command")
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EROFS, "Read-only file system"), "read-only: make it writable"),
+        (PermissionError(errno.EACCES, "Permission denied"), "permission is denied"),
+        (MemoryError(), "lower slots or batch_size"),
+    ],
+)
+def test_other_refusals(error: BaseException, says: str) -> None:
+    message = explain(error)
+    assert message is not None
+    assert says in message
+
+
+def test_bugs_are_not_explained_away() -> None:
+    assert explain(ValueError("wrong")) is None
+    assert explain(FileNotFoundError(errno.ENOENT, "no such file")) is None
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_verb_on_a_full_disk_says_so_in_one_line(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: it needs no rights."""
+    command = "ulimit -f 1; trap '' XFSZ; exec alignment-extraction controlled-corpus --settings -"
+    files = [f"--{name} {tmp_path / name}" for name in ("output", "rejects", "statistics")]
+    done = subprocess.run(
+        ["bash", "-c", " ".join([command, *files])],
+        input="{}",
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: files may not grow so large here"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "output").exists()
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_model_other_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"one")
+    pinned = sha256(path)
+    with same_model(path, pinned):
+        pass
+    path.write_bytes(b"two")
+    refused = pytest.raises(InputError, match=r"where params\.yaml pins .*delete it and run again")
+    with refused, same_model(path, pinned):
+        pytest.fail("the block must not be entered")
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_model_replaced_while_in_use_is_noticed(tmp_path: Path, renamed: bool) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"one")
+    with pytest.raises(InputError, match="was replaced while it was in use"), same_model(path):
+        if renamed:
+            shutil.copy2(path, tmp_path / "other.gguf")
+            (tmp_path / "other.gguf").replace(path)
+        else:
+            path.write_bytes(b"three")
+
+
+def test_shards_of_different_models_are_not_mixed(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"question": ["a"]})
+    paths = [tmp_path / f"{i:05d}.parquet" for i in range(3)]
+    for path, model in zip(paths, ("x", "x", "y"), strict=True):
+        write_parquet(frame, path, {"model_sha256": model})
+    assert read_shards(paths[:2]).height == 2
+    with pytest.raises(InputError, match=r"00002\.parquet: written by a model with sha256 y, but"):
+        read_shards(paths)

@@ -1,0 +1,213 @@
+"""What a machine does to a run: full disks, read-only folders, damaged files, two runs at once.
+
+In each case nothing wrong is left in place as if it were finished, the message says what to do, and
+the next run completes with the bytes of an undisturbed one.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_models import make_tiny_gguf
+from tests.workflow.project import Project
+from tests.workflow.test_reruns import edit_temperature, edit_threshold, snapshot
+
+SHARD = "data/generations/toy/tiny/user/seed-0/00001.parquet"
+NAMESPACE = (
+    ("unshare", "--mount")
+    if os.access("/", os.W_OK)
+    else ("unshare", "--user", "--map-root-user", "--mount")
+)
+
+
+def can_mount() -> bool:
+    """Whether a test may mount something that no other process sees."""
+    if not shutil.which("unshare"):
+        return False
+    command = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+
+
+def in_namespace(project: Project, mount: str, *snakemake: str) -> tuple[int, str, list[str]]:
+    """Run snakemake with something mounted that goes away with it.
+
+    Returns:
+        Its exit status, its output, and the paths of the files on the mounted folder at the end.
+    """
+    script = f'{mount} && {{ snakemake --cores 1 "$@"; echo "status $?"; find "$folder" -type f; }}'
+    folder = mount.split()[-1]
+    result = project.run(
+        *NAMESPACE, "env", f"folder={folder}", "bash", "-c", script, "bash", *snakemake
+    )
+    output, _, rest = result.stdout.rpartition("\nstatus ")
+    status, *files = rest.split()
+    return int(status), output, files
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, (_, data) in snapshot(folder).items()}
+
+
+@needs_mount
+@pytest.mark.parametrize(
+    ("folder", "targets", "says"),
+    [
+        ("data/generations", ["generations"], "the disk is full: free some space"),
+        ("results", ["results"], "the disk is full: free some space"),
+    ],
+)
+def test_a_full_disk(project: Project, folder: str, targets: list[str], says: str) -> None:
+    before = contents(project.folder / folder)
+    status, output, files = in_namespace(
+        project, f"mount -t tmpfs -o size=4k tmpfs {folder}", *targets
+    )
+    assert status != 0
+    assert says in output
+    assert "Traceback" not in output
+    assert not [name for name in files if name.endswith((".parquet", ".json", ".html"))]
+    project.snakemake()
+    assert project.reruns() == set()
+    assert contents(project.folder / folder).keys() == before.keys()
+    if folder == "data/generations":
+        assert contents(project.folder / folder) == before
+
+
+@needs_mount
+def test_a_read_only_results_folder(project: Project) -> None:
+    before = contents(project.folder / "results")
+    project.change(edit_threshold)
+    status, output, _ = in_namespace(
+        project, "mount --bind results results && mount -o remount,bind,ro results"
+    )
+    assert status != 0
+    assert "ead-only file system" in output
+    assert contents(project.folder / "results") == before
+    project.snakemake()
+    assert project.reruns() == set()
+    assert contents(project.folder / "results") != before
+
+
+def test_a_truncated_shard_is_named_and_drawn_again(project: Project) -> None:
+    path = project.folder / SHARD
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    result = project.run("snakemake", "--cores", "1")
+    assert result.returncode != 0
+    assert f"{SHARD}: not a readable Parquet file" in result.stdout
+    assert "delete it and run the step that makes it again" in result.stdout
+    assert "Traceback" not in result.stdout
+    path.unlink()
+    project.snakemake()
+    assert path.read_bytes() == whole
+    assert project.reruns() == set()
+
+
+def test_two_runs_at_once(project: Project) -> None:
+    """The second is refused at once and harms nothing; the first completes."""
+    generations = contents(project.folder / "data/generations")
+    project.change(edit_temperature)
+    with subprocess.Popen(
+        ["snakemake", "--cores", "1", "generations"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as first:
+        locks = project.folder / ".snakemake/locks"
+        while first.poll() is None and not any(locks.glob("*")):
+            time.sleep(0.05)
+        assert first.poll() is None
+        second = project.run("snakemake", "--cores", "1", "generations")
+        assert first.poll() is None, "the first run was over before the second was refused"
+        output, _ = first.communicate()
+    assert second.returncode != 0
+    assert "lock" in second.stdout.lower()
+    assert first.returncode == 0, output
+    assert contents(project.folder / "data/generations").keys() == generations.keys()
+    assert project.reruns("generations") == set()
+
+
+def test_a_clock_that_was_set_back(project: Project) -> None:
+    """Files from the future: their bytes say that nothing changed, and what is new stays new."""
+    tomorrow = time.time() + 86_400
+    for name in ("data", "results"):
+        for path in (project.folder / name).rglob("*"):
+            os.utime(path, (tomorrow, tomorrow))
+    assert project.reruns() == set()
+    project.change(edit_threshold)
+    project.snakemake()
+    assert project.reruns() == set()
+
+
+def test_a_model_replaced_between_steps(project: Project) -> None:
+    """Another model under the same name: refused, fetched anew, and the same bytes are drawn."""
+    wanted = contents(project.folder / "data/generations")
+    model = project.folder / "data/models/tiny.gguf"
+    make_tiny_gguf(model, seed=3)
+    (project.folder / SHARD).unlink()
+    result = project.run("snakemake", "--cores", "1", "generations")
+    assert result.returncode != 0
+    assert "where params.yaml pins" in result.stdout
+    assert "delete it and run again" in result.stdout
+    assert not (project.folder / SHARD).exists()
+    model.unlink()
+    project.snakemake()
+    assert contents(project.folder / "data/generations") == wanted
+    assert project.reruns() == set()
+
+
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="this system has no prlimit")
+@pytest.mark.parametrize(("limit", "enough"), [(2 << 30, True), (48 << 20, False)])
+def test_memory_is_limited(project: Project, limit: int, enough: bool) -> None:
+    """2 GB of private memory for each process are enough; too little leaves nothing behind."""
+    wanted = contents(project.folder / "data/generations")
+    shutil.rmtree(project.folder / "data/generations")
+    options = generate_options(project)
+    output = project.folder / SHARD
+    command = ["prlimit", f"--data={limit}", "alignment-extraction", "generate", *options]
+    result = project.run(*command, "--output", str(output))
+    assert (result.returncode == 0) == enough, result.stdout
+    assert output.exists() == enough
+    project.snakemake()
+    assert contents(project.folder / "data/generations") == wanted
+
+
+def generate_options(project: Project) -> list[str]:
+    """What the workflow draws the toy study's second shard with."""
+    about: dict[str, Any] = project.params["studies"]["toy"]["sampling"]
+    options = {
+        "model": "data/models/tiny.gguf",
+        "prefix": "user",
+        "seed": 0,
+        "first": about["shard"],
+        "samples": about["samples"] - about["shard"],
+        "max-tokens": about["max_tokens"],
+        "slots": about["slots"],
+        "threads": 1,
+    }
+    return [word for key, value in options.items() for word in (f"--{key}", str(value))]
+
+
+def test_a_server_that_is_down_costs_one_rule(project: Project) -> None:
+    """The results are there, and once there is a server again the logging alone runs."""
+    project.change(edit_threshold)
+    project.environment |= {
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    result = project.run("snakemake", "--cores", "1")
+    assert result.returncode != 0
+    assert "nothing is lost: the results are in results/toy" in result.stdout
+    assert project.reruns() == {"track"}
+    del project.environment["MLFLOW_TRACKING_URI"]
+    project.snakemake()
+    assert project.reruns() == set()

@@ -1,0 +1,176 @@
+"""SIGKILL at random moments of every long step, twenty times over; run by `make test-slow`."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.toy_training import TOY, TOY_DATA
+from tests.workflow.project import Project
+from tests.workflow.test_faults import contents
+
+pytestmark = pytest.mark.slow
+KILLS = 20
+
+STEPS = {
+    "generate": "data/generations/toy/tiny/user/seed-0/00000.parquet",
+    "embed_generations": "data/embeddings/generations/toy/tiny/user/seed-0/question.npy",
+    "embed_corpus": "data/embeddings/corpora/toy/tiny/question.npy",
+    "index": "data/indexes/toy/tiny/4-trees/members.question.ann",
+    "match": "data/matches/toy/tiny/user/seed-0.parquet",
+    "likelihood": "data/likelihood/toy/tiny_other.parquet",
+    "evaluate": "results/toy/metrics.json",
+}
+
+
+@contextmanager
+def group(project: Project, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a process group of its own, all of which is killed at the end of the block."""
+    process = subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def killed(project: Project, seconds: float, command: Sequence[str]) -> bool:
+    """Run a command and kill it and all that it started after so long; False if it was faster."""
+    with group(project, command) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+    assert process.returncode == 0
+    return False
+
+
+def unlock(project: Project) -> None:
+    assert project.run("snakemake", "--unlock").returncode == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_killed_twenty_times(project: Project, step: str) -> None:
+    """Each kill leaves the step's file absent or marked unfinished; the last run is as the first.
+
+    The moments lie between the first sign of the step, its log, and the time that it takes.
+    """
+    target = STEPS[step]
+    wanted = (project.folder / target).read_bytes()
+    command = ["snakemake", "--cores", "1", "--forcerun", step, "--nolock", target]
+    begin = time.monotonic()
+    assert project.run(*command).returncode == 0
+    whole = time.monotonic() - begin
+    stream = random.Random(f"kill {step}")
+    kills = 0
+    for _ in range(KILLS):
+        kills += killed(project, stream.uniform(0.2, 1.0) * whole, command)
+        path = project.folder / target
+        if path.exists():
+            assert path.read_bytes() == wanted
+    assert kills >= KILLS // 2, "too few runs lasted long enough to be killed"
+    project.snakemake()
+    assert (project.folder / target).read_bytes() == wanted
+    assert project.reruns() == set()
+
+
+def test_the_whole_run_killed_twenty_times(project: Project) -> None:
+    """The whole study from nothing, killed again and again with all that it started."""
+    wanted = {name: contents(project.folder / "data" / name) for name in ("generations", "matches")}
+    metrics = project.metrics()
+    shutil.rmtree(project.folder / "data")
+    shutil.rmtree(project.folder / "results")
+    stream = random.Random("kill the run")
+    kills = 0
+    while kills < KILLS:
+        # Long enough, on average, to get a step or two further.
+        if not killed(project, stream.uniform(3, 25), ["snakemake", "--cores", "2"]):
+            shutil.rmtree(project.folder / "data")
+            shutil.rmtree(project.folder / "results")
+            continue
+        kills += 1
+        unlock(project)
+        drawn = contents(project.folder / "data/generations")
+        shards = {name for name in drawn if not Path(name).name.startswith(".")}
+        assert {name: drawn[name] for name in shards} == {
+            name: wanted["generations"][name] for name in shards
+        }
+    project.snakemake()
+    for name, files in wanted.items():
+        now = contents(project.folder / "data" / name)
+        # What a killed step was writing keeps its dotted name, and nothing reads it.
+        assert {k: v for k, v in now.items() if not Path(k).name.startswith(".")} == files
+    assert project.metrics() == metrics
+    assert project.reruns() == set()
+
+
+@pytest.mark.parametrize("stage", ["base", "sft", "rl"])
+def test_a_training_killed_twenty_times(project: Project, stage: str) -> None:
+    """It goes on from the last whole checkpoint, and the model has the same bytes."""
+
+    def run(*command: str) -> None:
+        result = project.run("bash", "-c", " ".join(command))
+        assert result.returncode == 0, result.stdout[-3000:]
+
+    verb = "alignment-extraction"
+    (project.folder / "data.json").write_text(TOY_DATA.model_dump_json())
+    settings = TOY.model_copy(update={stage: getattr(TOY, stage)})
+    (project.folder / "train.json").write_text(settings.model_dump_json())
+    run(
+        f"{verb} controlled-corpus --settings data.json --output c.parquet",
+        "--rejects r.parquet --statistics s.json",
+    )
+    run(f"{verb} train-tokenizer --settings train.json --corpus c.parquet --output t.json")
+    before = {"base": None, "sft": "base", "rl": "sft"}
+
+    def training(name: str, output: str) -> list[str]:
+        words = [verb, f"train-{name}", "--settings", "train.json", "--corpus", "c.parquet"]
+        words += ["--tokenizer", "t.json", "--output", f"{output}.gguf"]
+        words += ["--checkpoints", f"checkpoints-{output}", "--curves", f"{output}-curves.parquet"]
+        if previous := before[name]:
+            words += [f"--{previous}", f"{previous}.gguf"]
+        if name == "rl":
+            words += ["--accuracies", f"{output}-accuracy.parquet"]
+        return words
+
+    for name in ("base", "sft", "rl"):
+        begin = time.monotonic()
+        run(*training(name, name))
+        whole = time.monotonic() - begin
+        if name == stage:
+            break
+    wanted = (project.folder / f"{stage}.gguf").read_bytes()
+    stream = random.Random(f"kill {stage}")
+    command = training(stage, "killed")
+    kills = 0
+    for _ in range(10 * KILLS):
+        if kills == KILLS:
+            break
+        if killed(project, stream.uniform(0.3, 1.0) * whole, command):
+            kills += 1
+            assert not (project.folder / "killed.gguf").exists() or (
+                project.folder / "killed.gguf"
+            ).read_bytes() == wanted
+        else:
+            assert (project.folder / "killed.gguf").read_bytes() == wanted
+            (project.folder / "killed.gguf").unlink()
+    assert kills == KILLS
+    run(*command)
+    assert (project.folder / "killed.gguf").read_bytes() == wanted
