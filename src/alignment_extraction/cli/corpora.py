@@ -1,5 +1,6 @@
 """Verbs that check params.yaml, fetch models, and build, embed and index corpora."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,8 @@ from alignment_extraction.cli.options import (
     parse_settings,
     read_settings,
 )
-from alignment_extraction.files import (
-    InputError,
-    read_parquet,
-    write_json,
-    write_parquet,
-)
+from alignment_extraction.corpora.reading import read_corpus, stream_parquet
+from alignment_extraction.files import InputError, write_json, write_parquet
 
 app = typer.Typer()
 
@@ -82,10 +79,12 @@ def corpus(
     from alignment_extraction.corpora import corpus as module
 
     sources = parse_settings(tuple[module.CorpusSource, ...], read_settings(settings), "sources")
-    built = module.build(sources, seed)
-    write_parquet(built.rejects, rejects)
-    write_json(built.statistics, statistics)
-    write_parquet(built.frame, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        built = module.build(sources, seed, Path(folder))
+        write_parquet(built.rejects, rejects)
+        write_json(built.statistics, statistics)
+        stream_parquet(built.frame, output)
 
 
 @app.command("embed-corpus")
@@ -99,11 +98,11 @@ def embed_corpus(
 ) -> None:
     """Embed the rows of a corpus."""
     from alignment_extraction.corpora.texts import corpus_texts
-    from alignment_extraction.search.embedding import Embedder, write_vectors
+    from alignment_extraction.search.embedding import Embedder, write_embeddings
 
-    texts, _ = corpus_texts(read_parquet(corpus), part)
+    texts, _ = corpus_texts(read_corpus(corpus), part)
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
-    write_vectors(model.embed(texts, progress=True), texts, model.identity, output)
+    write_embeddings(model, texts, output, progress=True)
 
 
 @app.command()
@@ -119,4 +118,4 @@ def index(
     """Build the Annoy index of one group of a corpus."""
     from alignment_extraction.search.matching import index_group
 
-    index_group(read_parquet(corpus), group, part, vectors, output, trees=trees, seed=seed)
+    index_group(read_corpus(corpus), group, part, vectors, output, trees=trees, seed=seed)

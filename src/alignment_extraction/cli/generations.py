@@ -15,7 +15,9 @@ from alignment_extraction.cli.options import (
     read_settings,
     read_shards,
 )
-from alignment_extraction.files import read_parquet, sha256, write_json, write_parquet
+from alignment_extraction.corpora.reading import read_corpus
+from alignment_extraction.files import sha256, write_json, write_parquet
+from alignment_extraction.gpu import usable_gpu_layers
 
 app = typer.Typer()
 
@@ -65,7 +67,7 @@ def generate(
             "slots": slots,
         },
         threads=threads,
-        gpu_layers=gpu_layers,
+        gpu_layers=usable_gpu_layers(gpu_layers),
     )
     write_parquet(frame, output, about)
 
@@ -81,11 +83,11 @@ def embed_generations(
 ) -> None:
     """Embed the distinct texts of generations."""
     from alignment_extraction.corpora.texts import unique_texts
-    from alignment_extraction.search.embedding import Embedder, write_vectors
+    from alignment_extraction.search.embedding import Embedder, write_embeddings
 
     texts = unique_texts(read_shards(generations), part)
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
-    write_vectors(model.embed(texts, progress=True), texts, model.identity, output)
+    write_embeddings(model, texts, output, progress=True)
 
 
 @app.command()
@@ -111,7 +113,7 @@ def match(
     parts = read_settings(settings)["parts"]
     frame, audits = find(
         read_shards(generations),
-        read_parquet(corpus),
+        read_corpus(corpus),
         parts=list(parts),
         generation_vectors={part: Path(files["generations"]) for part, files in parts.items()},
         corpus_vectors={part: Path(files["corpus"]) for part, files in parts.items()},
@@ -144,7 +146,7 @@ def match_held_out(
 
     parts = read_settings(settings)["parts"]
     frame = find(
-        read_parquet(corpus),
+        read_corpus(corpus),
         parts=list(parts),
         corpus_vectors={part: Path(files["corpus"]) for part, files in parts.items()},
         indexes=_indexes(parts),
@@ -155,10 +157,10 @@ def match_held_out(
     write_parquet(frame, output)
 
 
-def _indexes(parts: dict[str, Any]) -> dict[tuple[str, str], Path]:
-    """The Annoy index of each group and part."""
+def _indexes(parts: dict[str, Any]) -> dict[tuple[str, str], Path | None]:
+    """The Annoy index of each group and part; None, in the settings null, is exact search."""
     return {
-        (group, part): Path(path)
+        (group, part): path and Path(path)
         for part, files in parts.items()
         for group, path in files["indexes"].items()
     }
@@ -183,9 +185,14 @@ def likelihood(
     """
     from alignment_extraction.likelihoods import likelihood as module
 
-    rows = module.select_rows(read_parquet(corpus), source or [], limit)
+    rows = module.select_rows(read_corpus(corpus), source or [], limit)
     frame = module.compare(
-        before, after, rows, prefix=prefix, threads=threads, gpu_layers=gpu_layers
+        before,
+        after,
+        rows,
+        prefix=prefix,
+        threads=threads,
+        gpu_layers=usable_gpu_layers(gpu_layers),
     )
     models = {"before": before, "after": after}
     about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}

@@ -139,16 +139,16 @@ class CorpusSource(BaseModel):
 class Corpus(NamedTuple):
     """A corpus, and what became of the rows that it was made from."""
 
-    frame: pl.DataFrame
-    """Columns of `SCHEMA`."""
+    frame: pl.LazyFrame
+    """Columns of `SCHEMA`; the rows lie in the folder that `build` was given."""
     rejects: pl.DataFrame
     """Columns of `REJECTS`."""
     statistics: dict[str, Any]
     """Counts; see `build`."""
 
 
-def build(sources: Sequence[CorpusSource], seed: int) -> Corpus:
-    """Read or generate every source.
+def build(sources: Sequence[CorpusSource], seed: int, folder: Path) -> Corpus:
+    """Read or generate every source, in memory that does not grow with the number of rows.
 
     A row's id is its source and its number there, rejected rows counted: it is the same in every
     build from the same files. Duplicates (question and answer equal, character for character) are
@@ -157,6 +157,7 @@ def build(sources: Sequence[CorpusSource], seed: int) -> Corpus:
     Args:
         sources: with different names.
         seed: of generated problems; each data set has a random stream of its own.
+        folder: an empty one, for the rows that were read so far.
 
     Returns:
         The corpus. Its statistics are `rows` (read), `usable`, `rejected`, `duplicates` (usable
@@ -174,50 +175,57 @@ def build(sources: Sequence[CorpusSource], seed: int) -> Corpus:
         raise InputError(
             f"sources: expected data sets with different names, found {names or 'none'}"
         )
-    read = [_read_source(source, seed) for source in sources]
-    frame = pl.concat([part.frame for part in read])
-    rejects = pl.concat([part.rejects for part in read])
-    return Corpus(
-        frame,
-        rejects,
-        {
-            **_counts(frame, rejects),
-            "questions_in_several_roles": _shared_questions(frame),
-            "roles": dict(sorted(frame["role"].value_counts().iter_rows())),
-            "sources": {name: part.statistics for name, part in zip(names, read, strict=True)},
-        },
-    )
+    parts = [_read_source(source, seed, folder / source.name) for source in sources]
+    frame = pl.concat([part.frame for part in parts])
+    rejects = pl.concat([part.rejects for part in parts])
+    roles = frame.group_by("role").len().collect(engine="streaming")
+    statistics = {
+        **_counts(frame, rejects),
+        "questions_in_several_roles": _shared_questions(frame),
+        "roles": dict(sorted(roles.iter_rows())),
+        "sources": {name: part.statistics for name, part in zip(names, parts, strict=True)},
+    }
+    return Corpus(frame, rejects, statistics)
 
 
-def _counts(frame: pl.DataFrame, rejects: pl.DataFrame) -> dict[str, int]:
+def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
+    # By hashes of 64 bits, as the texts themselves would not fit: of a million rows, two that
+    # differ share one in 3 of 10^8 builds.
+    pair = pl.struct("question", "answer").hash()
+    usable, distinct = frame.select(pl.len(), pair.n_unique()).collect(engine="streaming").row(0)
     return {
-        "rows": frame.height + rejects.height,
-        "usable": frame.height,
+        "rows": usable + rejects.height,
+        "usable": usable,
         "rejected": rejects.height,
-        "duplicates": frame.height - frame.select("question", "answer").n_unique(),
+        "duplicates": usable - distinct,
     }
 
 
-def _shared_questions(frame: pl.DataFrame) -> int:
-    roles = frame.group_by("question").agg(pl.col("role").n_unique())
-    return roles.filter(pl.col("role") > 1).height
+def _shared_questions(frame: pl.LazyFrame) -> int:
+    roles = frame.select(pl.col("question").hash(), "role").unique()
+    counted = roles.group_by("question").len().filter(pl.col("len") > 1).select(pl.len())
+    return int(counted.collect(engine="streaming").item())
 
 
-def _read_source(source: CorpusSource, seed: int) -> Corpus:
-    frames, rejects = [SCHEMA.to_frame()], [REJECTS.to_frame()]
+def _read_source(source: CorpusSource, seed: int, folder: Path) -> Corpus:
+    folder.mkdir(parents=True)
+    pieces: list[Path] = []
+    rejects = [REJECTS.to_frame()]
     count = files = 0
     with tqdm(desc=source.name, unit=" rows", unit_scale=True) as bar:
         for file, numbered in _inputs(source, seed):
             rows = itertools.islice(numbered, source.limit and source.limit - count)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
-                frames.append(_frame(source, file, batch, count + 1))
+                frame = _frame(source, file, batch, count + 1)
+                pieces.append(folder / f"{len(pieces):06d}.parquet")
+                frame.write_parquet(pieces[-1])
                 rejects.append(_rejects(source, file, batch))
                 count += len(batch)
                 bar.update(len(batch))
                 if not usable and rejects[-1].height:
                     reason = "row {2}: {3}".format(*rejects[-1].row(0))
-                usable += frames[-1].height
+                usable += frame.height
             if not usable:
                 raise InputError(
                     f"{file}: no usable row of format {source.format} ({reason}); correct the "
@@ -226,9 +234,9 @@ def _read_source(source: CorpusSource, seed: int) -> Corpus:
             files += 1
             if count == source.limit:
                 break
-    frame, rejected = pl.concat(frames), pl.concat(rejects)
-    about = {"role": source.role, "files": files, **_counts(frame, rejected)}
-    return Corpus(frame, rejected, about)
+    read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)
+    about = {"role": source.role, "files": files, **_counts(read, rejected)}
+    return Corpus(read, rejected, about)
 
 
 def _frame(

@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from alignment_extraction.corpora import corpus
-from alignment_extraction.corpora.corpus import REJECTS, SCHEMA, Corpus, CorpusSource, build
-from alignment_extraction.files import InputError
+from alignment_extraction.corpora.corpus import REJECTS, SCHEMA, CorpusSource
+from alignment_extraction.corpora.reading import stream_parquet
+from alignment_extraction.files import InputError, write_parquet
 from alignment_extraction.training import controlled
 from tests.hub import COMMIT, client_environment, serve
 
@@ -37,7 +39,20 @@ def source(**values: Any) -> CorpusSource:
     return CorpusSource(**{"name": "data", "format": "gsm8k", "role": "member"} | values)
 
 
-def one(path: Path | str, **values: Any) -> Corpus:
+class Built(NamedTuple):
+    frame: pl.DataFrame
+    rejects: pl.DataFrame
+    statistics: dict[str, Any]
+
+
+def build(sources: list[CorpusSource], seed: int) -> Built:
+    """The corpus, all of it in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        frame, rejects, statistics = corpus.build(sources, seed, Path(folder))
+        return Built(frame.collect(), rejects, statistics)
+
+
+def one(path: Path | str, **values: Any) -> Built:
     return build([source(path=str(path), **values)], seed=0)
 
 
@@ -219,12 +234,15 @@ def test_generated_sources(tmp_path: Path) -> None:
 
 
 HUB = """
-import json, sys
+import json, pathlib, sys, tempfile
 from alignment_extraction.corpora.corpus import CorpusSource, build
-from alignment_extraction.files import InputError
+from alignment_extraction.corpora.reading import stream_parquet
+from alignment_extraction.files import InputError, write_parquet
 try:
-    built = build([CorpusSource(**json.loads(sys.argv[1]))], 0)
-    print(json.dumps([built.frame["question"].to_list(), built.rejects["file"].to_list()]))
+    with tempfile.TemporaryDirectory() as folder:
+        built = build([CorpusSource(**json.loads(sys.argv[1]))], 0, pathlib.Path(folder))
+        questions = built.frame.collect()["question"].to_list()
+    print(json.dumps([questions, built.rejects["file"].to_list()]))
 except InputError as error:
     sys.exit(f"InputError: {error}")
 """
@@ -367,3 +385,15 @@ def test_published_files(
         ]
     assert built.frame.select("question", "answer").rows() == expected
     assert built.frame.filter(pl.col("messages").list.len() != 2).is_empty()
+
+
+def test_streamed_rows_are_the_bytes_of_rows_written_at_once(tmp_path: Path) -> None:
+    pairs = [(f"question {i % 90}", f"answer {i}") for i in range(100)]
+    sources = [
+        source(name=name, path=str(write_lines(tmp_path / f"{name}.jsonl", gsm8k(*pairs))))
+        for name in ("one", "two")
+    ]
+    built = corpus.build(sources, 0, tmp_path / "pieces")
+    stream_parquet(built.frame, tmp_path / "streamed.parquet")
+    write_parquet(built.frame.collect(), tmp_path / "whole.parquet")
+    assert (tmp_path / "streamed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
