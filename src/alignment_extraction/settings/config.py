@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alignment_extraction.corpora.corpus import CorpusSource
+from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.sources import PinnedSource

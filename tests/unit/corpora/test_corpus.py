@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from alignment_extraction.corpora import corpus
-from alignment_extraction.corpora.corpus import REJECTS, SCHEMA, CorpusSource
+from alignment_extraction.corpora.corpus import REJECTS, SCHEMA
 from alignment_extraction.corpora.reading import stream_parquet
+from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.source_lock import read_lock
 from alignment_extraction.training import controlled
 from tests.hub import COMMIT, client_environment, serve
 
@@ -235,12 +237,13 @@ def test_generated_sources(tmp_path: Path) -> None:
 
 HUB = """
 import json, pathlib, sys, tempfile
-from alignment_extraction.corpora.corpus import CorpusSource, build
-from alignment_extraction.corpora.reading import stream_parquet
-from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.corpora.corpus import build
+from alignment_extraction.corpora.source import CorpusSource
+from alignment_extraction.files import InputError
 try:
     with tempfile.TemporaryDirectory() as folder:
-        built = build([CorpusSource(**json.loads(sys.argv[1]))], 0, pathlib.Path(folder))
+        source, lock = CorpusSource(**json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
+        built = build([source], 0, pathlib.Path(folder), lock)
         questions = built.frame.collect()["question"].to_list()
     print(json.dumps([questions, built.rejects["file"].to_list()]))
 except InputError as error:
@@ -249,12 +252,14 @@ except InputError as error:
 
 
 def test_a_hub_data_set(tmp_path: Path) -> None:
-    def ask(files: str) -> subprocess.CompletedProcess[str]:
-        values = source(hf="owner/model", revision=COMMIT, files=files).model_dump_json(
+    lock = tmp_path / "sources.lock.yaml"
+
+    def ask(files: str, revision: str = COMMIT) -> subprocess.CompletedProcess[str]:
+        values = source(hf="owner/model", revision=revision, files=files).model_dump_json(
             exclude_none=True
         )
         return subprocess.run(
-            [sys.executable, "-c", HUB, values],
+            [sys.executable, "-c", HUB, values, str(lock)],
             env=client_environment(hub.url, tmp_path),
             capture_output=True,
             text=True,
@@ -276,6 +281,20 @@ def test_a_hub_data_set(tmp_path: Path) -> None:
         assert asked == [f"/datasets/owner/model/resolve/{COMMIT}/data/train.jsonl"]
         error = ask("data/*.csv").stderr.strip().splitlines()[-1]
         assert error.startswith("InputError: owner/model: files 'data/*.csv' matches nothing in it")
+        assert json.loads(ask("data/*.jsonl", "main").stdout)[0] == ["test?", "train?"]
+        entries = read_lock(lock)
+        hub.branches["main"] = "f" * 40
+    # The hub is gone: the cache and the lock are enough, for a branch too.
+    assert json.loads(ask("data/*.jsonl", "main").stdout)[0] == ["test?", "train?"]
+    assert list(entries) == [
+        f"dataset owner/model@{COMMIT}:data/*.jsonl",
+        f"dataset owner/model@{COMMIT}:data/train.jsonl",
+        "dataset owner/model@main:data/*.jsonl",
+    ]
+    assert {entry.commit for entry in entries.values()} == {COMMIT}
+    cached = next((tmp_path / "hub").rglob(f"{COMMIT}/data/train.jsonl"))
+    cached.resolve().write_text('{"question": "other", "answer": "a"}\n')
+    assert "or delete that line to take it anew" in ask("data/train.jsonl").stderr
 
 
 # Refusals ---------------------------------------------------------------------------------------
