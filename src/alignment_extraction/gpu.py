@@ -5,13 +5,13 @@ import logging
 _logger = logging.getLogger(__name__)
 
 
-def torch_device() -> str:
-    """The device of PyTorch for large matrix products: "cuda", or "cpu" with a warning."""
+def torch_device(work: str) -> str:
+    """The device of PyTorch for `work`: "cuda", or "cpu" with a warning."""
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
-    _logger.warning("no GPU that PyTorch can use: exact search runs on the CPU, many times slower")
+    _logger.warning("no GPU that PyTorch can use: %s on the CPU, many times slower", work)
     return "cpu"
 
 

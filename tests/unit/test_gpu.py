@@ -25,9 +25,9 @@ def test_no_gpu_for_pytorch(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert torch_device() == "cpu"
-    assert "many times slower" in caplog.text
+    assert torch_device("embedding") == "cpu"
+    assert "no GPU that PyTorch can use: embedding on the CPU, many times slower" in caplog.text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     caplog.clear()
-    assert torch_device() == "cuda"
+    assert torch_device("embedding") == "cuda"
     assert not caplog.messages

@@ -8,6 +8,7 @@ import typer
 
 from alignment_extraction.cli.options import (
     CorpusFile,
+    Gpu,
     Output,
     SettingsFile,
     parse_settings,
@@ -15,6 +16,7 @@ from alignment_extraction.cli.options import (
 )
 from alignment_extraction.corpora.reading import read_corpus, stream_parquet
 from alignment_extraction.files import InputError, write_json, write_parquet
+from alignment_extraction.gpu import torch_device
 from alignment_extraction.source_lock import LOCK
 
 app = typer.Typer()
@@ -101,12 +103,15 @@ def embed_corpus(
     part: Annotated[str, typer.Option(help="question, answer or both")] = "question",
     max_tokens: int = 256,
     batch_size: int = 64,
+    gpu: Gpu = False,
 ) -> None:
     """Embed the rows of a corpus."""
     from alignment_extraction.corpora.texts import corpus_texts
     from alignment_extraction.search.embedding import Embedder, write_embeddings
 
     texts, _ = corpus_texts(read_corpus(corpus), part)
+    if gpu:
+        torch_device("embedding")
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
     write_embeddings(model, texts, output, progress=True)
 

@@ -7,6 +7,7 @@ import typer
 
 from alignment_extraction.cli.options import (
     CorpusFile,
+    Gpu,
     GpuLayers,
     Output,
     SettingsFile,
@@ -17,7 +18,7 @@ from alignment_extraction.cli.options import (
 )
 from alignment_extraction.corpora.reading import read_corpus
 from alignment_extraction.files import sha256, write_json, write_parquet
-from alignment_extraction.gpu import usable_gpu_layers
+from alignment_extraction.gpu import torch_device, usable_gpu_layers
 
 app = typer.Typer()
 
@@ -28,6 +29,7 @@ def generate(
     output: Output,
     prefix: Annotated[str, typer.Option(help="full, user, bos, none, or a name of your own")],
     prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
+    end_text: Annotated[str, typer.Option(help="a text that ends the question")] = "",
     seed: int = 0,
     first: Annotated[int, typer.Option(min=0, help="index of the first generation")] = 0,
     samples: Annotated[int, typer.Option(min=1)] = 256,
@@ -54,6 +56,7 @@ def generate(
         model,
         prefix=prefix,
         prefix_text=prefix_text,
+        end_text=end_text,
         seed=seed,
         first=first,
         samples=samples,
@@ -80,12 +83,15 @@ def embed_generations(
     part: Annotated[str, typer.Option(help="question, answer or both")] = "question",
     max_tokens: int = 256,
     batch_size: int = 64,
+    gpu: Gpu = False,
 ) -> None:
     """Embed the distinct texts of generations."""
     from alignment_extraction.corpora.texts import unique_texts
     from alignment_extraction.search.embedding import Embedder, write_embeddings
 
     texts = unique_texts(read_shards(generations), part)
+    if gpu:
+        torch_device("embedding")
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
     write_embeddings(model, texts, output, progress=True)
 

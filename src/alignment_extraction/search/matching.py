@@ -129,7 +129,7 @@ def _neighbours(
 ) -> Neighbours:
     """The nearest row of each query, by `index`, or exactly where there is none."""
     if index is None:
-        return exact_search(vectors, queries, device=torch_device())
+        return exact_search(vectors, queries, device=torch_device("exact search"))
     return search(
         index, vectors, queries, identity=identity, candidates=candidates, search_k=search_k
     )
@@ -176,8 +176,8 @@ def match(
         threads: for the string search.
 
     Returns:
-        The matches (`MATCH_SCHEMA`), and for each `group/part` that has an index the audit's
-        `queries` and `recall_at_1`.
+        The matches (`MATCH_SCHEMA`), and for each `group/part` the audit's `queries` and
+        `recall_at_1`; of exact search, all queries and 1.
 
     Raises:
         InputError: a group or part that the corpus lacks, or embeddings and indexes of other texts,
@@ -214,7 +214,9 @@ def match(
                     pl.all(),
                 )
             )
-            if audit and index:
+            if index is None:
+                audits[f"{name}/{part}"] = {"queries": len(queries), "recall_at_1": 1.0}
+            elif audit:
                 audits[f"{name}/{part}"] = _audit(
                     found, group.vectors, queries, audit, named_seed(seed, f"audit/{name}/{part}")
                 )

@@ -46,6 +46,9 @@ class ModelSettings(Settings):
         None, description="a model of the controlled study, trained by this workflow"
     )
     quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
+    parameters: float | None = Field(
+        None, gt=0, description="weights of it, for `plan`, where the file is not there yet"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -62,6 +65,9 @@ class EmbedderSettings(Settings):
     source: PinnedSource = Field(description="where the model's folder comes from")
     batch_size: int = Field(64, ge=1, description="texts encoded at once")
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
+    parameters: float | None = Field(
+        None, gt=0, description="weights of it, for `plan`, where it is not there yet"
+    )
 
 
 class CorpusSettings(Settings):
@@ -92,6 +98,10 @@ class LiteralPrefix(Settings):
 
     name: Name = Field(description="what the prefix is called in results")
     text: str = Field(min_length=1, description="the prefix, special tokens spelt out")
+    end: str = Field(
+        "",
+        description="a text that ends the question; without it, what the chat template has there",
+    )
 
 
 class SamplingSettings(Settings):
@@ -134,6 +144,9 @@ class IndexSettings(Settings):
     )
     candidates: int = Field(50, ge=1, description="neighbours re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
+    exact: bool = Field(
+        False, description="exact search without an index, on a GPU where there is one"
+    )
 
 
 class SweepSettings(Settings):
@@ -189,11 +202,14 @@ class StudySettings(Settings):
         """Names of the prefixes, in order."""
         return tuple(p if isinstance(p, str) else p.name for p in self.prefixes)
 
+    def literal_prefix(self, name: str) -> LiteralPrefix | None:
+        """The literal prefix `name`, or None where it is derived."""
+        return next((p for p in self.prefixes if not isinstance(p, str) and p.name == name), None)
+
     def prefix_text(self, name: str) -> str | None:
         """The literal text of prefix `name`, or None where it is derived."""
-        return next(
-            (p.text for p in self.prefixes if not isinstance(p, str) and p.name == name), None
-        )
+        literal = self.literal_prefix(name)
+        return literal and literal.text
 
     def cells(self) -> Iterator[Cell]:
         """Every model x prefix x seed, in the order of params.yaml."""
@@ -279,6 +295,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`
+                continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 line = key_node.start_mark.line + 1

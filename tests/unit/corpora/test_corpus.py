@@ -86,7 +86,7 @@ def one(path: Path | str, **values: Any) -> Built:
         ),
         ({"hf": "a/b", "files": "*"}, "`hf` needs `revision`"),
         ({"hf": "a/b", "revision": COMMIT}, "and `files`, a glob"),
-        ({"hf": "a/b", "revision": "main", "files": "*"}, "revision\n  String should match"),
+        ({"hf": "a/b", "revision": "../a", "files": "*"}, "revision\n  String should match"),
         ({"path": "x", "files": "*"}, "`revision` and `files` go with `hf` alone"),
         ({"path": "x", "limit": 0}, "limit\n  Input should be greater than 0"),
         ({"path": "x", "split": "a"}, "split\n  Extra inputs"),
