@@ -3,8 +3,8 @@
     with cluster(folder) as environment:
         subprocess.run(["sbatch", ...], env=environment)
 
-It needs Debian's packages slurm-wlm and munge, and root, as a node starts jobs for any user. Run as a
-script it keeps a cluster up until it is interrupted: `python -m tests.slurm FOLDER`.
+It needs Debian's packages slurm-wlm and munge, and root, as a node starts jobs for any user. Run as
+a script it keeps a cluster up until it is interrupted: `python -m tests.slurm FOLDER`.
 """
 
 import contextlib

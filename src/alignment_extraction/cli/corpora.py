@@ -38,6 +38,34 @@ def validate(
 
 
 @app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="a study of params.yaml")],
+    params: Path = Path("params.yaml"),
+    model: Annotated[Path | None, typer.Option(help="a GGUF to measure rates with")] = None,
+    embedder: Annotated[Path | None, typer.Option(help="an embedder to measure them with")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="of each of four measurements")] = 8,
+) -> None:
+    """Print what a study takes, by rates measured now on this machine: hours, disk, memory.
+
+    Example: alignment-extraction plan olmo2-7b
+    """
+    from alignment_extraction import plan as module
+    from alignment_extraction.settings import config
+
+    checked = config.load(params)
+    model = model or next(iter(sorted(Path("data/models").rglob("*.gguf"))), None)
+    embedder = embedder or next((p for p in sorted(Path("data/embedders").glob("*"))), None)
+    if model is None or embedder is None:
+        raise InputError(
+            "nothing to measure rates with: name a model and an embedder, or fetch small ones: "
+            "snakemake data/models/smollm2.gguf data/embedders/minilm"
+        )
+    rates = module.measure(model, embedder, seconds=seconds, gpu_layers=checked.gpu_layers)
+    print(module.table(module.plan(checked, study, rates)))
+    print(f"\nRates were measured with {model} and {embedder} on the {rates.device}.")
+
+
+@app.command()
 def settings() -> None:
     """Print the table of all settings in params.yaml, as the README has it."""
     from alignment_extraction.settings import reference

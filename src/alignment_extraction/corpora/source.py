@@ -52,6 +52,9 @@ class CorpusSource(BaseModel):
     datasets: dict[str, GeneratedData] = Field(
         {}, description="with format `reasoning-gym`: data sets and their sizes"
     )
+    rows: PositiveInt | None = Field(
+        None, description="rows that it has, for `plan`, where it is not there yet"
+    )
     limit: PositiveInt | None = Field(None, description="rows read, from the first; all by default")
 
     @model_validator(mode="after")
