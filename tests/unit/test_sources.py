@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
+from alignment_extraction.source_lock import LockedSource, read_lock
 from alignment_extraction.sources import PinnedSource, check_gguf, fetch
 from tests.hub import COMMIT, FILES, Hub, client_environment, digest, serve
 from tests.tiny_models import make_tiny_gguf
@@ -42,12 +43,13 @@ def left_behind(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"path": "m.gguf"}, "sha256\n  Field required"),
+        ({"path": "m.gguf"}, "`path` and `pypi` need `sha256`"),
+        ({"pypi": "a==1", "file": "m"}, "`path` and `pypi` need `sha256`"),
         ({"path": "m.gguf", "sha256": "abc"}, "sha256\n  String should match"),
         ({"sha256": ZERO}, "exactly one of `path`, `pypi` and `hf`"),
         ({"sha256": ZERO, "path": "m", "pypi": "a==1"}, "exactly one of"),
         ({"sha256": ZERO, "hf": "a/b", "file": "m"}, "`hf` needs `revision`"),
-        ({"sha256": ZERO, "hf": "a/b", "revision": "main"}, "revision\n  String should match"),
+        ({"hf": "a/b", "revision": "../main"}, "revision\n  String should match"),
         ({"sha256": ZERO, "hf": "b", "revision": COMMIT}, "hf\n  String should match"),
         ({"sha256": ZERO, "path": "m", "revision": COMMIT}, "go with `hf` alone"),
         ({"sha256": ZERO, "path": "m", "file": "x"}, "put the whole path into `path`"),
@@ -216,7 +218,7 @@ from pathlib import Path
 from alignment_extraction.files import InputError
 from alignment_extraction.sources import PinnedSource, fetch
 try:
-    fetch(PinnedSource(**json.loads(sys.argv[1])), Path(sys.argv[2]))
+    fetch(PinnedSource(**json.loads(sys.argv[1])), *map(Path, sys.argv[2:]))
 except InputError as error:
     sys.exit(f"InputError: {error}")
 """
@@ -229,8 +231,9 @@ def fetch_from(hub_url: str, output: Path, token: str = "", **values: Any) -> st
         The last line on standard error if it failed; nothing if not.
     """
     source = {"hf": "owner/model", "revision": COMMIT, "sha256": ZERO} | values
+    lock = output.parent.parent / "sources.lock.yaml"
     done = subprocess.run(
-        [sys.executable, "-c", FETCH, json.dumps(source), str(output)],
+        [sys.executable, "-c", FETCH, json.dumps(source), str(output), str(lock)],
         env=client_environment(hub_url, output.parent.parent / "hub-home", token),
         stderr=subprocess.PIPE,
         text=True,
@@ -340,6 +343,64 @@ def test_files_that_have_arrived_are_not_asked_for_again(hub: Hub, tmp_path: Pat
     assert fetched.count("/model.gguf") == fetched.count("/folder/weights.bin") == 1
     assert sha256(output) == sha256(expected)
     assert left_behind(output.parent) == ["model"]
+
+
+# The lock ---------------------------------------------------------------------------------------
+
+
+def test_the_first_download_is_locked(hub: Hub, tmp_path: Path) -> None:
+    output, lock = tmp_path / "data" / "model.gguf", tmp_path / "sources.lock.yaml"
+    branch = {"revision": "main", "file": "model.gguf", "sha256": None}
+    name = "model owner/model@main:model.gguf"
+    assert fetch_from(hub.url, output, **branch) == ""
+    assert read_lock(lock) == {name: LockedSource(COMMIT, digest(FILES["model.gguf"]))}
+    # The branch moves on, and what was locked is what comes.
+    hub.branches["main"] = "f" * 40
+    written = lock.read_bytes()
+    output.unlink()
+    assert fetch_from(hub.url, output, **branch) == ""
+    assert {path for _, path, _ in hub.requests if "f" * 40 in path} == set()
+    assert lock.read_bytes() == written
+    # Other bytes under the locked commit are refused, and what is there stays.
+    hub.files["model.gguf"] = b"other"
+    message = fetch_from(hub.url, output, **branch)
+    assert message.startswith(f"InputError: {name}: commit {COMMIT} with sha256 {digest(b'other')}")
+    assert message.endswith("fetch it again, or delete that line to take it anew")
+    assert output.read_bytes() == FILES["model.gguf"]
+    # Without its line the branch is taken anew.
+    lock.unlink()
+    assert fetch_from(hub.url, output, **branch) == ""
+    assert read_lock(lock) == {name: LockedSource("f" * 40, digest(b"other"))}
+
+
+def test_a_commit_without_a_hash_is_locked_beside_others(hub: Hub, tmp_path: Path) -> None:
+    lock = tmp_path / "sources.lock.yaml"
+    expected = folder_of({"tokens.txt": b"a b c"}, tmp_path / "same")
+    folder = {"file": "folder/deep", "only": ["*.txt"], "sha256": None}
+    assert fetch_from(hub.url, tmp_path / "data" / "a", **folder) == ""
+    assert fetch_from(hub.url, tmp_path / "data" / "b", file="config.json", sha256=None) == ""
+    # What is pinned whole in the settings needs no lock.
+    pinned = {"file": "config.json", "sha256": digest(FILES["config.json"])}
+    assert fetch_from(hub.url, tmp_path / "data" / "c", **pinned) == ""
+    assert read_lock(lock) == {
+        f"model owner/model@{COMMIT}:config.json": LockedSource(COMMIT, pinned["sha256"]),
+        f"model owner/model@{COMMIT}:folder/deep:*.txt": LockedSource(COMMIT, sha256(expected)),
+    }
+
+
+def test_a_branch_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+    output = tmp_path / "data" / "m"
+    message = fetch_from(hub.url, output, revision="no-such", file="model.gguf")
+    assert message.endswith("/owner/model has no branch or tag no-such; correct the key revision")
+    message = fetch_from(hub.url, output, hf="owner/gated", revision="main", file="model.gguf")
+    assert "is gated; accept its terms there" in message
+
+
+@pytest.mark.parametrize("text", ["a", "a: {commit: x}", "a: [", "[1]"])
+def test_a_lock_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text(text)
+    with pytest.raises(InputError, match=r"lock: not a lock of sources .*restore it from version"):
+        read_lock(tmp_path / "lock")
 
 
 # GGUF -------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ except InputError as error:
 
 NAME = r"[a-z0-9][a-z0-9.-]*"
 SOURCE = Path("src/alignment_extraction")
+# GPUs that a job asks for which can use one. Slurm and Kubernetes show it no other.
+GPU = int(PARAMS.gpu_layers != 0)
 
 
 wildcard_constraints:
@@ -142,7 +144,8 @@ def corpus_files(corpus):
 
 def embedder_options(name):
     embedder = PARAMS.embedders[name]
-    return options(max_tokens=embedder.max_tokens, batch_size=embedder.batch_size)
+    limits = options(max_tokens=embedder.max_tokens, batch_size=embedder.batch_size)
+    return f"{limits} --gpu" if GPU else limits
 
 
 # The cells of a study: model x prefix x seed -------------------------------------------------------

@@ -52,6 +52,8 @@ rule embed_corpus:
     benchmark:
         "logs/benchmarks/embed_corpus/{corpus}/{embedder}/{part}.tsv"
     threads: 2
+    resources:
+        gpu=GPU,
     params:
         options=lambda wildcards: embedder_options(wildcards.embedder),
     shell:

@@ -5,10 +5,12 @@ def generation_options(wildcards):
     study = PARAMS.studies[wildcards.study]
     cell = cell_of(wildcards)
     sampling = study.cell_sampling(cell)
+    literal = study.literal_prefix(cell.prefix)
     first, samples = shard_sizes(wildcards.study, cell)[int(wildcards.shard)]
     return options(
         prefix=study.template_prefix(cell.prefix),
         prefix_text=study.prefix_text(cell.prefix),
+        end_text=(literal and literal.end) or None,
         seed=cell.seed,
         first=first,
         samples=samples,
@@ -35,6 +37,8 @@ rule generate:
     benchmark:
         "logs/benchmarks/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.tsv"
     threads: 1
+    resources:
+        gpu=GPU,
     params:
         options=generation_options,
     shell:
@@ -55,6 +59,8 @@ rule embed_generations:
     benchmark:
         "logs/benchmarks/embed_generations/{study}/{model}/{prefix}/seed-{seed}/{part}.tsv"
     threads: 1
+    resources:
+        gpu=GPU,
     params:
         options=lambda wildcards: embedder_options(
             PARAMS.studies[wildcards.study].embedder

@@ -37,6 +37,8 @@ rule likelihood:
     benchmark:
         "logs/benchmarks/likelihood/{study}/{before}_{after}.tsv"
     threads: 2
+    resources:
+        gpu=GPU,
     params:
         options=likelihood_options,
     shell:

@@ -4,11 +4,17 @@
 def corpus_files_of(study_name, part):
     """Vectors and indexes of a study's corpus that a search for one part reads."""
     study = PARAMS.studies[study_name]
+    trees, exact = study.index.trees, study.index.exact
     corpora = f"{study.corpus}/{study.embedder}"
     return {
         "corpus": f"data/embeddings/corpora/{corpora}/{part}.npy",
         "indexes": {
-            group: f"data/indexes/{corpora}/{study.index.trees}-trees/{group}.{part}.ann"
+            # Without an index the search is exact.
+            group: (
+                None
+                if exact
+                else f"data/indexes/{corpora}/{trees}-trees/{group}.{part}.ann"
+            )
             for group in PARAMS.corpora[study.corpus].groups
         },
     }
@@ -41,7 +47,7 @@ def with_descriptions(files):
     paths = []
     for part in files.values():
         paths += [path for kind, path in part.items() if kind != "indexes"]
-        paths += part["indexes"].values()
+        paths += [path for path in part["indexes"].values() if path]
     return [*paths, *[str(Path(path).with_suffix(".json")) for path in paths]]
 
 
@@ -69,6 +75,8 @@ rule match:
     benchmark:
         "logs/benchmarks/match/{study}/{model}/{prefix}/seed-{seed}.tsv"
     threads: 1
+    resources:
+        gpu=lambda wildcards: int(PARAMS.studies[wildcards.study].index.exact),
     params:
         files=lambda wildcards: settings({"parts": match_files(wildcards)}),
         options=match_options,
@@ -90,6 +98,8 @@ rule match_held_out:
     benchmark:
         "logs/benchmarks/match_held_out/{study}.tsv"
     threads: 1
+    resources:
+        gpu=lambda wildcards: int(PARAMS.studies[wildcards.study].index.exact),
     params:
         files=lambda wildcards: settings({"parts": held_out_files(wildcards)}),
         options=search_options,

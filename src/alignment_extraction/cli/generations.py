@@ -7,6 +7,7 @@ import typer
 
 from alignment_extraction.cli.options import (
     CorpusFile,
+    Gpu,
     GpuLayers,
     Output,
     SettingsFile,
@@ -16,7 +17,9 @@ from alignment_extraction.cli.options import (
     read_shards,
     same_model,
 )
-from alignment_extraction.files import read_parquet, sha256, write_json, write_parquet
+from alignment_extraction.corpora.reading import read_corpus
+from alignment_extraction.files import sha256, write_json, write_parquet
+from alignment_extraction.gpu import torch_device, usable_gpu_layers
 
 app = typer.Typer()
 
@@ -27,6 +30,7 @@ def generate(
     output: Output,
     prefix: Annotated[str, typer.Option(help="full, user, bos, none, or a name of your own")],
     prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
+    end_text: Annotated[str, typer.Option(help="a text that ends the question")] = "",
     seed: int = 0,
     first: Annotated[int, typer.Option(min=0, help="index of the first generation")] = 0,
     samples: Annotated[int, typer.Option(min=1)] = 256,
@@ -55,6 +59,7 @@ def generate(
             model,
             prefix=prefix,
             prefix_text=prefix_text,
+            end_text=end_text,
             seed=seed,
             first=first,
             samples=samples,
@@ -68,7 +73,7 @@ def generate(
                 "slots": slots,
             },
             threads=threads,
-            gpu_layers=gpu_layers,
+            gpu_layers=usable_gpu_layers(gpu_layers),
         )
     write_parquet(frame, output, about)
 
@@ -81,14 +86,17 @@ def embed_generations(
     part: Annotated[str, typer.Option(help="question, answer or both")] = "question",
     max_tokens: int = 256,
     batch_size: int = 64,
+    gpu: Gpu = False,
 ) -> None:
     """Embed the distinct texts of generations."""
     from alignment_extraction.corpora.texts import unique_texts
-    from alignment_extraction.search.embedding import Embedder, write_vectors
+    from alignment_extraction.search.embedding import Embedder, write_embeddings
 
     texts = unique_texts(read_shards(generations), part)
+    if gpu:
+        torch_device("embedding")
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
-    write_vectors(model.embed(texts, progress=True), texts, model.identity, output)
+    write_embeddings(model, texts, output, progress=True)
 
 
 @app.command()
@@ -114,7 +122,7 @@ def match(
     parts = read_settings(settings)["parts"]
     frame, audits = find(
         read_shards(generations),
-        read_parquet(corpus),
+        read_corpus(corpus),
         parts=list(parts),
         generation_vectors={part: Path(files["generations"]) for part, files in parts.items()},
         corpus_vectors={part: Path(files["corpus"]) for part, files in parts.items()},
@@ -147,7 +155,7 @@ def match_held_out(
 
     parts = read_settings(settings)["parts"]
     frame = find(
-        read_parquet(corpus),
+        read_corpus(corpus),
         parts=list(parts),
         corpus_vectors={part: Path(files["corpus"]) for part, files in parts.items()},
         indexes=_indexes(parts),
@@ -158,10 +166,10 @@ def match_held_out(
     write_parquet(frame, output)
 
 
-def _indexes(parts: dict[str, Any]) -> dict[tuple[str, str], Path]:
-    """The Annoy index of each group and part."""
+def _indexes(parts: dict[str, Any]) -> dict[tuple[str, str], Path | None]:
+    """The Annoy index of each group and part; None, in the settings null, is exact search."""
     return {
-        (group, part): Path(path)
+        (group, part): path and Path(path)
         for part, files in parts.items()
         for group, path in files["indexes"].items()
     }
@@ -188,11 +196,16 @@ def likelihood(
     """
     from alignment_extraction.likelihoods import likelihood as module
 
-    rows = module.select_rows(read_parquet(corpus), source or [], limit)
+    rows = module.select_rows(read_corpus(corpus), source or [], limit)
     models = {"before": before, "after": after}
     with same_model(before, before_sha256), same_model(after, after_sha256):
         frame = module.compare(
-            before, after, rows, prefix=prefix, threads=threads, gpu_layers=gpu_layers
+            before,
+            after,
+            rows,
+            prefix=prefix,
+            threads=threads,
+            gpu_layers=usable_gpu_layers(gpu_layers),
         )
         about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}
     write_parquet(frame, output, about)

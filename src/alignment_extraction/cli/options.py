@@ -17,6 +17,7 @@ from alignment_extraction.provenance import model_sha256
 Output = Annotated[Path, typer.Option(help="file to write")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default")]
 GpuLayers = Annotated[int, typer.Option(min=-1, help="layers offloaded to a GPU; -1 is all")]
+Gpu = Annotated[bool, typer.Option(help="a GPU is expected: warn where there is none")]
 SettingsFile = Annotated[str, typer.Option(help="YAML or JSON file, or - for standard input")]
 Shards = Annotated[list[Path], typer.Argument(help="shards of generations")]
 CorpusFile = Annotated[Path, typer.Option(help="a corpus")]

@@ -12,6 +12,7 @@ from alignment_extraction.cli.options import (
     parse_settings,
     read_settings,
 )
+from alignment_extraction.corpora.reading import read_corpus
 from alignment_extraction.files import (
     InputError,
     read_json,
@@ -61,7 +62,7 @@ def score(
 
     files = _cells(read_settings(cells))
     write_json(results.search_audit(files), audit_output)
-    write_parquet(results.score(files, read_parquet(corpus)), output)
+    write_parquet(results.score(files, read_corpus(corpus)), output)
 
 
 @app.command()
@@ -95,7 +96,7 @@ def evaluate(
     results.evaluate(
         scored=read_parquet(scores),
         cells=_cells(read_settings(cells)),
-        corpus=read_parquet(corpus),
+        corpus=read_corpus(corpus),
         about={"corpus": read_json(statistics), "search": read_json(audit)},
         thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
         folder=output_folder,
@@ -127,7 +128,7 @@ def calibrate(
     results.calibrate(
         scored=read_parquet(scores),
         held_out=read_parquet(held_out),
-        corpus=read_parquet(corpus),
+        corpus=read_corpus(corpus),
         thresholds=parse_settings(ThresholdSettings, read_settings(thresholds), "thresholds"),
         seed=seed,
         folder=output_folder,
@@ -164,7 +165,7 @@ def discoverable(
         likelihoods=read_parquet(likelihood),
         scored=read_parquet(scores),
         cells=_cells(read_settings(cells)),
-        corpus=read_parquet(corpus),
+        corpus=read_corpus(corpus),
         folder=output_folder,
     )
 

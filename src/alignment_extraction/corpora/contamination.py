@@ -10,6 +10,7 @@ arXiv 2005.14165, appendix C):
 - its cosine to the nearest public text reaches a threshold.
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -148,7 +149,8 @@ def tag_corpus(
     if settings.sources:
         if embedder is None:
             raise InputError("contamination: `sources` are to be embedded; give --embedder")
-        frame = build(settings.sources, seed).frame
+        with tempfile.TemporaryDirectory() as folder:
+            frame = build(settings.sources, seed, Path(folder)).frame.collect()
         sentences, places = corpus_texts(frame, part)
         model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
         read_vectors(corpus_vectors, texts, model.identity)

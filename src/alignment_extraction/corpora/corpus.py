@@ -1,14 +1,11 @@
 """Corpora: files, hub data sets and generated problems, brought into one schema."""
 
-import fnmatch
-import glob
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from tqdm import tqdm
 
 from alignment_extraction.corpora.formats import (
@@ -18,11 +15,9 @@ from alignment_extraction.corpora.formats import (
     generate_rows,
     read_rows,
 )
+from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError
-from alignment_extraction.sources import Commit, HubName, download_hub
-
-SourceFormat = Literal["messages", "orz", "gsm8k", "alpaca", "reasoning-gym"]
-Role = Literal["member", "held-out", "control", "unknown"]
+from alignment_extraction.source_lock import LOCK
 
 SCHEMA = pl.Schema(
     {
@@ -68,87 +63,19 @@ REJECTS = pl.Schema(
 _CHUNK = 10_000  # rows that are Python objects at one time
 
 
-class GeneratedData(BaseModel):
-    """Problems of one reasoning-gym data set; a bare number is the size."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: PositiveInt = Field(description="number of problems")
-    options: dict[str, Any] = Field({}, description="settings of the data set, as it names them")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _size_alone(cls, value: Any) -> Any:
-        return {"size": value} if isinstance(value, int) else value
-
-
-class CorpusSource(BaseModel):
-    """One data set: files on disk, files of a hub repository, or generated problems."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] = Field(
-        description="what results call it; first part of its rows' ids"
-    )
-    format: SourceFormat = Field(description="how a row is written")
-    role: Role = Field(description="what is known of its part in the target's training")
-    path: str | None = Field(
-        None, min_length=1, description="a file or glob (.json, .jsonl, .parquet)"
-    )
-    hf: HubName | None = Field(None, description="a hub data set, `owner/name`")
-    revision: Commit | None = Field(None, description="with `hf`: the commit, 40 hex digits")
-    files: str | None = Field(None, min_length=1, description="with `hf`: glob of the files in it")
-    datasets: dict[str, GeneratedData] = Field(
-        {}, description="with format `reasoning-gym`: data sets and their sizes"
-    )
-    limit: PositiveInt | None = Field(None, description="rows read, from the first; all by default")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.format == "reasoning-gym") != bool(self.datasets):
-            raise ValueError("format `reasoning-gym` and `datasets` go together")
-        if sum((self.path is not None, self.hf is not None, bool(self.datasets))) != 1:
-            raise ValueError("give exactly one of `path`, `hf` and `datasets`")
-        if self.hf and not (self.revision and self.files):
-            raise ValueError(
-                "`hf` needs `revision`, the full commit (40 hex digits), and `files`, a glob"
-            )
-        if not self.hf and (self.revision or self.files):
-            raise ValueError("`revision` and `files` go with `hf` alone")
-        if self.datasets and self.limit:
-            raise ValueError("`limit` is for files; `datasets` has sizes of its own")
-        return self
-
-    def local_files(self) -> list[Path]:
-        """Files that `path` names, in order of their names; none without `path`.
-
-        Raises:
-            InputError: a glob that matches nothing.
-        """
-        if not self.path:
-            return []
-        if not glob.has_magic(self.path):
-            return [Path(self.path)]
-        found = [Path(name) for name in sorted(glob.glob(self.path, recursive=True))]  # noqa: PTH207
-        files = [path for path in found if path.is_file()]
-        if not files:
-            raise InputError(f"{self.path}: matches no file; correct path of source {self.name}")
-        return files
-
-
 class Corpus(NamedTuple):
     """A corpus, and what became of the rows that it was made from."""
 
-    frame: pl.DataFrame
-    """Columns of `SCHEMA`."""
+    frame: pl.LazyFrame
+    """Columns of `SCHEMA`; the rows lie in the folder that `build` was given."""
     rejects: pl.DataFrame
     """Columns of `REJECTS`."""
     statistics: dict[str, Any]
     """Counts; see `build`."""
 
 
-def build(sources: Sequence[CorpusSource], seed: int) -> Corpus:
-    """Read or generate every source.
+def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path = LOCK) -> Corpus:
+    """Read or generate every source, in memory that does not grow with the number of rows.
 
     A row's id is its source and its number there, rejected rows counted: it is the same in every
     build from the same files. Duplicates (question and answer equal, character for character) are
@@ -157,6 +84,8 @@ def build(sources: Sequence[CorpusSource], seed: int) -> Corpus:
     Args:
         sources: with different names.
         seed: of generated problems; each data set has a random stream of its own.
+        folder: an empty one, for the rows that were read so far.
+        lock: the file that pins what comes from the hub (see `source_lock`).
 
     Returns:
         The corpus. Its statistics are `rows` (read), `usable`, `rejected`, `duplicates` (usable
@@ -174,50 +103,57 @@ def build(sources: Sequence[CorpusSource], seed: int) -> Corpus:
         raise InputError(
             f"sources: expected data sets with different names, found {names or 'none'}"
         )
-    read = [_read_source(source, seed) for source in sources]
-    frame = pl.concat([part.frame for part in read])
-    rejects = pl.concat([part.rejects for part in read])
-    return Corpus(
-        frame,
-        rejects,
-        {
-            **_counts(frame, rejects),
-            "questions_in_several_roles": _shared_questions(frame),
-            "roles": dict(sorted(frame["role"].value_counts().iter_rows())),
-            "sources": {name: part.statistics for name, part in zip(names, read, strict=True)},
-        },
-    )
+    parts = [_read_source(source, seed, folder / source.name, lock) for source in sources]
+    frame = pl.concat([part.frame for part in parts])
+    rejects = pl.concat([part.rejects for part in parts])
+    roles = frame.group_by("role").len().collect(engine="streaming")
+    statistics = {
+        **_counts(frame, rejects),
+        "questions_in_several_roles": _shared_questions(frame),
+        "roles": dict(sorted(roles.iter_rows())),
+        "sources": {name: part.statistics for name, part in zip(names, parts, strict=True)},
+    }
+    return Corpus(frame, rejects, statistics)
 
 
-def _counts(frame: pl.DataFrame, rejects: pl.DataFrame) -> dict[str, int]:
+def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
+    # By hashes of 64 bits, as the texts themselves would not fit: of a million rows, two that
+    # differ share one in 3 of 10^8 builds.
+    pair = pl.struct("question", "answer").hash()
+    usable, distinct = frame.select(pl.len(), pair.n_unique()).collect(engine="streaming").row(0)
     return {
-        "rows": frame.height + rejects.height,
-        "usable": frame.height,
+        "rows": usable + rejects.height,
+        "usable": usable,
         "rejected": rejects.height,
-        "duplicates": frame.height - frame.select("question", "answer").n_unique(),
+        "duplicates": usable - distinct,
     }
 
 
-def _shared_questions(frame: pl.DataFrame) -> int:
-    roles = frame.group_by("question").agg(pl.col("role").n_unique())
-    return roles.filter(pl.col("role") > 1).height
+def _shared_questions(frame: pl.LazyFrame) -> int:
+    roles = frame.select(pl.col("question").hash(), "role").unique()
+    counted = roles.group_by("question").len().filter(pl.col("len") > 1).select(pl.len())
+    return int(counted.collect(engine="streaming").item())
 
 
-def _read_source(source: CorpusSource, seed: int) -> Corpus:
-    frames, rejects = [SCHEMA.to_frame()], [REJECTS.to_frame()]
+def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> Corpus:
+    folder.mkdir(parents=True)
+    pieces: list[Path] = []
+    rejects = [REJECTS.to_frame()]
     count = files = 0
     with tqdm(desc=source.name, unit=" rows", unit_scale=True) as bar:
-        for file, numbered in _inputs(source, seed):
+        for file, numbered in _inputs(source, seed, lock):
             rows = itertools.islice(numbered, source.limit and source.limit - count)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
-                frames.append(_frame(source, file, batch, count + 1))
+                frame = _frame(source, file, batch, count + 1)
+                pieces.append(folder / f"{len(pieces):06d}.parquet")
+                frame.write_parquet(pieces[-1])
                 rejects.append(_rejects(source, file, batch))
                 count += len(batch)
                 bar.update(len(batch))
                 if not usable and rejects[-1].height:
                     reason = "row {2}: {3}".format(*rejects[-1].row(0))
-                usable += frames[-1].height
+                usable += frame.height
             if not usable:
                 raise InputError(
                     f"{file}: no usable row of format {source.format} ({reason}); correct the "
@@ -226,9 +162,9 @@ def _read_source(source: CorpusSource, seed: int) -> Corpus:
             files += 1
             if count == source.limit:
                 break
-    frame, rejected = pl.concat(frames), pl.concat(rejects)
-    about = {"role": source.role, "files": files, **_counts(frame, rejected)}
-    return Corpus(frame, rejected, about)
+    read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)
+    about = {"role": source.role, "files": files, **_counts(read, rejected)}
+    return Corpus(read, rejected, about)
 
 
 def _frame(
@@ -265,7 +201,9 @@ def _rejects(source: CorpusSource, file: str, batch: Sequence[NumberedRow]) -> p
     return pl.DataFrame(rows, schema=REJECTS, orient="row")
 
 
-def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
+def _inputs(
+    source: CorpusSource, seed: int, lock: Path
+) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
     """The files of a source, or its generated data sets, with their names and rows."""
     if source.format == "reasoning-gym":
         # Not at the top: it imports reasoning_gym, and every parse of the workflow imports this.
@@ -275,23 +213,5 @@ def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[Num
             own_seed = stream(seed, f"corpus/{source.name}/{name}")
             yield name, generate_rows(name, data.size, data.options, own_seed)
         return
-    for name, path in _files(source):
+    for name, path in source_files(source, lock):
         yield name, read_rows(path, source.format, name)
-
-
-def _files(source: CorpusSource) -> list[tuple[str, Path]]:
-    """Every file with the name that its rejected rows are listed under."""
-    if not source.hf:
-        return [(str(path), path) for path in source.local_files()]
-    pattern = str(source.files)
-    folder = download_hub(source.hf, str(source.revision), "dataset", [pattern])
-    # The hub's cache can also hold files of this commit that were asked for by another glob.
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = [(path.relative_to(folder).as_posix(), path) for path in paths]
-    found = [(name, path) for name, path in named if fnmatch.fnmatch(name, pattern)]
-    if not found:
-        raise InputError(
-            f"{source.hf}: files {pattern!r} matches nothing in it; correct files of source "
-            f"{source.name}"
-        )
-    return found

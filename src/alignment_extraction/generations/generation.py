@@ -18,6 +18,7 @@ def generate(
     *,
     prefix: str,
     prefix_text: str | None,
+    end_text: str = "",
     seed: int,
     first: int,
     samples: int,
@@ -36,6 +37,7 @@ def generate(
         model_path: the GGUF.
         prefix: a named form or a name for `prefix_text` (see `prefix.prefix_tokens`).
         prefix_text: a literal prefix, or None to derive it.
+        end_text: what ends the question and stands before the answer; "" for what the template has.
         seed: with the sample's index, the only source of its randomness.
         first: index of the first generation.
         samples: how many.
@@ -55,7 +57,7 @@ def generate(
     """
     with Model(model_path, threads=threads, gpu_layers=gpu_layers) as model:
         tokens = prefix_tokens(model, prefix, prefix_text)
-        header = _answer_header(model, needed=max_answer_tokens is not None)
+        header = end_text or _answer_header(model, needed=max_answer_tokens is not None)
         header_tokens = model.tokenize(header)
         frame = _sample_with_bar(
             model,

@@ -19,6 +19,9 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
+_BLOCK = 100_000
+"""Distinct texts embedded at once: 400 MB of vectors of 1,024 dimensions."""
+
 
 def hash_texts(texts: Sequence[str]) -> str:
     """SHA-256 (hex) of a sequence of texts, lengths included."""
@@ -132,16 +135,46 @@ def _refuse_code(folder: Path) -> None:
                 )
 
 
+def write_embeddings(
+    model: Embedder, texts: Sequence[str], path: Path, *, progress: bool = False
+) -> None:
+    """Embed `texts` into `path` (.npy), block by block, and describe them in the .json beside it.
+
+    Memory holds one block of vectors, whatever the number of texts. What is written is what
+    `write_vectors` writes of `Embedder.embed`, up to the last digits, which depend on the texts
+    that share a batch: they are the same where one block holds all of them.
+    """
+    order = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    distinct, rows = list(order), np.array([order[text] for text in texts], np.int64)
+    if not distinct:
+        write_vectors(model.embed([]), texts, model.identity, path)
+        return
+    with atomic_path(path) as partial:
+        shape = (len(texts), model.dimension)
+        vectors = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        for start in range(0, len(distinct), _BLOCK):
+            block = model.embed(distinct[start : start + _BLOCK], progress=progress)
+            here = np.flatnonzero((rows >= start) & (rows < start + len(block)))
+            vectors[here] = block[rows[here] - start]
+        vectors.flush()
+        del vectors
+    _write_about(path, texts, model.identity, model.dimension)
+
+
 def write_vectors(vectors: Vectors, texts: Sequence[str], identity: str, path: Path) -> None:
     """Write `vectors` to `path` (.npy) and what they are of to the .json beside it."""
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.save(file, vectors)
+    _write_about(path, texts, identity, vectors.shape[1])
+
+
+def _write_about(path: Path, texts: Sequence[str], identity: str, dimension: int) -> None:
     write_json(
         {
             "embedder": identity,
             "texts": hash_texts(texts),
             "rows": len(texts),
-            "dimension": vectors.shape[1],
+            "dimension": dimension,
         },
         path.with_suffix(".json"),
     )

@@ -1,5 +1,9 @@
-"""Nearest-neighbour search: an Annoy index for candidates, exact products for their scores."""
+"""Nearest-neighbour search: an Annoy index for candidates, exact products for their scores.
 
+Or exact search throughout, on a GPU where there is one: see `exact_search`.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +19,8 @@ _BLOCK = 1024
 """Queries handled at once."""
 _ROWS = 16_384
 """Rows that exact search compares them with at once: 64 MB of scores."""
+_DEVICE_BLOCK = 65_536
+"""Queries that a GPU compares with those rows at once: 4 GB of scores."""
 
 
 class Neighbours(NamedTuple):
@@ -138,21 +144,58 @@ def _load(path: Path, vectors: Vectors, identity: str) -> Any:
     return index
 
 
-def exact_search(vectors: Vectors, queries: Vectors) -> Neighbours:
-    """The nearest row of each query by matrix products in blocks; memory stays bounded."""
+def exact_search(vectors: Vectors, queries: Vectors, *, device: str = "cpu") -> Neighbours:
+    """The nearest row of each query by matrix products in blocks; memory stays bounded.
+
+    Args:
+        vectors: unit-length float32, shape (rows, dimension); may be memory-mapped.
+        queries: unit-length float32, shape (queries, dimension).
+        device: "cpu" for numpy, or one of PyTorch's, such as "cuda". Of rows whose cosines differ
+            by less than rounding, another device may name another.
+    """
     position = np.zeros(len(queries), np.int64)
     cosine = np.full(len(queries), -np.inf, np.float32)
-    for start in range(0, len(queries), _BLOCK):
-        block = queries[start : start + _BLOCK]
-        here = slice(start, start + len(block))
+    nearest = _nearest if device == "cpu" else _nearest_on(device)
+    # A device takes all queries that fit beside a block of rows, so that rows travel to it once.
+    size = _BLOCK if device == "cpu" else _DEVICE_BLOCK
+    for start in range(0, len(queries), size):
+        find = nearest(queries[start : start + size])
+        here = slice(start, start + size)
         for row in range(0, len(vectors), _ROWS):
-            scores = block @ vectors[row : row + _ROWS].T
-            best = scores.argmax(axis=1)
-            value = scores[np.arange(len(block)), best]
+            best, value = find(vectors[row : row + _ROWS])
             better = value > cosine[here]
             position[here] = np.where(better, best + row, position[here])
             cosine[here] = np.maximum(cosine[here], value)
     return Neighbours(position, np.clip(cosine, -1, 1))
+
+
+_Find = Callable[[Vectors], tuple[Positions, Vectors]]
+"""From rows to the nearest of them to each query, and its cosine."""
+
+
+def _nearest(queries: Vectors) -> _Find:
+    def find(rows: Vectors) -> tuple[Positions, Vectors]:
+        scores = queries @ rows.T
+        best = scores.argmax(axis=1)
+        return best, scores[np.arange(len(queries)), best]
+
+    return find
+
+
+def _nearest_on(device: str) -> Callable[[Vectors], _Find]:
+    import torch
+
+    def nearest(queries: Vectors) -> _Find:
+        here = torch.from_numpy(np.array(queries)).to(device)
+
+        def find(rows: Vectors) -> tuple[Positions, Vectors]:
+            products = here @ torch.from_numpy(np.array(rows)).to(device).T
+            value, best = products.max(dim=1)
+            return best.cpu().numpy(), value.cpu().numpy()
+
+        return find
+
+    return nearest
 
 
 def recall_at_1(found: Neighbours, exact: Neighbours) -> float:

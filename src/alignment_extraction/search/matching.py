@@ -13,6 +13,7 @@ import polars as pl
 
 from alignment_extraction.corpora.texts import corpus_texts, groups_of, unique_texts
 from alignment_extraction.files import InputError
+from alignment_extraction.gpu import torch_device
 from alignment_extraction.search.embedding import Vectors, identity_of, read_vectors
 from alignment_extraction.search.index import (
     Neighbours,
@@ -68,7 +69,9 @@ class Group(NamedTuple):
     vectors: Vectors
 
 
-def read_group(corpus: pl.DataFrame, group: str, part: str, vectors_path: Path) -> Group:
+def read_group(
+    corpus: pl.DataFrame, group: str, part: str, vectors_path: Path, identity: str | None = None
+) -> Group:
     """The rows of `group` that have `part`, with their vectors.
 
     Args:
@@ -76,12 +79,13 @@ def read_group(corpus: pl.DataFrame, group: str, part: str, vectors_path: Path) 
         group: see `groups_of`.
         part: `question`, `answer` or `both`.
         vectors_path: embeddings of the whole corpus's `part` (see `corpus_texts`).
+        identity: the embedder they must have been made with; None takes any.
 
     Raises:
-        InputError: no such group, or it has no row with that part.
+        InputError: no such group, or it has no row with that part, or see `read_vectors`.
     """
     texts, rows = corpus_texts(corpus, part)
-    vectors = read_vectors(vectors_path, texts)
+    vectors = read_vectors(vectors_path, texts, identity)
     chosen = (groups_of(corpus)[rows] == group).to_numpy()
     if not chosen.any():
         known = ", ".join(groups_of(corpus).unique(maintain_order=True))
@@ -89,10 +93,13 @@ def read_group(corpus: pl.DataFrame, group: str, part: str, vectors_path: Path) 
             f"group {group!r} has no row with a {part} in the corpus (its groups: {known})"
         )
     positions = np.flatnonzero(chosen)
+    # Of neighbouring rows the memory-mapped vectors themselves; others are copied.
+    first, last = int(positions[0]), int(positions[-1])
+    adjacent = last - first + 1 == len(positions)
     return Group(
         ids=corpus["id"][rows][positions].to_list(),
         texts=[texts[i] for i in positions],
-        vectors=np.ascontiguousarray(vectors[positions]),
+        vectors=vectors[first : last + 1] if adjacent else np.asarray(vectors[positions]),
     )
 
 
@@ -109,6 +116,23 @@ def index_group(
     """Build the Annoy index of one group and part (see `index.build_index`)."""
     vectors = read_group(corpus, group, part, vectors_path).vectors
     build_index(vectors, output, trees=trees, seed=seed, identity=identity_of(vectors_path))
+
+
+def _neighbours(
+    index: Path | None,
+    vectors: Vectors,
+    queries: Vectors,
+    *,
+    identity: str,
+    candidates: int,
+    search_k: int,
+) -> Neighbours:
+    """The nearest row of each query, by `index`, or exactly where there is none."""
+    if index is None:
+        return exact_search(vectors, queries, device=torch_device("exact search"))
+    return search(
+        index, vectors, queries, identity=identity, candidates=candidates, search_k=search_k
+    )
 
 
 def _audit(
@@ -129,7 +153,7 @@ def match(
     parts: Sequence[str],
     generation_vectors: Mapping[str, Path],
     corpus_vectors: Mapping[str, Path],
-    indexes: Mapping[tuple[str, str], Path],
+    indexes: Mapping[tuple[str, str], Path | None],
     candidates: int,
     search_k: int,
     audit: int,
@@ -144,7 +168,7 @@ def match(
         parts: which parts to compare.
         generation_vectors: part -> embeddings of the distinct generated texts.
         corpus_vectors: part -> embeddings of the corpus.
-        indexes: (group, part) -> Annoy index.
+        indexes: (group, part) -> Annoy index, or None for exact search.
         candidates: neighbours that are re-scored exactly.
         search_k: nodes that Annoy inspects; -1 is trees x candidates.
         audit: queries also searched exactly, for recall@1.
@@ -153,7 +177,7 @@ def match(
 
     Returns:
         The matches (`MATCH_SCHEMA`), and for each `group/part` the audit's `queries` and
-        `recall_at_1`.
+        `recall_at_1`; of exact search, all queries and 1.
 
     Raises:
         InputError: a group or part that the corpus lacks, or embeddings and indexes of other texts,
@@ -168,9 +192,13 @@ def match(
         identity = identity_of(generation_vectors[part])
         queries = np.asarray(read_vectors(generation_vectors[part], texts))
         for name in sorted(group for group, of in indexes if of == part):
-            group = read_group(corpus, name, part, corpus_vectors[part])
-            found = search(
-                indexes[name, part],
+            # An index is checked against the generations' embedder; without one, the vectors are.
+            index = indexes[name, part]
+            group = read_group(
+                corpus, name, part, corpus_vectors[part], None if index else identity
+            )
+            found = _neighbours(
+                index,
                 group.vectors,
                 queries,
                 identity=identity,
@@ -186,7 +214,9 @@ def match(
                     pl.all(),
                 )
             )
-            if audit:
+            if index is None:
+                audits[f"{name}/{part}"] = {"queries": len(queries), "recall_at_1": 1.0}
+            elif audit:
                 audits[f"{name}/{part}"] = _audit(
                     found, group.vectors, queries, audit, named_seed(seed, f"audit/{name}/{part}")
                 )
@@ -219,7 +249,7 @@ def match_held_out(
     *,
     parts: Sequence[str],
     corpus_vectors: Mapping[str, Path],
-    indexes: Mapping[tuple[str, str], Path],
+    indexes: Mapping[tuple[str, str], Path | None],
     candidates: int,
     search_k: int,
     threads: int = 1,
@@ -234,7 +264,8 @@ def match_held_out(
         corpus: in the corpus schema.
         parts: which parts to compare.
         corpus_vectors: part -> embeddings of the corpus; the queries come from them too.
-        indexes: (group, part) -> Annoy index; those of groups of other roles are not read.
+        indexes: (group, part) -> Annoy index, or None for exact search; those of groups of other
+            roles are not read.
         candidates: neighbours that are re-scored exactly.
         search_k: nodes that Annoy inspects; -1 is trees x candidates.
         threads: for the string search.
@@ -265,7 +296,7 @@ def match_held_out(
         )
         for name in sorted(group for group, of in indexes if of == part and group in suspected):
             group = read_group(corpus, name, part, corpus_vectors[part])
-            found = search(
+            found = _neighbours(
                 indexes[name, part],
                 group.vectors,
                 queries,

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from alignment_extraction.corpora.corpus import CorpusSource
+from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.base import Name, Settings, Similarity
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
@@ -43,6 +43,9 @@ class ModelSettings(Settings):
         None, description="a model of the controlled study, trained by this workflow"
     )
     quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
+    parameters: float | None = Field(
+        None, gt=0, description="weights of it, for `plan`, where the file is not there yet"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -61,6 +64,9 @@ class EmbedderSettings(Settings):
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
     tokenizer: str | None = Field(
         None, description="of a bare ONNX file: the embedder in `embedders` whose tokenizer it has"
+    )
+    parameters: float | None = Field(
+        None, gt=0, description="weights of it, for `plan`, where it is not there yet"
     )
 
 
@@ -97,6 +103,10 @@ class LiteralPrefix(Settings):
 
     name: Name = Field(description="what the prefix is called in results")
     text: str = Field(min_length=1, description="the prefix, special tokens spelt out")
+    end: str = Field(
+        "",
+        description="a text that ends the question; without it, what the chat template has there",
+    )
 
 
 class SamplingSettings(Settings):
@@ -156,6 +166,9 @@ class IndexSettings(Settings):
     )
     candidates: int = Field(50, ge=1, description="neighbours re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
+    exact: bool = Field(
+        False, description="exact search without an index, on a GPU where there is one"
+    )
 
 
 class SweepSettings(Settings):
@@ -241,12 +254,15 @@ class StudySettings(Settings):
             if extra.prefix_name(prefix) == name
         )
 
+    def literal_prefix(self, name: str) -> LiteralPrefix | None:
+        """The literal prefix of a cell, or None where it is derived."""
+        name = self.template_prefix(name)
+        return next((p for p in self.prefixes if not isinstance(p, str) and p.name == name), None)
+
     def prefix_text(self, name: str) -> str | None:
         """The literal text of a cell's prefix, or None where it is derived."""
-        name = self.template_prefix(name)
-        return next(
-            (p.text for p in self.prefixes if not isinstance(p, str) and p.name == name), None
-        )
+        literal = self.literal_prefix(name)
+        return literal.text if literal else None
 
     def cells(self) -> Iterator[Cell]:
         """Every model x prefix x seed, in the order of params.yaml, and then the extra cells."""
@@ -413,6 +429,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`
+                continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 line = key_node.start_mark.line + 1

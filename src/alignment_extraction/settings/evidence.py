@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from alignment_extraction.corpora.corpus import CorpusSource
+from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.settings.base import Settings, Similarity
 
 

@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from alignment_extraction.corpora import corpus
-from alignment_extraction.corpora.corpus import REJECTS, SCHEMA, Corpus, CorpusSource, build
-from alignment_extraction.files import InputError
+from alignment_extraction.corpora.corpus import REJECTS, SCHEMA
+from alignment_extraction.corpora.reading import stream_parquet
+from alignment_extraction.corpora.source import CorpusSource
+from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.source_lock import read_lock
 from alignment_extraction.training import controlled
 from tests.hub import COMMIT, client_environment, serve
 
@@ -37,7 +41,20 @@ def source(**values: Any) -> CorpusSource:
     return CorpusSource(**{"name": "data", "format": "gsm8k", "role": "member"} | values)
 
 
-def one(path: Path | str, **values: Any) -> Corpus:
+class Built(NamedTuple):
+    frame: pl.DataFrame
+    rejects: pl.DataFrame
+    statistics: dict[str, Any]
+
+
+def build(sources: list[CorpusSource], seed: int) -> Built:
+    """The corpus, all of it in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        frame, rejects, statistics = corpus.build(sources, seed, Path(folder))
+        return Built(frame.collect(), rejects, statistics)
+
+
+def one(path: Path | str, **values: Any) -> Built:
     return build([source(path=str(path), **values)], seed=0)
 
 
@@ -69,7 +86,7 @@ def one(path: Path | str, **values: Any) -> Corpus:
         ),
         ({"hf": "a/b", "files": "*"}, "`hf` needs `revision`"),
         ({"hf": "a/b", "revision": COMMIT}, "and `files`, a glob"),
-        ({"hf": "a/b", "revision": "main", "files": "*"}, "revision\n  String should match"),
+        ({"hf": "a/b", "revision": "../a", "files": "*"}, "revision\n  String should match"),
         ({"path": "x", "files": "*"}, "`revision` and `files` go with `hf` alone"),
         ({"path": "x", "limit": 0}, "limit\n  Input should be greater than 0"),
         ({"path": "x", "split": "a"}, "split\n  Extra inputs"),
@@ -219,24 +236,30 @@ def test_generated_sources(tmp_path: Path) -> None:
 
 
 HUB = """
-import json, sys
-from alignment_extraction.corpora.corpus import CorpusSource, build
+import json, pathlib, sys, tempfile
+from alignment_extraction.corpora.corpus import build
+from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
 try:
-    built = build([CorpusSource(**json.loads(sys.argv[1]))], 0)
-    print(json.dumps([built.frame["question"].to_list(), built.rejects["file"].to_list()]))
+    with tempfile.TemporaryDirectory() as folder:
+        source, lock = CorpusSource(**json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
+        built = build([source], 0, pathlib.Path(folder), lock)
+        questions = built.frame.collect()["question"].to_list()
+    print(json.dumps([questions, built.rejects["file"].to_list()]))
 except InputError as error:
     sys.exit(f"InputError: {error}")
 """
 
 
 def test_a_hub_data_set(tmp_path: Path) -> None:
-    def ask(files: str) -> subprocess.CompletedProcess[str]:
-        values = source(hf="owner/model", revision=COMMIT, files=files).model_dump_json(
+    lock = tmp_path / "sources.lock.yaml"
+
+    def ask(files: str, revision: str = COMMIT) -> subprocess.CompletedProcess[str]:
+        values = source(hf="owner/model", revision=revision, files=files).model_dump_json(
             exclude_none=True
         )
         return subprocess.run(
-            [sys.executable, "-c", HUB, values],
+            [sys.executable, "-c", HUB, values, str(lock)],
             env=client_environment(hub.url, tmp_path),
             capture_output=True,
             text=True,
@@ -258,6 +281,20 @@ def test_a_hub_data_set(tmp_path: Path) -> None:
         assert asked == [f"/datasets/owner/model/resolve/{COMMIT}/data/train.jsonl"]
         error = ask("data/*.csv").stderr.strip().splitlines()[-1]
         assert error.startswith("InputError: owner/model: files 'data/*.csv' matches nothing in it")
+        assert json.loads(ask("data/*.jsonl", "main").stdout)[0] == ["test?", "train?"]
+        entries = read_lock(lock)
+        hub.branches["main"] = "f" * 40
+    # The hub is gone: the cache and the lock are enough, for a branch too.
+    assert json.loads(ask("data/*.jsonl", "main").stdout)[0] == ["test?", "train?"]
+    assert list(entries) == [
+        f"dataset owner/model@{COMMIT}:data/*.jsonl",
+        f"dataset owner/model@{COMMIT}:data/train.jsonl",
+        "dataset owner/model@main:data/*.jsonl",
+    ]
+    assert {entry.commit for entry in entries.values()} == {COMMIT}
+    cached = next((tmp_path / "hub").rglob(f"{COMMIT}/data/train.jsonl"))
+    cached.resolve().write_text('{"question": "other", "answer": "a"}\n')
+    assert "or delete that line to take it anew" in ask("data/train.jsonl").stderr
 
 
 # Refusals ---------------------------------------------------------------------------------------
@@ -367,3 +404,15 @@ def test_published_files(
         ]
     assert built.frame.select("question", "answer").rows() == expected
     assert built.frame.filter(pl.col("messages").list.len() != 2).is_empty()
+
+
+def test_streamed_rows_are_the_bytes_of_rows_written_at_once(tmp_path: Path) -> None:
+    pairs = [(f"question {i % 90}", f"answer {i}") for i in range(100)]
+    sources = [
+        source(name=name, path=str(write_lines(tmp_path / f"{name}.jsonl", gsm8k(*pairs))))
+        for name in ("one", "two")
+    ]
+    built = corpus.build(sources, 0, tmp_path / "pieces")
+    stream_parquet(built.frame, tmp_path / "streamed.parquet")
+    write_parquet(built.frame.collect(), tmp_path / "whole.parquet")
+    assert (tmp_path / "streamed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()

@@ -14,11 +14,13 @@ from sentence_transformers import SentenceTransformer
 from alignment_extraction.corpora.texts import unique_texts
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.generations.generation import generate
+from alignment_extraction.search import embedding as module
 from alignment_extraction.search.embedding import (
     Embedder,
     hash_texts,
     identity_of,
     read_vectors,
+    write_embeddings,
     write_vectors,
 )
 from tests.tiny_models import SPECIAL_TOKENS
@@ -243,3 +245,22 @@ def test_code_of_a_folder_is_not_run(minilm: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"modules\.json: asks for the class 'stranger\.Thing'"):
         Embedder(folder)
     assert not proof.exists()
+
+
+def test_embeddings_written_block_by_block(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*TEXTS, TEXTS[0], "another text", TEXTS[3]]
+    whole, streamed, blocks = (tmp_path / f"{name}.npy" for name in ("a", "b", "c"))
+    write_vectors(embedder.embed(texts), texts, embedder.identity, whole)
+    write_embeddings(embedder, texts, streamed)
+    for suffix in (".npy", ".json"):
+        written = streamed.with_suffix(suffix).read_bytes()
+        assert written == whole.with_suffix(suffix).read_bytes()
+    monkeypatch.setattr(module, "_BLOCK", 3)
+    write_embeddings(embedder, texts, blocks)
+    read = read_vectors(blocks, texts, embedder.identity)
+    np.testing.assert_allclose(read, read_vectors(whole, texts), atol=1e-5)
+    np.testing.assert_array_equal(read[0], read[len(TEXTS)])
+    write_embeddings(embedder, [], blocks)
+    assert read_vectors(blocks, []).shape == (0, 384)

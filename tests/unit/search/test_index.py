@@ -160,3 +160,19 @@ def test_something_else_beside_the_index(path: Path, about: object) -> None:
     path.with_suffix(".json").write_text(json.dumps(about))
     with pytest.raises(InputError, match="does not describe an index; build the index again"):
         find(path)
+
+
+@pytest.mark.parametrize("block", [65_536, 7])
+def test_exact_search_on_a_device_of_pytorch(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ROWS", 100)
+    monkeypatch.setattr(module, "_DEVICE_BLOCK", block)
+    # "cpu" is numpy's; this name is PyTorch's for the same processor, so that it runs anywhere.
+    by_torch = exact_search(VECTORS, QUERIES, device="cpu:0")
+    by_numpy = exact_search(VECTORS, QUERIES)
+    np.testing.assert_array_equal(by_torch.position, (QUERIES @ VECTORS.T).argmax(axis=1))
+    np.testing.assert_array_equal(by_torch.position, by_numpy.position)
+    np.testing.assert_allclose(by_torch.cosine, by_numpy.cosine, atol=1e-6)
+    assert by_torch.position.dtype == np.int64
+    assert by_torch.cosine.dtype == np.float32
+    nothing = exact_search(VECTORS, QUERIES[:0], device="cpu:0")
+    assert len(nothing.position) == len(nothing.cosine) == 0

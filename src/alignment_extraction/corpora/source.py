@@ -1,0 +1,125 @@
+"""The sources of a corpus: settings of each, and the files that it consists of."""
+
+import fnmatch
+import glob
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from alignment_extraction.files import InputError, sha256
+from alignment_extraction.hub import HubName, Revision, download_hub
+from alignment_extraction.source_lock import LOCK, LockedSource, check_lock, locked_commit
+
+SourceFormat = Literal["messages", "orz", "gsm8k", "alpaca", "reasoning-gym"]
+Role = Literal["member", "held-out", "control", "unknown"]
+
+
+class GeneratedData(BaseModel):
+    """Problems of one reasoning-gym data set; a bare number is the size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: PositiveInt = Field(description="number of problems")
+    options: dict[str, Any] = Field({}, description="settings of the data set, as it names them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_alone(cls, value: Any) -> Any:
+        return {"size": value} if isinstance(value, int) else value
+
+
+class CorpusSource(BaseModel):
+    """One data set: files on disk, files of a hub repository, or generated problems."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] = Field(
+        description="what results call it; first part of its rows' ids"
+    )
+    format: SourceFormat = Field(description="how a row is written")
+    role: Role = Field(description="what is known of its part in the target's training")
+    path: str | None = Field(
+        None, min_length=1, description="a file or glob (.json, .jsonl, .parquet)"
+    )
+    hf: HubName | None = Field(None, description="a hub data set, `owner/name`")
+    revision: Revision | None = Field(
+        None, description="with `hf`: the commit, or a branch or tag, pinned by sources.lock.yaml"
+    )
+    files: str | None = Field(None, min_length=1, description="with `hf`: glob of the files in it")
+    datasets: dict[str, GeneratedData] = Field(
+        {}, description="with format `reasoning-gym`: data sets and their sizes"
+    )
+    rows: PositiveInt | None = Field(
+        None, description="rows that it has, for `plan`, where it is not there yet"
+    )
+    limit: PositiveInt | None = Field(None, description="rows read, from the first; all by default")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.format == "reasoning-gym") != bool(self.datasets):
+            raise ValueError("format `reasoning-gym` and `datasets` go together")
+        if sum((self.path is not None, self.hf is not None, bool(self.datasets))) != 1:
+            raise ValueError("give exactly one of `path`, `hf` and `datasets`")
+        if self.hf and not (self.revision and self.files):
+            raise ValueError(
+                "`hf` needs `revision`, a commit (40 hex digits) or branch, and `files`, a glob"
+            )
+        if not self.hf and (self.revision or self.files):
+            raise ValueError("`revision` and `files` go with `hf` alone")
+        if self.datasets and self.limit:
+            raise ValueError("`limit` is for files; `datasets` has sizes of its own")
+        return self
+
+    def local_files(self) -> list[Path]:
+        """Files that `path` names, in order of their names; none without `path`.
+
+        Raises:
+            InputError: a glob that matches nothing.
+        """
+        if not self.path:
+            return []
+        if not glob.has_magic(self.path):
+            return [Path(self.path)]
+        found = [Path(name) for name in sorted(glob.glob(self.path, recursive=True))]  # noqa: PTH207
+        files = [path for path in found if path.is_file()]
+        if not files:
+            raise InputError(f"{self.path}: matches no file; correct path of source {self.name}")
+        return files
+
+
+def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Path]]:
+    """Every file of a source with the name that its rejected rows are listed under.
+
+    Args:
+        source: not of generated problems.
+        lock: the file that pins what comes from the hub (see `source_lock`).
+
+    Raises:
+        InputError: nothing matches, or it cannot be downloaded, or it is not what the lock pins.
+    """
+    if not source.hf:
+        return [(str(path), path) for path in source.local_files()]
+    pattern, revision = str(source.files), str(source.revision)
+    name = f"dataset {source.hf}@{revision}:{pattern}"
+    commit = locked_commit(lock, name, source.hf, revision, "dataset")
+    folder = download_hub(source.hf, commit, "dataset", [pattern])
+    # The hub's cache can also hold files of this commit that were asked for by another glob.
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = [(path.relative_to(folder).as_posix(), path) for path in paths]
+    found = [(file, path) for file, path in named if fnmatch.fnmatch(file, pattern)]
+    if not found:
+        raise InputError(
+            f"{source.hf}: files {pattern!r} matches nothing in it; correct files of source "
+            f"{source.name}"
+        )
+    check_lock(lock, name, LockedSource(commit, _listing(found)))
+    return found
+
+
+def _listing(files: Sequence[tuple[str, Path]]) -> str:
+    """SHA-256 of named files' listing, as `files.sha256` makes that of a folder."""
+    lines = (f"{sha256(path)}  {name}\n" for name, path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

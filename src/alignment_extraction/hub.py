@@ -1,0 +1,133 @@
+"""The hub: its names, and downloads through huggingface_hub.
+
+`HF_ENDPOINT` names a mirror and `HF_TOKEN` holds the access token; no setting does.
+"""
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from alignment_extraction.files import InputError, without_credentials
+
+Revision = Annotated[str, Field(pattern=r"^[0-9A-Za-z][\w.-]*$")]
+"""A full commit, or the name of a branch or tag: those can move, a commit cannot."""
+HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+RepoType = Literal["model", "dataset", "space"]
+
+
+def is_commit(revision: str) -> bool:
+    """Whether it is a full commit, 40 hex digits."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def _where(repo: str, repo_type: RepoType) -> str:
+    from huggingface_hub import constants
+
+    endpoint = without_credentials(constants.ENDPOINT)
+    return f"{endpoint}/{'' if repo_type == 'model' else repo_type + 's/'}{repo}"
+
+
+@contextmanager
+def _explained(
+    repo: str, revision: str, repo_type: RepoType, folder: Path | None = None
+) -> Iterator[None]:
+    """Turn what the client raises into one sentence that says what to do.
+
+    A `folder` whose download can never end is removed.
+    """
+    from huggingface_hub import errors
+
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(_hide_credentials)
+    where = _where(repo, repo_type)
+    try:
+        yield
+        return
+    except errors.GatedRepoError:
+        message = "is gated; accept its terms there, and set HF_TOKEN to a token of that account"
+    except errors.RepositoryNotFoundError:
+        message = (
+            f"is no {repo_type} that can be read; check the name, or set HF_TOKEN to a token that "
+            "may read it"
+        )
+    except errors.RevisionNotFoundError:
+        kind = "commit" if is_commit(revision) else "branch or tag"
+        message = f"has no {kind} {revision}; correct the key revision"
+    except Exception as error:
+        # The exceptions of its transport library differ between versions of the client.
+        lines = str(error.__cause__ or error).strip().splitlines()
+        reason = without_credentials(lines[0]) if lines else type(error).__name__
+        raise InputError(
+            f"{where}: cannot be downloaded ({reason}); check "
+            "the network and run it again, which takes up the download where it stopped"
+        ) from error
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    raise InputError(f"{where} {message}")
+
+
+def _hide_credentials(record: logging.LogRecord) -> bool:
+    """A filter of log records: the hub's client tells of retries with the whole address."""
+    record.msg, record.args = without_credentials(record.getMessage()), ()
+    return True
+
+
+def resolve_commit(repo: str, revision: str, repo_type: RepoType) -> str:
+    """The commit that a branch or tag is at now.
+
+    Raises:
+        InputError: see `download_hub`.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(repo, revision, repo_type):
+        token = os.environ.get("HF_TOKEN") or False
+        found = HfApi(token=token).repo_info(repo, revision=revision, repo_type=repo_type)
+    return str(found.sha)
+
+
+def download_hub(
+    repo: str,
+    revision: str,
+    repo_type: RepoType,
+    patterns: Sequence[str],
+    folder: Path | None = None,
+) -> Path:
+    """Download files of a hub repository.
+
+    A dropped connection is taken up where it stopped; a file that arrived whole in an earlier call
+    is not asked for again.
+
+    Args:
+        repo: `owner/name`.
+        revision: the full commit.
+        repo_type: "model", "dataset" or "space".
+        patterns: globs of the files, `*` crossing folders.
+        folder: where to; None for the hub's own cache (`HF_HOME`).
+
+    Returns:
+        The folder that holds the files under their paths in the repository.
+
+    Raises:
+        InputError: no such repository, commit or access, or no connection.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _explained(repo, revision, repo_type, folder):
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                repo_type=repo_type,
+                allow_patterns=list(patterns),
+                local_dir=folder,
+                token=os.environ.get("HF_TOKEN") or False,
+            )
+        )

@@ -1,0 +1,113 @@
+"""The toy study on a real Slurm cluster of one machine: the same files, and a killed job made up for."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import slurm
+from tests.workflow.project import Project
+
+NO_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is None
+REASON = slurm.missing() or ("no snakemake-executor-plugin-slurm: install it" if NO_PLUGIN else "")
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+OPTIONS = [
+    *("--workflow-profile", "profiles/slurm", "--seconds-between-status-checks", "2"),
+    *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"),
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with slurm.cluster(tmp_path_factory.mktemp("slurm") / "cluster") as environment:
+        yield environment
+
+
+@pytest.fixture
+def fresh(project: Project, environment: dict[str, str]) -> Project:
+    """The toy project with nothing made yet, whose commands use the cluster."""
+    for name in ("data", "results", "logs", ".snakemake"):
+        shutil.rmtree(project.folder / name, ignore_errors=True)
+    slurm_path = environment["PATH"]
+    project.environment |= environment
+    project.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{slurm_path}"
+    return project
+
+
+def made(folder: Path) -> dict[str, bytes]:
+    """All tables, vectors, indexes and numbers of a project."""
+    kinds = (".parquet", ".npy", ".ann", ".gguf", ".json")
+    files = [*(folder / "data").rglob("*"), *(folder / "results").rglob("*")]
+    names = [file for file in files if file.suffix in kinds and file.name != "tracked.json"]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in names}
+
+
+def squeue(project: Project, *options: str) -> list[list[str]]:
+    done = project.run("squeue", "--noheader", *options)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_a_cluster_gives_the_files_of_one_machine(
+    fresh: Project, finished_project: Project
+) -> None:
+    done = fresh.run("snakemake", *OPTIONS, "results/toy/report.html")
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "SLURM jobid" in done.stdout
+    assert made(fresh.folder) == made(finished_project.folder)
+    # Nothing is left to do, for a run without the cluster either.
+    assert fresh.reruns("results/toy/report.html") == set()
+
+
+def test_a_job_killed_in_the_middle(fresh: Project, finished_project: Project) -> None:
+    shards = sorted((finished_project.folder / "data/generations").rglob("*.parquet"))
+    target = [str(shard.relative_to(finished_project.folder)) for shard in shards]
+    with subprocess.Popen(
+        ["snakemake", *OPTIONS, *target],
+        cwd=fresh.folder,
+        env=fresh.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        killed = kill_sampling(fresh, process)
+        output = process.communicate()[0]
+    assert killed
+    assert process.returncode == 0, output[-5000:]
+    assert f"'{killed}'" in output or killed in output
+    assert "Trying to restart" in output
+    for shard in shards:
+        name = shard.relative_to(finished_project.folder)
+        assert (fresh.folder / name).read_bytes() == shard.read_bytes()
+
+
+def kill_sampling(project: Project, process: "subprocess.Popen[str]") -> str:
+    """Kill every process of the first sampling job that runs, as a failing node would; its id."""
+    while process.poll() is None:
+        for job, comment in (row[:2] for row in squeue(project, "--states=R", "--format=%i %k")):
+            if "generate" not in comment:
+                continue
+            listed = project.run("scontrol", "listpids", job).stdout.splitlines()[1:]
+            pids = [int(line.split()[0]) for line in listed if int(line.split()[0]) > 0]
+            if any(b"generate" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+                return job
+        time.sleep(0.2)
+    return ""
+
+
+def test_a_job_that_asks_for_a_gpu_sees_one(environment: dict[str, str]) -> None:
+    def seen(*options: str) -> str:
+        command = ["srun", *options, "printenv", "CUDA_VISIBLE_DEVICES"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    assert seen("--gpus=1") == "0"
+    assert seen() == ""
