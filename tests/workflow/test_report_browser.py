@@ -109,7 +109,7 @@ def test_filters_sorting_and_reset(open_page: Open) -> None:
     page = open_page(fragment="#matches")
     everything = shown(page)
     picture(page, "matches")
-    page.get_by_label("Containing").fill("alert(1)")
+    page.get_by_label("Containing", exact=True).fill("alert(1)")
     assert shown(page).startswith("1 of ")
     assert "⟨U+202E⟩" in page.locator("#match-shown").inner_text()
     picture(page, "hostile")
@@ -118,15 +118,15 @@ def test_filters_sorting_and_reset(open_page: Open) -> None:
     page.get_by_label("to", exact=True).fill("0.2")
     assert shown(page).startswith("1 of ")
     page.get_by_role("button", name="Show all").click()
-    page.get_by_label("Sort by").select_option("levenshtein")
+    page.get_by_label("Sort by", exact=True).select_option("levenshtein")
     scores = first_scores(page, 1)
     assert scores == sorted(scores, reverse=True)
-    page.get_by_label("Order").select_option("lowest first")
+    page.get_by_label("Order", exact=True).select_option("lowest first")
     scores = first_scores(page, 1)
     assert scores == sorted(scores)
     page.get_by_label("Model", exact=True).select_option("rl")
     assert {text.split(",")[0] for text in page.locator(".about span:first-of-type").all_inner_texts()} == {"rl"}
-    page.get_by_label("Containing").fill("no such text")
+    page.get_by_label("Containing", exact=True).fill("no such text")
     assert shown(page).startswith("0 of ")
     assert "No match passes these filters" in page.locator("#match-shown").inner_text()
 
@@ -187,7 +187,7 @@ def test_twenty_thousand_matches(open_page: Open, large_file: Path) -> None:
     page.locator("#match-rows").focus()
     page.keyboard.press("End")
     assert page.locator(".row[aria-posinset='20000']").count() == 1
-    page.get_by_label("Containing").fill("word7 ")
+    page.get_by_label("Containing", exact=True).fill("word7 ")
     found = int(shown(page).split(" ")[0].replace(",", ""))
     assert 0 < found < MANY
     took = page.evaluate(

@@ -22,7 +22,7 @@ ROW = {
     "generation": "What is 1 + 2?",
     "match": "What is 1 + 3?",
     "occurrences": 2,
-    "cosine": 0.98765,
+    "cosine": 0.98764,
     "levenshtein": 0.9,
     "indel": 0.95,
     "span": 4,
@@ -46,7 +46,7 @@ def test_the_data_are_the_table() -> None:
     assert [value(data, "model", i) for i in range(3)] == ["sft", "rl", "sft"]
     assert [value(data, "kind", i) for i in range(3)] == [report.BELOW, "verbatim", report.BELOW]
     assert data["match"]["values"] == ["What is 1 + 3?"]  # once, however many match it
-    assert data["cosine"] == [0.9877] * 3
+    assert data["cosine"] == [0.9876] * 3
     assert data["covered"] == [None, 0.5, None]
     assert data["generation"][2] == "x⟨U+202E⟩"
     assert section["match_count"] == 3
