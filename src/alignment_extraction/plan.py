@@ -30,7 +30,7 @@ _ROW_BYTES = 1600
 _TOKEN_BYTES = 6
 """Of a generated token and its text, compressed."""
 _HEAD = 128
-"""Width of an attention head. Models of 12 x layers x width^2 weights have width / 128 layers or so."""
+"""Width of an attention head; models of 12 layers x width^2 weights have width / 128 layers."""
 _PROCESS = 0.7e9  # bytes of a process with PyTorch or llama.cpp loaded
 _WORDS = 40  # of a text that rates are measured with
 
