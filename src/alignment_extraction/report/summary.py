@@ -23,7 +23,7 @@ def markdown(metrics: Mapping[str, Any], prefix: str, part: str = "question") ->
         One table of rates with 95 % intervals, of the most sampled model of each family (`sft-q8`
         is of the family `sft`): a row for each group of the corpus of which anything was found, and
         one row with the upper bound for all others together. Where models were compared, a second
-        one: a row for each pair, text and group, with the chat template.
+        one: a row for each pair of families, text and group, with the chat template.
 
     Raises:
         InputError: no model has rates of that part at that prefix.
@@ -80,7 +80,12 @@ def _rate(row: Mapping[str, Any]) -> str:
 
 def _shifts(likelihood: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["before → after", "text", "group", "n", "before", "after", "change", "excess"]
+    known: set[tuple[str, ...]] = set()
     for pair, targets in likelihood.items():
+        families = tuple(name_parts(model).family for model in pair.split("_"))
+        if families in known:
+            continue
+        known.add(families)
         for target, templates in targets.items():
             for group, row in templates["with-template"].items():
                 yield [
