@@ -98,11 +98,21 @@ def score_cell(
 def _against_groups(
     generations: pl.DataFrame, matches: pl.DataFrame, corpus: pl.DataFrame, part: str
 ) -> pl.DataFrame:
-    """One row for each generation that has `part` x group of the corpus that has it."""
+    """One row for each generation that has `part` x group that was searched and has it."""
     _, rows = corpus_texts(corpus, part)
-    groups = groups_of(corpus)[rows].unique(maintain_order=True)
+    groups = (
+        corpus[rows]
+        .select("role", group=groups_of(corpus[rows]))
+        .unique(maintain_order=True)
+        .filter(
+            # Text that is not to be extracted, such as pretraining text, need not be searched.
+            pl.col("role").ne("control")
+            | pl.col("group").is_in(matches.filter(part=part)["group"].unique().implode())
+        )
+        .select("group")
+    )
     texts = generations.select("index", text=texts_of(generations, part)).drop_nulls("text")
-    scored = texts.join(groups.to_frame("group"), how="cross", maintain_order="left").join(
+    scored = texts.join(groups, how="cross", maintain_order="left").join(
         matches.filter(part=part), on=["text", "group"], how="left", maintain_order="left"
     )
     unmatched = scored.filter(pl.col("match_id").is_null(), pl.col("text") != "")
