@@ -11,7 +11,7 @@ from alignment_extraction.tracking.runs import DataFile, RunContent
 _RESULTS = [
     f"{name}{end}" for name in ("value", "difference", "recovered") for end in ("", "_low", "_high")
 ]
-_METRICS = {"key": pl.String, "step": pl.Int64, "value": pl.Float64}
+_METRICS = [pl.col("key"), pl.col("step").cast(pl.Int64), pl.col("value").cast(pl.Float64)]
 
 
 def student_runs(study: str, folder: Path, data: Mapping[str, DataFile]) -> list[RunContent]:
