@@ -20,7 +20,7 @@ from alignment_extraction.figures.style import (
     tip,
 )
 from alignment_extraction.likelihoods.membership import ATTACKS, FALSE_POSITIVE_RATE
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 ATTACK_LABELS = {
     "loss": "loss",

@@ -32,7 +32,7 @@ from alignment_extraction.report.headline import (
     pool_seeds,
     readable,
 )
-from alignment_extraction.settings.config import StudySettings
+from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.statistics import wilson
 
 TEMPLATES = Path(__file__).parent / "templates"
