@@ -34,7 +34,7 @@ from alignment_extraction.figures import style
 from alignment_extraction.search.index import build_index, exact_search, recall_at_1, search
 from alignment_extraction.search.matching import MATCH_SCHEMA
 from alignment_extraction.search.string_search import best_matches
-from alignment_extraction.settings.config import Cell, IndexSettings, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, IndexSettings, ThresholdSettings
 
 ROWS = (10_000, 100_000, 1_000_000)
 DIMENSIONS = (384, 1024)

@@ -7,7 +7,7 @@ from rapidfuzz.distance import Indel, Levenshtein
 from alignment_extraction.corpora.corpus import SCHEMA
 from alignment_extraction.corpora.texts import corpus_texts, groups_of, texts_of, unique_texts
 from alignment_extraction.search.matching import MATCH_SCHEMA
-from alignment_extraction.settings.config import Cell
+from alignment_extraction.settings.studies import Cell
 
 PARTS = ("question", "answer")
 CELLS = (Cell("sft", "user", 0), Cell("sft", "user", 1), Cell("base", "user", 0))

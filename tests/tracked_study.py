@@ -15,7 +15,7 @@ from alignment_extraction.extraction import contamination, controls, embedders, 
 from alignment_extraction.files import read_parquet, write_json, write_parquet
 from alignment_extraction.search import audit, held_out
 from alignment_extraction.search.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
-from alignment_extraction.settings.config import Cell, StudySettings
+from alignment_extraction.settings.studies import Cell, StudySettings
 
 SPLITS = {"member": "member", "fresh-instance": "held-out"}
 SETTINGS: dict[str, Any] = {

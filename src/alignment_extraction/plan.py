@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from alignment_extraction.files import InputError, read_json
-from alignment_extraction.settings.config import ModelSettings, Params, StudySettings
+from alignment_extraction.settings.config import ModelSettings, Params
+from alignment_extraction.settings.studies import StudySettings
 
 _BITS = {
     "Q4_0": 4.55,

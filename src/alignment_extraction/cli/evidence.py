@@ -27,13 +27,13 @@ CorpusVectors = Annotated[Path, typer.Option(help="embeddings of the corpus's ro
 
 
 def _cell(entry: dict[str, Any]) -> Any:
-    from alignment_extraction.settings.config import Cell
+    from alignment_extraction.settings.studies import Cell
 
     return Cell(entry["model"], entry["prefix"], entry["seed"])
 
 
 def _thresholds(values: Any) -> Any:
-    from alignment_extraction.settings.config import ThresholdSettings
+    from alignment_extraction.settings.studies import ThresholdSettings
 
     return parse_settings(ThresholdSettings, values, "thresholds")
 

@@ -28,7 +28,7 @@ app = typer.Typer()
 def _cells(values: Any) -> dict[Any, Any]:
     """Cells of a study from a list of {model, prefix, seed, parts, generations, matches, audit}."""
     from alignment_extraction.extraction.results import CellFiles
-    from alignment_extraction.settings.config import Cell
+    from alignment_extraction.settings.studies import Cell
 
     return {
         Cell(cell["model"], cell["prefix"], cell["seed"]): CellFiles(
@@ -90,7 +90,7 @@ def evaluate(
     One of --cells and --thresholds can be - for standard input.
     """
     from alignment_extraction.extraction import results
-    from alignment_extraction.settings.config import ThresholdSettings
+    from alignment_extraction.settings.studies import ThresholdSettings
 
     compared = {"shifts": shifts, "members": membership, "discovered": discoverable}
     results.evaluate(
@@ -123,7 +123,7 @@ def calibrate(
 ) -> None:
     """Hold generations against held-out rows: rates and ratios at chosen false positive rates."""
     from alignment_extraction.extraction import results
-    from alignment_extraction.settings.config import ThresholdSettings
+    from alignment_extraction.settings.studies import ThresholdSettings
 
     results.calibrate(
         scored=read_parquet(scores),
@@ -180,7 +180,7 @@ Curves = Annotated[
 
 
 def _study(source: str) -> Any:
-    from alignment_extraction.settings.config import StudySettings
+    from alignment_extraction.settings.studies import StudySettings
 
     return parse_settings(StudySettings, read_settings(source), "study")
 

@@ -28,8 +28,8 @@ from alignment_extraction.extraction.calibration import calibrate
 from alignment_extraction.extraction.scores import SCORE
 from alignment_extraction.files import InputError
 from alignment_extraction.search.held_out import comparisons, held_out_scores, populations
-from alignment_extraction.settings.config import ThresholdSettings
 from alignment_extraction.settings.distillation import FAMILIES, DistillationSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.training.stages import members
 

@@ -29,7 +29,7 @@ from alignment_extraction.extraction.scores import (
     nearest_groups,
 )
 from alignment_extraction.search.strings import pairwise
-from alignment_extraction.settings.config import Cell, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, ThresholdSettings
 from alignment_extraction.statistics import wilson
 
 KINDS = ("verbatim", "templated", "paraphrased")

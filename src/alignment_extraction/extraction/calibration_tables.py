@@ -24,7 +24,7 @@ from alignment_extraction.search.held_out import (
     held_out_scores,
     populations,
 )
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import Array, Interval, named_seed, subtract, wilson
 
 OPERATING_RATES = (0.01, 0.001)

@@ -8,7 +8,7 @@ import polars as pl
 
 from alignment_extraction.extraction.scores import CELL_KEYS, KEYS
 from alignment_extraction.report.headline import name_parts
-from alignment_extraction.settings.config import Cell
+from alignment_extraction.settings.studies import Cell
 from alignment_extraction.statistics import Interval, subtract
 
 

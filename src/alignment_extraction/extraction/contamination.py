@@ -3,7 +3,7 @@
 import polars as pl
 
 from alignment_extraction.extraction.scores import CELL_KEYS, KEYS, SCORE, is_hit, threshold_of
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 
 _BEST = {

@@ -15,7 +15,7 @@ import polars as pl
 
 from alignment_extraction.extraction.scores import METRICS, is_hit, rates, threshold_of
 from alignment_extraction.search.matching import SUSPECTED_ROLES
-from alignment_extraction.settings.config import Cell, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, ThresholdSettings
 from alignment_extraction.statistics import Interval, subtract, wilson
 
 COINCIDENCE = ("model", "corpus", "held-out rows")

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 from alignment_extraction.corpora.texts import corpus_texts, groups_of, item_texts
 from alignment_extraction.extraction.scores import KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.extraction.unseen import extrapolate, rarefaction_interval
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 
 _ITEM = {

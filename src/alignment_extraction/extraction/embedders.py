@@ -9,7 +9,7 @@ from scipy.stats import rankdata, spearmanr
 from alignment_extraction.extraction.calibration_tables import OPERATING_RATES, calibration_tables
 from alignment_extraction.extraction.scores import CELL_KEYS, KEYS, TOLERANCE
 from alignment_extraction.search.held_out import ALL_HELD_OUT, ALL_LENGTHS
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import Array, Interval, named_seed, wilson
 
 DRAWS = 1000

@@ -23,7 +23,7 @@ from alignment_extraction.extraction.calibration_tables import (
 )
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 from alignment_extraction.likelihoods import discoverable, likelihood, membership
-from alignment_extraction.settings.config import Cell, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, ThresholdSettings
 from alignment_extraction.statistics import named_seed
 
 TABLES = (

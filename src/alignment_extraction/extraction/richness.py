@@ -15,7 +15,7 @@ from alignment_extraction.extraction.coverage import (
 )
 from alignment_extraction.extraction.scores import KEYS
 from alignment_extraction.extraction.unseen import chao1, extrapolate, sample_coverage
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 
 def richness(

@@ -17,7 +17,7 @@ import polars as pl
 from alignment_extraction.corpora.texts import corpus_texts, groups_of, item_texts, texts_of
 from alignment_extraction.files import InputError
 from alignment_extraction.search.matching import MATCH_SCHEMA
-from alignment_extraction.settings.config import Cell, SweepSettings, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, SweepSettings, ThresholdSettings
 from alignment_extraction.statistics import ratio, wilson
 
 METRICS = ("embedding", "levenshtein", "indel", "verbatim")

@@ -22,7 +22,7 @@ from alignment_extraction.figures.style import (
     tip,
 )
 from alignment_extraction.report.calibration import of_headline_cells
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 _LEAST = 0.001  # where the horizontal axis begins
 

@@ -29,7 +29,7 @@ from alignment_extraction.report.headline import (
     pool_seeds,
     readable,
 )
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 _METRICS = ("embedding", "verbatim")
 _UNITS = {"item": "-", "cluster": (0, (4, 2))}

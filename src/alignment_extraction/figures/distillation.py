@@ -16,7 +16,7 @@ from alignment_extraction.figures.style import (
     percent,
     tip,
 )
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 Tables = Mapping[str, pl.DataFrame]
 

@@ -20,7 +20,7 @@ from alignment_extraction.figures import membership as figures_membership
 from alignment_extraction.figures import rates as figures_rates
 from alignment_extraction.figures import scores as figures_scores
 from alignment_extraction.figures.style import STYLE, save
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 Drawer = Callable[[Mapping[str, pl.DataFrame], ThresholdSettings], Figure | None]
 

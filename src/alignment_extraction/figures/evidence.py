@@ -22,7 +22,7 @@ from alignment_extraction.figures.style import (
     with_interval,
 )
 from alignment_extraction.report.evidence import control_name
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 
 def _spread(i: int, count: int) -> float:

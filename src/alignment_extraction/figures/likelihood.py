@@ -14,7 +14,7 @@ from alignment_extraction.figures.style import (
     legend,
     tip,
 )
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 _BEFORE, _AFTER = COLOURS[0], COLOURS[3]
 PAIR = ["pair_before", "pair_after"]

@@ -20,7 +20,7 @@ from alignment_extraction.figures.style import (
     tip,
 )
 from alignment_extraction.likelihoods.membership import ATTACKS, FALSE_POSITIVE_RATE
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 ATTACK_LABELS = {
     "loss": "loss",
@@ -101,13 +101,20 @@ def discoverable(tables: Tables, _: ThresholdSettings) -> Figure | None:
     Left each item's expected hits (n p, binned) against the observed mean, with 95 % intervals; on
     the diagonal the prediction is right, and a bin without any hit is drawn hollow at the bottom.
     Right the distinct items that n samples are expected to contain, up to 10 times those drawn,
-    with the range of 95 %; marks are what the samples drawn contain.
+    with the range of 95 %; marks are what the samples drawn contain. Cells of which nothing is
+    expected, and nothing was found, are left out.
     """
     bins, growth = tables.get("discoverable_calibration"), tables.get("discoverable")
     if bins is None or growth is None or growth.is_empty():
         return None
     cell = ["model", "prefix", "seed"]
-    cells = growth.select(*cell, "drawn").unique(maintain_order=True)
+    cells = (
+        growth.group_by(*cell, "drawn", maintain_order=True)
+        .agg(pl.max_horizontal("expected_distinct", "distinct").max().alias("most"))
+        .filter(pl.col("most") >= 0.5)
+    )
+    if cells.is_empty():
+        return None
     groups = growth["reference"].unique(maintain_order=True).to_list()
     figure, axes = faceted(len(cells), 2, height=3, width=5.4)
     for row, about in zip(axes, cells.iter_rows(named=True), strict=True):

@@ -31,7 +31,7 @@ from alignment_extraction.report.headline import (
     pool_seeds,
     precision_order,
 )
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 
 def _spread(i: int, count: int) -> float:

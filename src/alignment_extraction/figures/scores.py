@@ -28,7 +28,7 @@ from alignment_extraction.report.headline import (
     pool_seeds,
     readable,
 )
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 
 Tables = Mapping[str, pl.DataFrame]

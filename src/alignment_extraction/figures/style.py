@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from alignment_extraction.files import atomic_path
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 METRICS = ("embedding", "levenshtein", "indel")
 ALL_METRICS = (*METRICS, "verbatim")

@@ -22,7 +22,7 @@ from scipy.stats import binom
 
 from alignment_extraction.extraction.scores import CELL_KEYS, is_hit
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.config import Cell
+from alignment_extraction.settings.studies import Cell
 from alignment_extraction.statistics import Interval, wilson
 
 LEVELS = (0.1, 0.5, 0.9)

@@ -32,7 +32,7 @@ from alignment_extraction.report.headline import (
     pool_seeds,
     readable,
 )
-from alignment_extraction.settings.config import StudySettings
+from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.statistics import wilson
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -102,6 +102,7 @@ def headlines(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, str]]:
 def rate_table(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
     """One row for each cell, part and reference, with the rate of every metric as text."""
     wide: dict[tuple[Any, ...], dict[str, Any]] = {}
+    first = set(headline_cells(pool_seeds(tables["rates"])).select(CELL).iter_rows())
     for row in tables["rates"].iter_rows(named=True):
         key = tuple(row[k] for k in ("model", "prefix", "seed", "part", "reference"))
         entry = wide.setdefault(
@@ -110,6 +111,7 @@ def rate_table(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
                 **row,
                 "reference": readable(row["reference"]),
                 "is_role": "role:" in row["reference"],
+                "is_headline": (row["model"], row["prefix"]) in first,
             },
         )
         interval = f"{percent(row['low'])} to {percent(row['high'])}"
@@ -203,14 +205,14 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _figures(folder: Path) -> list[dict[str, str]]:
-    """The figures that there are. They hold numbers and escaped names; see `figures_style.svg`."""
+def _figures(folder: Path) -> dict[str, dict[str, str]]:
+    """The figures that there are. They hold numbers and escaped names; see `figures.style.svg`."""
     drawn = {name: folder / f"{name}.svg" for name in FIGURES}
-    return [
-        {"name": name, "caption": caption(name), "svg": Markup(path.read_text())}
+    return {
+        name: {"caption": caption(name), "svg": Markup(path.read_text())}
         for name, path in drawn.items()
         if path.exists()
-    ]
+    }
 
 
 def write_report(

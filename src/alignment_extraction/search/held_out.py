@@ -19,7 +19,7 @@ from alignment_extraction.extraction.calibration import Populations
 from alignment_extraction.extraction.scores import KEYS, METRICS, SCORE, is_hit, threshold_of
 from alignment_extraction.search.matching import SUSPECTED_ROLES
 from alignment_extraction.search.string_search import LEAST_SIMILARITY
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import Array
 
 ALL_HELD_OUT, ALL_LENGTHS = "role:held-out", "all"

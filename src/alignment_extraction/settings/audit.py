@@ -11,7 +11,7 @@ from typing import Any
 
 from alignment_extraction.corpora.formats import ADAPTERS, Conversation, FileFormat, read_rows
 from alignment_extraction.files import InputError, sha256
-from alignment_extraction.settings.config import PrefixForm
+from alignment_extraction.settings.studies import PrefixForm
 
 _ROWS = 200  # rows that a format is told by
 

@@ -31,7 +31,7 @@ from alignment_extraction.files import (
     without_credentials,
     write_json,
 )
-from alignment_extraction.settings.config import StudySettings
+from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.tracking.runs import RunContent, digest, git_tags, study_runs
 from alignment_extraction.tracking.students import student_runs
 

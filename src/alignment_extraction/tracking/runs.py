@@ -16,7 +16,7 @@ from alignment_extraction.extraction.calibration_tables import TABLE_COLUMNS, he
 from alignment_extraction.extraction.scores import KEYS
 from alignment_extraction.files import InputError, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
-from alignment_extraction.settings.config import Cell, StudySettings
+from alignment_extraction.settings.studies import Cell, StudySettings
 
 _TABLES = ("rates", "ratios", "sweep", "coverage", "richness", "kinds")
 _CELL_KEYS = ("part", "reference", "metric")

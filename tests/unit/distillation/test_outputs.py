@@ -17,8 +17,8 @@ from alignment_extraction.figures import distillation as figures
 from alignment_extraction.figures.style import STYLE, svg
 from alignment_extraction.files import write_parquet
 from alignment_extraction.report import distillation as report
-from alignment_extraction.settings.config import ThresholdSettings
 from alignment_extraction.settings.distillation import FAMILIES
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.tracking.students import student_runs
 
 # Chance of a right answer, and mean loss, of each data set's students.

@@ -19,7 +19,7 @@ from alignment_extraction.extraction.anatomy import (
     longest_common_spans,
 )
 from alignment_extraction.extraction.scores import KEYS, is_hit
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 

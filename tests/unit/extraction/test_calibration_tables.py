@@ -15,7 +15,7 @@ from alignment_extraction.extraction.calibration_tables import (
 )
 from alignment_extraction.extraction.scores import KEYS, score_cell
 from alignment_extraction.search.matching import HELD_OUT_SCHEMA
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()

@@ -7,7 +7,7 @@ import pytest
 
 from alignment_extraction.extraction.conditions import conditions, sampled_at
 from alignment_extraction.files import write_parquet
-from alignment_extraction.settings.config import Cell
+from alignment_extraction.settings.studies import Cell
 from alignment_extraction.statistics import subtract, wilson
 
 CELLS = {  # temperature, n, hits

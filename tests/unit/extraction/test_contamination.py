@@ -3,7 +3,7 @@
 import polars as pl
 
 from alignment_extraction.extraction.contamination import contamination_rates
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 
 
 def test_hits_are_split_by_the_item_they_are_nearest_to() -> None:

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.extraction.controls import COINCIDENCE, SCHEMA, controls
-from alignment_extraction.settings.config import Cell, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, ThresholdSettings
 from alignment_extraction.statistics import subtract, wilson
 
 TARGET = Cell("sft", "user", 0)

@@ -10,7 +10,7 @@ from alignment_extraction.corpora.clusters import clusters
 from alignment_extraction.corpora.texts import groups_of, texts_of
 from alignment_extraction.extraction import coverage, scores
 from alignment_extraction.extraction.scores import KEYS, METRICS, is_hit, threshold_of
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 

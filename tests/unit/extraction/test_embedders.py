@@ -14,7 +14,7 @@ from alignment_extraction.extraction.embedders import (
 )
 from alignment_extraction.extraction.scores import CELL_KEYS
 from alignment_extraction.search.held_out import ALL_HELD_OUT
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from tests.tracked_study import corpus, held_out_matches
 
 STREAM = np.random.default_rng(0)

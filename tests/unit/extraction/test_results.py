@@ -19,7 +19,7 @@ from alignment_extraction.files import (
     write_parquet,
 )
 from alignment_extraction.likelihoods import likelihood
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 
 CORPUS = make_corpus()

@@ -13,7 +13,7 @@ from alignment_extraction.extraction.richness import richness
 from alignment_extraction.extraction.scores import METRICS
 from alignment_extraction.extraction.traits import TRAITS, by_trait
 from alignment_extraction.extraction.unseen import chao1, extrapolate
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 

@@ -11,7 +11,7 @@ from alignment_extraction.corpora.texts import groups_of
 from alignment_extraction.extraction import scores
 from alignment_extraction.extraction.scores import KEYS, METRICS, score_cell
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.config import Cell, SweepSettings, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, SweepSettings, ThresholdSettings
 from alignment_extraction.statistics import ratio, wilson
 from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 

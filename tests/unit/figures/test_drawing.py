@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.figures.drawing import FIGURES, caption, draw
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from tests.tracked_study import settings, write_results
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -19,7 +19,7 @@ from alignment_extraction.likelihoods.discoverable import (
     sampled_cells,
 )
 from alignment_extraction.likelihoods.likelihood import compare
-from alignment_extraction.settings.config import Cell
+from alignment_extraction.settings.studies import Cell
 from tests.tiny_models import make_tiny_gguf
 from tests.unit.likelihoods.test_likelihood import make_corpus
 

@@ -11,7 +11,7 @@ from alignment_extraction.extraction.metrics import EVIDENCE
 from alignment_extraction.figures import evidence as figures
 from alignment_extraction.files import read_json
 from alignment_extraction.report import evidence, page
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from tests.tracked_study import settings, write_results
 
 STUDY = settings(seeds=[0])

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from alignment_extraction.figures.drawing import draw
+from alignment_extraction.figures.drawing import FIGURES, draw
 from alignment_extraction.files import InputError, read_json
 from alignment_extraction.report import headline
 from alignment_extraction.report import page as report
@@ -44,7 +44,6 @@ def test_sections_and_numbers(page: str) -> None:
     for section in (
         "overview",
         "rates",
-        "figures",
         "likelihood",
         "membership",
         "discoverable",
@@ -55,8 +54,16 @@ def test_sections_and_numbers(page: str) -> None:
     ):
         assert f'id="{section}"' in page
     assert "95 % interval" in page or "at 95 % confidence" in page
-    assert page.count("<figure ") >= 8
     assert "git revision" in page
+
+
+def test_every_drawn_figure_stands_in_a_section_once(page: str) -> None:
+    placed = re.findall(r'<figure id="figure-([a-z-]+)"', page)
+    assert len(placed) >= 8
+    assert len(placed) == len(set(placed))
+    sections = "".join(path.read_text() for path in sorted(report.TEMPLATES.glob("*.html")))
+    for name in FIGURES:
+        assert f'"{name}"' in sections
 
 
 def test_verbatim_lists_are_the_headline_cells_hits() -> None:

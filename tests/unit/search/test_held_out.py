@@ -16,7 +16,7 @@ from alignment_extraction.search.held_out import (
     length_weights,
     populations,
 )
-from alignment_extraction.settings.config import ThresholdSettings
+from alignment_extraction.settings.studies import ThresholdSettings
 from tests.scored_study import CELLS, PARTS, make_corpus, make_generations, make_matches
 from tests.tracked_study import held_out_matches
 

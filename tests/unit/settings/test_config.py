@@ -65,7 +65,7 @@ def test_shipped_params_are_valid() -> None:
         ),
         ("studies/smollm2/parts", ["answer"], "parts: `answer` needs `sampling.answer: true`"),
         ("models/smollm2", {}, "models.smollm2: give either `source` (with its sha256) or `tr"),
-        ("models/smollm2/source/sha256", ..., "models.smollm2.source.sha256: missing"),
+        ("models/smollm2/source/sha256", ..., "models.smollm2.source: `path` and `pypi` need `sha256`"),
         ("models/smollm2/source/sha256", "abc", "models.smollm2.source.sha256"),
         ("models/smollm2/quantisation", "Q8_0", "`quantisation` applies to `trained` models only"),
         ("models/Bad Name", {"trained": "sft"}, "not 'Bad Name'"),
@@ -128,15 +128,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
         config.load(write(tmp_path, "just text"))
 
 
-def test_cells_and_overrides() -> None:
-    study = config.load(ROOT / "params.yaml").studies["controlled"]
-    cells = list(study.cells())
-    assert len(cells) == len(study.models) * len(study.prefixes) + 5  # extra cells
-    headline = config.Cell("sft-q8", "user", 0)
-    assert study.cell_sampling(headline).samples == 10_000
-    assert study.cell_sampling(config.Cell("sft-q8", "full", 0)).samples == 500
-
-
 def test_literal_prefix() -> None:
     literal = {"name": "paper", "text": "<|user|>"}
     params = config.validate(changed("studies/smollm2/prefixes", ["user", literal]))
@@ -150,55 +141,6 @@ def test_groups() -> None:
     params = config.load(ROOT / "params.yaml")
     assert params.corpora["reasoning-gym"].groups == ("reasoning-gym",)
     assert "sft.held-out-template" in params.corpora["controlled"].groups
-
-
-STUDY = {"title": "x", "models": ["a"], "corpus": "c", "embedder": "e", "prefixes": ["user", "bos"]}
-
-
-def test_extra_cells_come_last_and_leave_the_others_as_they_are() -> None:
-    plain = config.StudySettings.model_validate({**STUDY, "sampling": {"samples": 10}})
-    extra = [
-        {"models": ["b"], "prefixes": ["user"], "sampling": {"samples": 3}},
-        {"models": ["a"], "prefixes": ["user"], "name": "t0.7", "sampling": {"temperature": 0.7}},
-    ]
-    override = {"models": ["a"], "prefixes": ["user"], "sampling": {"samples": 99}}
-    study = config.StudySettings.model_validate(
-        {
-            **STUDY,
-            "sampling": {"samples": 10},
-            "overrides": [override],
-            "extra_cells": extra,
-            "controls": {"models": ["b"]},
-        }
-    )
-    cells = list(study.cells())
-    assert cells[:2] == list(plain.cells())
-    assert cells[2:] == [config.Cell("b", "user", 0), config.Cell("a", "user-t0.7", 0)]
-    assert study.sampled_models == ("a", "b")
-    assert [study.template_prefix(cell.prefix) for cell in cells] == ["user", "bos", "user", "user"]
-    assert study.prefix_text("user-t0.7") is None
-    # Overrides are of the grid alone.
-    assert [study.cell_sampling(cell).samples for cell in cells] == [99, 10, 3, 10]
-    assert [study.cell_sampling(cell).temperature for cell in cells] == [1, 1, 1, 0.7]
-    assert study.most_sampled() == cells[:1]
-
-
-@pytest.mark.parametrize(
-    ("extra", "says"),
-    [
-        ({"models": ["a"], "prefixes": ["user"]}, "a at prefix user is there already"),
-        ({"models": ["b"], "prefixes": ["full"]}, "'full' is not in `prefixes`"),
-        ({"models": ["b"], "prefixes": ["user"], "sampling": {"x": 1}}, "sampling.x: unknown key"),
-    ],
-)
-def test_mistakes_in_extra_cells(extra: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        config.StudySettings.model_validate({**STUDY, "extra_cells": [extra]})
-
-
-def test_controls_are_of_the_study() -> None:
-    with pytest.raises(ValueError, match=r"controls\.models\.0: .b. is in no cell"):
-        config.StudySettings.model_validate({**STUDY, "controls": {"models": ["b"]}})
 
 
 @pytest.mark.parametrize(

@@ -27,5 +27,5 @@ def test_defaults_and_paths() -> None:
     table = {key: (kind, default) for key, kind, default, _ in reference.rows()}
     assert table["studies.NAME.sampling.temperature"] == ("number", "`1.0`")
     assert table["studies.NAME.thresholds.embedding"] == ("number", "`0.95`")
-    assert table["models.NAME.source.sha256"][1] == "required"
+    assert table["studies.NAME.corpus"][1] == "required"
     assert table["corpora.NAME.sources[].name"][1] == "required"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.config import Params, StudySettings
+from alignment_extraction.settings.config import Params
+from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.settings.validation import check_prefixes
 from tests.tiny_models import make_tiny_gguf
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from alignment_extraction.files import InputError, write_parquet
-from alignment_extraction.settings.config import StudySettings
+from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.tracking.record import EXPERIMENT, TrackedRun, find_run, track
 from tests import tracked_study
 
@@ -264,7 +264,7 @@ def find(runs: list[TrackedRun]) -> Run:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from alignment_extraction.settings.config import StudySettings
+from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.tracking.record import track
 name, settings, corpus = sys.argv[1:]
 folder = Path("results") / name

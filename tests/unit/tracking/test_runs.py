@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from alignment_extraction.files import InputError, write_parquet
-from alignment_extraction.settings.config import StudySettings
+from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.tracking.runs import RunContent, flat, study_runs
 from tests import tracked_study
 
