@@ -106,8 +106,9 @@ def compare(
     Returns:
         For each arm: value; difference (to `original`; None for itself); recovered, which is the
         distance from `start` over that of `original` from `start` (None for these two, and where
-        the latter's interval holds 0). A share of 0 or 1 has Wilson's interval for one answer an
-        item, and the difference of two such Newcombe's.
+        the latter's interval does not lie on the better side of 0: no gain, no share of one). A
+        share of 0 or 1 has Wilson's interval for one answer an item, and the difference of two such
+        Newcombe's.
     """
     drawn = crossed_bootstrap(samples, seed)
     means = {name: float(values.mean()) for name, values in samples.items()}
@@ -115,6 +116,8 @@ def compare(
     gained = None
     if "start" in samples:
         gained = _interval(means["original"] - means["start"], drawn["original"] - drawn["start"])
+        if (gained.low <= 0) if measure == "accuracy" else (gained.high >= 0):
+            gained = None
     found: dict[str, dict[str, Interval | None]] = {}
     for name, mean in means.items():
         edge = _at_edge(mean, measure)
@@ -125,7 +128,7 @@ def compare(
             difference = _interval(distance, drawn[name] - drawn["original"])
             if edge and _at_edge(means["original"], measure):
                 difference = subtract(value, _share(means["original"], items))
-        if name not in ("original", "start") and gained and gained.low * gained.high > 0:
+        if name not in ("original", "start") and gained:
             with np.errstate(divide="ignore", invalid="ignore"):
                 shares = (drawn[name] - drawn["start"]) / (drawn["original"] - drawn["start"])
             share = (mean - means["start"]) / gained.estimate

@@ -81,6 +81,15 @@ def test_no_gain_of_the_original_leaves_none_to_recover() -> None:
     assert found["extracted"]["recovered"] is None
 
 
+def test_a_harm_of_the_original_is_no_gain() -> None:
+    noise = np.random.default_rng(7).normal(0, 0.01, (1, 100))
+    samples = {"start": 1 + noise, "original": 2 + noise, "extracted": 3 + noise}
+    assert compare(samples, "loss", 0)["extracted"]["recovered"] is None
+    recovered = compare(samples, "accuracy", 0)["extracted"]["recovered"]
+    assert recovered is not None
+    assert recovered.estimate == pytest.approx(2)
+
+
 def test_no_right_answer_is_bounded() -> None:
     samples = {"original": np.zeros((3, 50)), "extracted": np.zeros((3, 50))}
     found = compare(samples, "accuracy", 0)
