@@ -1,12 +1,14 @@
 """The README's results are those that are shipped."""
 
+import io
 import json
 from typing import Any
 
+import polars as pl
 import pytest
 
 from alignment_extraction.files import InputError
-from alignment_extraction.report import summary
+from alignment_extraction.report import distillation, summary
 from tests.shipped import ROOT, shipped
 
 
@@ -15,6 +17,21 @@ def test_readme_has_the_shipped_results() -> None:
     assert summary.markdown(metrics, "user") in (ROOT / "README.md").read_text(), (
         "README.md: the results are not those shipped; replace them with what "
         "`alignment-extraction summary results/controlled/metrics.json` prints"
+    )
+
+
+def test_docs_have_the_shipped_students() -> None:
+    table = pl.read_parquet(io.BytesIO(shipped("results", "controlled/distillation.parquet")))
+    assert distillation.markdown(table) in (ROOT / "docs/distillation.md").read_text(), (
+        "docs/distillation.md: the students are not those shipped; replace them with what "
+        "`alignment-extraction distillation-summary results/controlled/distillation.parquet` prints"
+    )
+
+
+def test_readme_shows_the_shipped_figure() -> None:
+    drawn = shipped("results", "controlled/figures/populations.svg")
+    assert (ROOT / "docs/populations.svg").read_bytes() == drawn, (
+        "docs/populations.svg: copy results/controlled/figures/populations.svg there"
     )
 
 
