@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from alignment_extraction.corpora.corpus import SCHEMA
 from alignment_extraction.extraction import contamination, controls, embedders, metrics, results
 from alignment_extraction.files import read_parquet, write_json, write_parquet
-from alignment_extraction.search import audit, held_out
+from alignment_extraction.search import audit
 from alignment_extraction.search.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
 from alignment_extraction.settings.studies import Cell, StudySettings
 
@@ -166,7 +166,9 @@ def held_out_matches() -> pl.DataFrame:
     ).select(list(HELD_OUT_SCHEMA))
 
 
-def evidence_tables(scored: pl.DataFrame, study: StudySettings) -> dict[str, pl.DataFrame]:
+def evidence_tables(
+    scored: pl.DataFrame, study: StudySettings, calibration: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
     """The tables beside the rates: real functions of invented scores, vectors and tags."""
     stream = np.random.default_rng(3)
     vectors = stream.normal(size=(60, 8)).astype(np.float32)
@@ -216,7 +218,7 @@ def evidence_tables(scored: pl.DataFrame, study: StudySettings) -> dict[str, pl.
     return {
         "controls": controls.controls(
             scored,
-            held_out.held_out_scores(negatives, corpus()),
+            calibration,
             {},
             cells=cells,
             part="question",
@@ -269,7 +271,7 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
         )
         names = {"shifts": "shifts", "members": "membership", "discovered": "discoverable"}
         compared = {key: read_parquet(folder / f"{name}.parquet") for key, name in names.items()}
-    beside = evidence_tables(scored, study)
+    beside = evidence_tables(scored, study, calibration["calibration"])
     for name, table in beside.items():
         write_parquet(table, folder / f"{name}.parquet")
     results.evaluate(

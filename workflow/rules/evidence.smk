@@ -160,14 +160,13 @@ def control_settings(wildcards):
 rule controls:
     input:
         scores="results/{study}/scores.parquet",
-        held_out="results/{study}/held_out.parquet",
-        corpus=lambda wildcards: corpus_file(wildcards.study),
+        calibration="results/{study}/calibration.parquet",
         matches=lambda wildcards: [
             control_matches(wildcards.study, cell)
             for cell in most_sampled(wildcards.study)
             if control_corpus(wildcards.study)
         ],
-        code=code("extraction.controls", "search.held_out"),
+        code=code("extraction.controls"),
     output:
         "results/{study}/controls.parquet",
     log:
@@ -176,7 +175,7 @@ rule controls:
         settings=control_settings,
     shell:
         "echo {params.settings:q} | alignment-extraction controls --scores {input.scores}"
-        " --held-out {input.held_out} --corpus {input.corpus} --settings -"
+        " --calibration {input.calibration} --settings -"
         " --output {output} 2> >(tee {log} >&2)"
 
 

@@ -122,8 +122,7 @@ def match_control(
 @app.command()
 def controls(
     scores: Scores,
-    held_out: HeldOut,
-    corpus: CorpusFile,
+    calibration: Annotated[Path, typer.Option(help="table of `calibrate`")],
     settings: SettingsFile,
     output: Output,
 ) -> None:
@@ -133,12 +132,11 @@ def controls(
     models, prefixes, corpus: name of the unrelated one or null, thresholds}.
     """
     from alignment_extraction.extraction import controls as module
-    from alignment_extraction.search.held_out import held_out_scores
 
     values = read_settings(settings)
     table = module.controls(
         read_parquet(scores),
-        held_out_scores(read_parquet(held_out), read_parquet(corpus)),
+        read_parquet(calibration),
         {
             _cell(entry): read_parquet(Path(entry["matches"]))
             for entry in values["cells"]

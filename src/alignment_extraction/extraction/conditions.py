@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from alignment_extraction.extraction.headline import name_parts
 from alignment_extraction.extraction.scores import CELL_KEYS, KEYS
-from alignment_extraction.report.headline import name_parts
 from alignment_extraction.settings.studies import Cell
 from alignment_extraction.statistics import Interval, subtract
 

@@ -6,6 +6,15 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from alignment_extraction.extraction.anatomy import KINDS
+from alignment_extraction.extraction.headline import (
+    CELL,
+    cell_label,
+    headline_cells,
+    headline_part,
+    headline_reference,
+    pool_seeds,
+    readable,
+)
 from alignment_extraction.figures.scores import Tables
 from alignment_extraction.figures.style import (
     COLOURS,
@@ -19,15 +28,6 @@ from alignment_extraction.figures.style import (
     percent,
     percent_axis,
     tip,
-)
-from alignment_extraction.report.headline import (
-    CELL,
-    cell_label,
-    headline_cells,
-    headline_part,
-    headline_reference,
-    pool_seeds,
-    readable,
 )
 from alignment_extraction.settings.studies import ThresholdSettings
 

@@ -5,6 +5,17 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
+from alignment_extraction.extraction.headline import (
+    CELL,
+    cell_label,
+    headline_cells,
+    headline_part,
+    name_parts,
+    one_of_each_family,
+    ordered,
+    pool_seeds,
+    precision_order,
+)
 from alignment_extraction.figures.scores import Tables, of_headline
 from alignment_extraction.figures.style import (
     ALL_METRICS,
@@ -19,17 +30,6 @@ from alignment_extraction.figures.style import (
     percent_axis,
     tip,
     with_interval,
-)
-from alignment_extraction.report.headline import (
-    CELL,
-    cell_label,
-    headline_cells,
-    headline_part,
-    name_parts,
-    one_of_each_family,
-    ordered,
-    pool_seeds,
-    precision_order,
 )
 from alignment_extraction.settings.studies import ThresholdSettings
 

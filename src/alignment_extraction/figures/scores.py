@@ -7,6 +7,15 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from alignment_extraction.extraction.headline import (
+    CELL,
+    cell_label,
+    headline_cells,
+    headline_part,
+    headline_reference,
+    pool_seeds,
+    readable,
+)
 from alignment_extraction.figures.style import (
     COLOURS,
     GREY,
@@ -18,15 +27,6 @@ from alignment_extraction.figures.style import (
     percent,
     percent_axis,
     threshold_of,
-)
-from alignment_extraction.report.headline import (
-    CELL,
-    cell_label,
-    headline_cells,
-    headline_part,
-    headline_reference,
-    pool_seeds,
-    readable,
 )
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson

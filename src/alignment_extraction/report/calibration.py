@@ -5,8 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from alignment_extraction.figures.style import METRIC_LABELS
-from alignment_extraction.report.headline import (
+from alignment_extraction.extraction.headline import (
     CELL,
     cell_label,
     headline_cells,
@@ -15,6 +14,7 @@ from alignment_extraction.report.headline import (
     pool_seeds,
     readable,
 )
+from alignment_extraction.figures.style import METRIC_LABELS
 
 FIXED = "fixed"
 """What the fixed threshold is called among the operating points; the others are rates."""

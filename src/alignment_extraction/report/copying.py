@@ -7,11 +7,7 @@ import polars as pl
 
 from alignment_extraction.extraction.anatomy import KINDS
 from alignment_extraction.extraction.coverage import EXTRAPOLATION
-from alignment_extraction.extraction.scores import CELL_KEYS
-from alignment_extraction.figures.copying import most_extracted_group
-from alignment_extraction.figures.style import percent
-from alignment_extraction.report import differences
-from alignment_extraction.report.headline import (
+from alignment_extraction.extraction.headline import (
     CELL,
     headline_cells,
     headline_part,
@@ -19,6 +15,10 @@ from alignment_extraction.report.headline import (
     pool_seeds,
     readable,
 )
+from alignment_extraction.extraction.scores import CELL_KEYS
+from alignment_extraction.figures.copying import most_extracted_group
+from alignment_extraction.figures.style import percent
+from alignment_extraction.report import differences
 from alignment_extraction.statistics import wilson
 
 Tables = Mapping[str, pl.DataFrame]

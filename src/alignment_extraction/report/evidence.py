@@ -6,14 +6,14 @@ from typing import Any
 import polars as pl
 
 from alignment_extraction.extraction.controls import COINCIDENCE
-from alignment_extraction.figures.style import METRIC_LABELS
-from alignment_extraction.figures.style import percent as share
-from alignment_extraction.report.headline import (
+from alignment_extraction.extraction.headline import (
     headline_part,
     headline_reference,
     precision_order,
     readable,
 )
+from alignment_extraction.figures.style import METRIC_LABELS
+from alignment_extraction.figures.style import percent as share
 
 Tables = Mapping[str, pl.DataFrame]
 
@@ -40,7 +40,7 @@ def interval(row: Mapping[str, Any], name: str, low: str, high: str) -> str:
 def control_name(row: Mapping[str, Any]) -> str:
     """What a control is called."""
     if row["kind"] == "held-out rows":
-        return "held-out corpus rows"
+        return "held-out corpus rows of like lengths"
     return f"{_KINDS[row['kind']]} {row['control']}"
 
 
@@ -67,11 +67,16 @@ def control_cards(tables: Tables) -> list[dict[str, str]]:
                 f"against {readable(row['reference'])}: "
                 f"{row['hits']:,} of {row['n']:,} generations, "
                 f"{interval(row, 'rate', 'low', 'high')}; {control_name(row)}: "
-                f"{row['control_hits']:,} of {row['control_n']:,}, "
+                f"{_of(row['control_hits'], row['control_n'])}, "
                 f"{interval(row, 'control_rate', 'control_low', 'control_high')}.",
             }
         )
     return cards
+
+
+def _of(hits: int | None, n: int) -> str:
+    """So many of n; of n alone where they were weighted."""
+    return f"{n:,}" if hits is None else f"{hits:,} of {n:,}"
 
 
 def control_rows(tables: Tables) -> list[dict[str, Any]]:

@@ -15,6 +15,14 @@ import jinja2
 import polars as pl
 from markupsafe import Markup
 
+from alignment_extraction.extraction.headline import (
+    CELL,
+    cell_label,
+    headline_cells,
+    headline_reference,
+    pool_seeds,
+    readable,
+)
 from alignment_extraction.figures.drawing import FIGURES, caption
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.report import copying as report_copying
@@ -24,14 +32,6 @@ from alignment_extraction.report import evidence as report_evidence
 from alignment_extraction.report import likelihood as report_likelihood
 from alignment_extraction.report import matches as report_matches
 from alignment_extraction.report.calibration import calibration_section
-from alignment_extraction.report.headline import (
-    CELL,
-    cell_label,
-    headline_cells,
-    headline_reference,
-    pool_seeds,
-    readable,
-)
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.statistics import wilson
 

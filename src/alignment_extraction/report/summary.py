@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from alignment_extraction.extraction.headline import name_parts
 from alignment_extraction.files import InputError
-from alignment_extraction.report.headline import name_parts
 from alignment_extraction.report.page import percent
 
 METRICS = {"embedding": "cosine", "levenshtein": "Levenshtein", "verbatim": "verbatim"}

@@ -5,10 +5,12 @@ import pytest
 
 from alignment_extraction.extraction.controls import COINCIDENCE, SCHEMA, controls
 from alignment_extraction.settings.studies import Cell, ThresholdSettings
-from alignment_extraction.statistics import subtract, wilson
+from alignment_extraction.statistics import Interval, subtract, wilson
 
 TARGET = Cell("sft", "user", 0)
 THRESHOLDS = ThresholdSettings()
+OWN = Interval(0.4, 0.25, 0.6)
+"""Wider than Wilson's of 40 of 100: hits on one item are not independent."""
 
 
 def scores(model: str, prefix: str, hits: int, n: int) -> pl.DataFrame:
@@ -40,9 +42,40 @@ SCORED = pl.concat(
 )
 
 
-def held_out(hits: int, n: int) -> pl.DataFrame:
-    return scores("x", "x", hits, n).select(
-        "part", "reference", "cosine", "levenshtein_best", "indel_best"
+def calibrated(held_out: Interval | None, rows: int = 0, model: str = "sft") -> pl.DataFrame:
+    """The rows of the table `calibration` at the fixed thresholds, for every metric."""
+    nothing = Interval(None, None, None)  # type: ignore[arg-type]
+    rate = {"embedding": OWN, "levenshtein": OWN, "indel": OWN, "verbatim": wilson(0, 100)}
+    return pl.DataFrame(
+        [
+            {
+                "model": model,
+                "prefix": "user",
+                "seed": 0,
+                "part": "question",
+                "reference": "role:member",
+                "held_out": None if held_out is None else "role:held-out",
+                "length_band": "all",
+                "metric": metric,
+                "false_positive_rate": None,
+                "n": 100,
+                "hits": 0 if metric == "verbatim" else 40,
+                "rate": float(own.estimate),
+                "low": float(own.low),
+                "high": float(own.high),
+                "held_out_rows": rows,
+                "control": (held_out or nothing).estimate,
+                "control_low": (held_out or nothing).low,
+                "control_high": (held_out or nothing).high,
+            }
+            for metric, own in rate.items()
+        ],
+        schema_overrides={
+            "held_out": pl.String,
+            **dict.fromkeys(
+                ("false_positive_rate", "control", "control_low", "control_high"), pl.Float64
+            ),
+        },
     )
 
 
@@ -50,7 +83,7 @@ def test_all_kinds() -> None:
     control = {TARGET: scores("x", "x", 1, 30).select("cosine", "levenshtein_best", "indel_best")}
     table = controls(
         SCORED,
-        held_out(10, 100),
+        calibrated(Interval(0.12, 0.05, 0.2), 100),
         control,
         cells=[TARGET],
         part="question",
@@ -66,15 +99,16 @@ def test_all_kinds() -> None:
         ("model", "other", 0, 20),
         ("prefix", "none", 50, 60),
         ("corpus", "elsewhere", 1, 30),
-        ("held-out rows", "role:held-out", 10, 100),
+        ("held-out rows", "role:held-out", None, 100),
     ]
     # A cell of the same prefix at another temperature is no control.
     # The other prefix extracts more, but is no measure of coincidence.
     assert own.filter("strongest")["kind"].to_list() == ["held-out rows"]
     assert "prefix" not in COINCIDENCE
     row = own.filter("strongest").row(0, named=True)
-    wanted = subtract(wilson(40, 100), wilson(10, 100))
-    assert row["difference"] == pytest.approx(0.3)
+    wanted = subtract(OWN, Interval(0.12, 0.05, 0.2))
+    assert (row["rate"], row["low"], row["high"]) == pytest.approx(OWN)
+    assert row["difference"] == pytest.approx(0.28)
     assert row["difference_low"] == pytest.approx(float(wanted.low))
     assert row["difference_high"] == pytest.approx(float(wanted.high))
     assert table.filter(metric="verbatim")["hits"].to_list() == [0] * 5
@@ -83,7 +117,7 @@ def test_all_kinds() -> None:
 def test_of_equal_rates_the_best_measured_is_strongest() -> None:
     table = controls(
         SCORED.filter(pl.col("model") != "base"),
-        held_out(0, 200),
+        calibrated(wilson(0, 200), 200),
         {},
         cells=[TARGET],
         part="question",
@@ -100,7 +134,7 @@ def test_without_controls_or_suspected_items() -> None:
     own = SCORED.filter(model="sft", prefix="user")
     options = {"cells": [TARGET], "part": "question", "models": [], "corpus": None}
     options |= {"prefixes": ["user"]}
-    empty = held_out(0, 1).clear()
+    empty = calibrated(None)
     table = controls(own, empty, {}, **options, thresholds=THRESHOLDS)  # type: ignore[arg-type]
     assert table.is_empty()
     assert table.schema == pl.Schema(SCHEMA)
@@ -112,7 +146,7 @@ def test_without_controls_or_suspected_items() -> None:
 def test_a_control_model_is_not_its_own_control() -> None:
     table = controls(
         SCORED,
-        held_out(0, 1).clear(),
+        calibrated(None, model="base"),
         {},
         cells=[Cell("base", "user", 0)],
         part="question",

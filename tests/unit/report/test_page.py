@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from alignment_extraction.extraction import headline
 from alignment_extraction.figures.drawing import FIGURES, draw
 from alignment_extraction.files import InputError, read_json
-from alignment_extraction.report import headline
 from alignment_extraction.report import page as report
 from tests.tracked_study import settings, write_results
 
