@@ -28,6 +28,8 @@ def edit(values: dict[str, Any]) -> None:
     values["models"] = {name: {"trained": name} for name in ("sft", "rl")}
     values["corpora"] = {"toy": {"controlled": True}}
     values["controlled"], values["train"] = DATA, TRAIN
+    for beside in ("extra_cells", "controls", "search_audit", "second_embedder", "contamination"):
+        del values["studies"]["toy"][beside]
     values["studies"]["toy"] |= {
         "models": ["sft", "rl"],
         "sampling": {

@@ -75,7 +75,9 @@ def test_logging_again_adds_no_run(project: Project) -> None:
         return {run.info.run_id: run.info.run_name for run in found}
 
     before = runs()
-    assert set(before.values()) == {"toy", "toy/tiny/user/seed-0", "toy/likelihood/tiny_other"}
+    cells = ("tiny/user", "tiny/user-t0.7", "unseen/user")
+    sampled = {f"toy/{cell}/seed-0" for cell in cells}
+    assert set(before.values()) == {"toy", "toy/likelihood/tiny_other", *sampled}
     project.snakemake("--forcerun", "track")
     assert runs() == before
 
