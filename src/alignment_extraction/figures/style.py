@@ -122,7 +122,7 @@ def with_interval(
 
     Args:
         axis: where to.
-        rows: with n, hits, rate, low, high.
+        rows: with n, hits (null of a weighted rate), rate, low, high.
         places: one for each row.
         shade: colour.
         label: in the legend and the tooltips.
@@ -132,12 +132,13 @@ def with_interval(
     bars = axis.hlines(places, rows["low"], rows["high"], color=shade, lw=1)
     bars.set_gid(_SERIES + label)
     for row, place in zip(rows.iter_rows(named=True), places, strict=True):
-        face = shade if row["hits"] else PAPER
+        face = shade if row["rate"] else PAPER
         (point,) = axis.plot(
             row["rate"], place, marker, ms=4, mfc=face, mec=shade, mew=1, clip_on=False, zorder=3
         )
         interval = f"95 % interval {percent(row['low'])} to {percent(row['high'])}"
-        tip(point, f"{label}: {row['hits']:,} of {row['n']:,} = {percent(row['rate'])}, {interval}")
+        counted = "" if row["hits"] is None else f"{row['hits']:,} of {row['n']:,} = "
+        tip(point, f"{label}: {counted}{percent(row['rate'])}, {interval}")
 
 
 def percent_axis(axis: Axes, which: str = "x") -> None:
