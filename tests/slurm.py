@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ SlurmctldHost={host}
 SlurmctldPort={controller}
 SlurmdPort={node}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={munge}/socket
 CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root
@@ -69,17 +70,19 @@ def _program(name: str) -> str | None:
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
     """Start it in `folder`; the environment that makes Slurm's commands use it."""
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # munge refuses a folder that others can write to
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
-    key = folder / "munge.key"
+    # Munge refuses a socket in a folder that some cannot enter, as those of pytest are.
+    munge = Path(tempfile.mkdtemp(prefix="munge-"))
+    munge.chmod(0o755)
+    key = munge / "key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     host = socket.gethostname().split(".")[0]
     controller, node = _free_ports(2)
     # More than there is, so that the profile's requests, made for large nodes, can be met.
     values = {"host": host, "controller": controller, "node": node, "memory": 500_000}
-    (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, **values))
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, munge=munge, **values))
     # A device that is always there stands for the GPU: what is tested is that a job gets it.
     (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
     environment = {
@@ -87,10 +90,9 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
         "SLURM_CONF": str(folder / "slurm.conf"),
     }
-    munge = [f"--key-file={key}", f"--socket={folder}/munge.socket"]
-    munge += [f"--{kind}-file={folder}/munge.{kind}" for kind in ("pid", "log", "seed")]
+    files = [f"--{kind}-file={munge}/{kind}" for kind in ("key", "pid", "log", "seed")]
     commands = [
-        ["munged", "--foreground", *munge],
+        ["munged", "--foreground", *files, f"--socket={munge}/socket"],
         ["slurmctld", "-D"],
         ["slurmd", "-D", "-N", host],
     ]
@@ -116,6 +118,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(20)
             daemon.kill()
+        shutil.rmtree(munge)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -195,10 +195,10 @@ def plan(params: Params, name: str, rates: Rates, folder: Path = Path("data")) -
     embedder = params.embedders[study.embedder]
     weights = _weights(study.embedder, embedder.parameters, folder / "embedders" / study.embedder)
     dimension = 1024 if weights > 1e8 else 384
+    compared = [model for pair in study.likelihood for model in (pair.before, pair.after)]
     models = {
         model: _weights(model, params.models[model].parameters, _model_file(params, model, folder))
-        for pair in [*study.likelihood, None]
-        for model in ((pair.before, pair.after) if pair else study.models)
+        for model in [*study.sampled_models, *compared]
     }
     sizes = {
         model: _file_bytes(params.models[model], size, _model_file(params, model, folder))
@@ -233,10 +233,12 @@ def plan(params: Params, name: str, rates: Rates, folder: Path = Path("data")) -
         steps.append(Step("search", 1, pairs, "pairs", place, hours, 0, searched))
     else:
         # Annoy looks at search_k rows for a query, on one thread, slower than a product by far.
-        inspected = min(rows, study.index.search_k)
+        index = study.index
+        wanted = index.search_k if index.search_k > 0 else index.trees * index.candidates
+        inspected = min(rows, wanted)
         hours = 10 * samples * parts * inspected * dimension / rates.products / 3600
-        index = rows * dimension * 4 * 1.5
-        steps.append(Step("search", 1, pairs, "pairs", "CPU", hours, index, searched + index))
+        size = rows * dimension * 4 * 1.5
+        steps.append(Step("search", 1, pairs, "pairs", "CPU", hours, size, searched + size))
     hours = pairs / rates.pairs / 3600
     steps.append(Step("strings", 1, pairs, "pairs", "CPU", hours, samples * 200, rows * 2500))
     for pair in study.likelihood:

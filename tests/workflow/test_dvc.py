@@ -57,6 +57,9 @@ def test_repro_ran_nothing_and_pull_restores_everything(versioned: Project, tmp_
     assert clone.reruns() == set()
     clone.change(edit_threshold)
     assert clone.reruns() == {"search_recall", *EVALUATION}
+    clone.snakemake()
+    assert clone.metrics() != versioned.metrics()
+    assert clone.reruns() == set()
 
 
 def test_experiment_and_metrics_diff(versioned: Project) -> None:

@@ -63,6 +63,13 @@ def test_killed_generation_gives_the_same_bytes(project: Project) -> None:
     assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == wanted
 
 
+def test_snakemakes_own_report(project: Project) -> None:
+    project.snakemake("--report", "snakemake-report.html")
+    page = (project.folder / "snakemake-report.html").read_text()
+    assert "results/toy/report.html" in page
+    assert "results/toy/figures" in page
+
+
 def test_logging_again_adds_no_run(project: Project) -> None:
     client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
 

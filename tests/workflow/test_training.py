@@ -50,7 +50,12 @@ def test_everything_is_there(trained: Project) -> None:
     assert set(accuracy["split"]) == {"member", "fresh-instance", "held-out-template"}
     assert (trained.folder / "data/models/q8.gguf").exists()
     corpus = pl.read_parquet(trained.folder / "data/corpora/controlled/corpus.parquet")
-    assert corpus.equals(pl.read_parquet(folder / "corpus.parquet"))
+    trained_on = pl.read_parquet(folder / "corpus.parquet")
+    assert corpus.drop("role").equals(trained_on.drop("role"))
+    # What the base model alone was trained on is not post-training data.
+    base = pl.col("source") == "pretraining"
+    assert set(trained_on["role"]) == {"member", "held-out"}
+    assert set(corpus.filter(base)["role"]) == {"control"}
 
 
 def edit_rl(values: dict[str, Any]) -> None:

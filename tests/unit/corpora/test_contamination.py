@@ -1,5 +1,6 @@
 """Contamination tags: runs of words against brute force, and both tests on copied rows."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from alignment_extraction.corpora.contamination import overlaps, tag, tag_corpus, word_lists
 from alignment_extraction.corpora.texts import corpus_texts
 from alignment_extraction.files import InputError
-from alignment_extraction.search.embedding import write_vectors
+from alignment_extraction.search.embedding import Embedder, write_vectors
 from alignment_extraction.settings.evidence import ContaminationSettings
 from tests.scored_study import make_corpus
+from tests.workflow.project import write_embedder
 
 
 def brute_force(text: str, public: list[str], ngram: int) -> float:
@@ -103,3 +105,31 @@ def test_a_group_of_the_corpus_is_public(tmp_path: Path) -> None:
     files = ContaminationSettings.model_validate({"sources": [source]})
     with pytest.raises(InputError, match="give --embedder"):
         tag_corpus(corpus, path, files, **options)  # type: ignore[arg-type]
+
+
+def test_a_public_file_is_read_and_embedded(tmp_path: Path) -> None:
+    """A benchmark on disk that holds one of the corpus's questions."""
+    corpus = make_corpus()
+    copied = corpus.row(3, named=True)
+    file = tmp_path / "benchmark.jsonl"
+    rows = [copied["question"], "a text that is nowhere else"]
+    file.write_text("".join(json.dumps({"question": q, "answer": "#### 1"}) + "\n" for q in rows))
+    texts, _ = corpus_texts(corpus, "question")
+    folder = write_embedder(tmp_path / "embedder")
+    model = Embedder(folder, max_tokens=64, batch_size=8)
+    path = tmp_path / "c.npy"
+    write_vectors(model.embed(texts), texts, model.identity, path)
+    source = {"name": "benchmark", "format": "gsm8k", "role": "control", "path": str(file)}
+    settings = ContaminationSettings.model_validate({"sources": [source]})
+    options = {"part": "question", "max_tokens": 64, "batch_size": 8, "seed": 0}
+    table = tag_corpus(corpus, path, settings, embedder=folder, **options)  # type: ignore[arg-type]
+    assert table.height == len(texts)
+    # Random weights put all texts close together: the runs of words tell them apart.
+    tagged = table.filter("by_ngram")
+    same = corpus.filter(question=copied["question"])["id"].to_list()
+    assert tagged["id"].to_list() == same
+    assert tagged["public_id"].str.starts_with("benchmark/").all()
+    assert tagged["cosine"].to_list() == pytest.approx([1.0] * len(same))
+    write_vectors(model.embed(texts), texts, "another", path)
+    with pytest.raises(InputError, match="embedder"):
+        tag_corpus(corpus, path, settings, embedder=folder, **options)  # type: ignore[arg-type]
