@@ -67,7 +67,6 @@ def test_snakemakes_own_report(project: Project) -> None:
     project.snakemake("--report", "snakemake-report.html")
     page = (project.folder / "snakemake-report.html").read_text()
     assert "results/toy/report.html" in page
-    assert "results/toy/figures" in page
 
 
 def test_logging_again_adds_no_run(project: Project) -> None:
