@@ -264,14 +264,14 @@ def test_on_paper_matches_stand_in_full(open_page: Open) -> None:
     page = open_page(fragment="#matches")
     page.locator("select[name=model]").select_option("rl")
     page.emulate_media(media="print")
-    page.wait_for_function("document.querySelector('#browser').hidden")
+    page.locator("#browser").wait_for(state="hidden")
     cards = page.locator("#match-list .match")
     assert 1 < cards.count() <= 50
     assert all("rl, prefix" in text for text in cards.all_inner_texts())
     assert page.locator("nav").is_hidden()
     picture(page, "print")
     page.emulate_media(media="screen")
-    page.wait_for_function("!document.querySelector('#browser').hidden")
+    page.locator("#browser").wait_for(state="visible")
 
 
 def test_without_the_script_some_matches_are_there(open_page: Open) -> None:
