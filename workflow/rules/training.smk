@@ -151,7 +151,7 @@ rule train_base:
         "logs/train_base.log",
     benchmark:
         "logs/benchmarks/train_base.tsv"
-    threads: workflow.cores or 8
+    threads: 8
     params:
         settings=settings(training_settings("base")),
         record=record("base"),
@@ -175,7 +175,7 @@ rule train_sft:
         "logs/train_sft.log",
     benchmark:
         "logs/benchmarks/train_sft.tsv"
-    threads: workflow.cores or 8
+    threads: 8
     params:
         settings=settings(training_settings("sft")),
         record=record("sft"),
@@ -222,7 +222,7 @@ rule train_rl:
         "logs/train_rl.log",
     benchmark:
         "logs/benchmarks/train_rl.tsv"
-    threads: workflow.cores or 8
+    threads: 8
     params:
         settings=settings(training_settings("rl")),
         record=record("rl"),
