@@ -49,7 +49,8 @@ audit: environment
 	&& echo "The report: results/$$(basename "$$study" .yaml)/report.html"
 
 test: environment
-	pytest
+	# A file's tests stay together: they share what the first of them made.
+	pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: environment
 	pytest -m slow

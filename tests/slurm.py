@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue")
+PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue")
 _SECONDS = 60  # that a daemon may take to start
 CONFIGURATION = """\
 ClusterName=one-machine
@@ -85,9 +85,14 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, munge=munge, **values))
     # A device that is always there stands for the GPU: what is tested is that a job gets it.
     (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
+    # Snakemake's job steps drop SLURM_CONF; on a real cluster it has a default that is right.
+    srun = folder / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {_program("srun")} "$@"\n')
+    srun.chmod(0o755)
     environment = {
         **os.environ,
-        "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+        "PATH": f"{srun.parent}:{os.environ['PATH']}:/usr/sbin:/sbin",
         "SLURM_CONF": str(folder / "slurm.conf"),
     }
     files = [f"--{kind}-file={munge}/{kind}" for kind in ("key", "pid", "log", "seed")]

@@ -4,16 +4,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.workflow.project import Project, make_project
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The toy project after one full run; copy it before changing it."""
-    project = make_project(tmp_path_factory.mktemp("project"))
-    project.snakemake()
-    return project
+def finished_project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """The toy project after one full run; copy it before changing it. Workers share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished-project"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = make_project(folder.with_name("unfinished-project"))
+            unfinished.snakemake()
+            unfinished.folder.rename(folder)
+    return Project(folder)
 
 
 @pytest.fixture

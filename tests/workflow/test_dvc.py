@@ -20,9 +20,14 @@ def sh(project: Project, *command: str) -> str:
     return result.stdout
 
 
-@pytest.fixture
-def versioned(project: Project) -> Project:
+@pytest.fixture(scope="module")
+def versioned_project(
+    finished_project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Project:
     """The finished project under git and DVC, its artefacts pushed to a store beside it."""
+    folder = tmp_path_factory.mktemp("versioned") / "project"
+    shutil.copytree(finished_project.folder, folder)
+    project = Project(folder)
     stages = project.folder / "dvc.yaml"
     values = yaml.safe_load(stages.read_text().replace("results/controlled", "results/toy"))
     # The toy study trains no models and no students.
@@ -40,6 +45,14 @@ def versioned(project: Project) -> Project:
     sh(project, "git", "add", "--all")
     sh(project, "git", "commit", "--quiet", "--message", "all")
     return project
+
+
+@pytest.fixture
+def versioned(versioned_project: Project, tmp_path: Path) -> Project:
+    """A copy of it that a test may change."""
+    folder = tmp_path / "project"
+    shutil.copytree(versioned_project.folder, folder, symlinks=True)
+    return Project(folder)
 
 
 def test_repro_ran_nothing_and_pull_restores_everything(versioned: Project, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import pytest
 
 from tests.tiny_models import make_tiny_gguf
 from tests.workflow.project import Project
-from tests.workflow.test_reruns import edit_temperature, edit_threshold, snapshot
+from tests.workflow.test_reruns import edit_temperature, edit_title, snapshot
 
 SHARD = "data/generations/toy/tiny/user/seed-0/00001.parquet"
+MATCHES = "data/matches/toy/tiny/user/seed-0.parquet"
 NAMESPACE = (
     ("unshare", "--mount")
     if os.access("/", os.W_OK)
@@ -83,7 +84,7 @@ def test_a_full_disk(project: Project, folder: str, targets: list[str], says: st
 @needs_mount
 def test_a_read_only_results_folder(project: Project) -> None:
     before = contents(project.folder / "results")
-    project.change(edit_threshold)
+    project.change(edit_title)
     status, output, _ = in_namespace(
         project, "mount --bind results results && mount -o remount,bind,ro results"
     )
@@ -118,7 +119,7 @@ def test_two_runs_at_once(project: Project) -> None:
     generations = contents(project.folder / "data/generations")
     project.change(edit_temperature)
     with subprocess.Popen(
-        ["snakemake", "--cores", "1"],
+        ["snakemake", "--cores", "1", MATCHES],
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.PIPE,
@@ -136,7 +137,7 @@ def test_two_runs_at_once(project: Project) -> None:
     assert "lock" in second.stdout.lower()
     assert first.returncode == 0, output
     assert contents(project.folder / "data/generations").keys() == generations.keys()
-    assert project.reruns() == set()
+    assert project.reruns(MATCHES) == set()
 
 
 def test_a_clock_that_was_set_back(project: Project) -> None:
@@ -153,7 +154,7 @@ def test_a_clock_that_was_set_back(project: Project) -> None:
 
     date(time.time() + 86_400)
     assert project.reruns() == set()
-    project.change(edit_threshold)
+    project.change(edit_title)
     result = project.run("snakemake", "--cores", "1")
     assert result.returncode != 0
     assert "clock skew" in result.stdout
@@ -214,7 +215,7 @@ def generate_options(project: Project) -> list[str]:
 
 def test_a_server_that_is_down_costs_one_rule(project: Project) -> None:
     """The results are there, and once there is a server again the logging alone runs."""
-    project.change(edit_threshold)
+    project.change(edit_title)
     project.environment |= {
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

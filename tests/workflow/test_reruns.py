@@ -144,8 +144,12 @@ def test_a_second_run_touches_nothing(project: Project) -> None:
     ("edit", "added"),
     [
         (edit_prefix, ["tiny/bos/seed-0"]),
-        (edit_seed, [f"{cell}/seed-1" for cell in ("tiny/user", "tiny/user-t0.7", "unseen/user")]),
-        (edit_model, ["other/user/seed-0"]),
+        pytest.param(
+            edit_seed,
+            [f"{cell}/seed-1" for cell in ("tiny/user", "tiny/user-t0.7", "unseen/user")],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(edit_model, ["other/user/seed-0"], marks=pytest.mark.slow),
     ],
 )
 def test_a_new_cell_alone_is_computed(

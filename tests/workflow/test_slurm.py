@@ -14,13 +14,17 @@ import pytest
 
 from tests import slurm
 from tests.workflow.project import Project
+from tests.workflow.test_faults import MATCHES, SHARD
 
 NO_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is None
 REASON = slurm.missing() or ("no snakemake-executor-plugin-slurm: install it" if NO_PLUGIN else "")
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+REPORT = "results/toy/report.html"
 OPTIONS = [
     *("--workflow-profile", "profiles/slurm", "--seconds-between-status-checks", "2"),
     *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"),
+    # There is no accounting here, which sacct would ask.
+    *("--slurm-status-command", "squeue"),
 ]
 
 
@@ -49,27 +53,23 @@ def made(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in names}
 
 
+def same_files(project: Project, other: Project) -> set[str]:
+    """Names of the files of a project, which are the other's byte for byte."""
+    found, expected = made(project.folder), made(other.folder)
+    assert found == {name: expected.get(name) for name in found}
+    return set(found)
+
+
 def squeue(project: Project, *options: str) -> list[list[str]]:
     done = project.run("squeue", "--noheader", *options)
     return [line.split() for line in done.stdout.splitlines()]
 
 
-def test_a_cluster_gives_the_files_of_one_machine(
+def test_a_cluster_gives_the_files_of_one_machine_and_outlives_a_killed_job(
     fresh: Project, finished_project: Project
 ) -> None:
-    done = fresh.run("snakemake", *OPTIONS, "results/toy/report.html")
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert "SLURM jobid" in done.stdout
-    assert made(fresh.folder) == made(finished_project.folder)
-    # Nothing is left to do, for a run without the cluster either.
-    assert fresh.reruns("results/toy/report.html") == set()
-
-
-def test_a_job_killed_in_the_middle(fresh: Project, finished_project: Project) -> None:
-    shards = sorted((finished_project.folder / "data/generations").rglob("*.parquet"))
-    target = [str(shard.relative_to(finished_project.folder)) for shard in shards]
     with subprocess.Popen(
-        ["snakemake", *OPTIONS, *target],
+        ["snakemake", *OPTIONS, MATCHES],
         cwd=fresh.folder,
         env=fresh.environment,
         stdout=subprocess.PIPE,
@@ -82,9 +82,17 @@ def test_a_job_killed_in_the_middle(fresh: Project, finished_project: Project) -
     assert process.returncode == 0, output[-5000:]
     assert f"'{killed}'" in output or killed in output
     assert "Trying to restart" in output
-    for shard in shards:
-        name = shard.relative_to(finished_project.folder)
-        assert (fresh.folder / name).read_bytes() == shard.read_bytes()
+    assert same_files(fresh, finished_project) >= {MATCHES, SHARD}
+    # Nothing is left to do, for a run without the cluster either.
+    assert fresh.reruns(MATCHES) == set()
+
+
+@pytest.mark.slow
+def test_a_whole_study_on_a_cluster(fresh: Project, finished_project: Project) -> None:
+    done = fresh.run("snakemake", *OPTIONS, REPORT)
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert same_files(fresh, finished_project) == made(finished_project.folder).keys()
+    assert fresh.reruns(REPORT) == set()
 
 
 def kill_sampling(project: Project, process: "subprocess.Popen[str]") -> str:

@@ -1,6 +1,7 @@
 """What every rule uses: the checked parameters, and the files of each part of a study."""
 
 import ast
+import functools
 import json
 import re
 import shlex
@@ -50,26 +51,33 @@ wildcard_constraints:
     shard=r"\d{5}",
 
 
+@functools.cache
+def imported_modules(path):
+    """Names of the package's modules, or of what they give, that a source file imports."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            SOURCE.name
+        ):
+            names.append(node.module)
+            names.extend(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
 def code(*modules):
     """Source files that the given modules of the package consist of, imports included.
 
     They are inputs of the rules, so that an edited module reruns the steps that use it. The schema
     is left out: what it gives reaches the rules as parameters.
     """
-    package = SOURCE.name
-    found, waiting = set(), [f"{package}.{name}" for name in modules]
+    found, waiting = set(), [f"{SOURCE.name}.{name}" for name in modules]
     while waiting:
         name = waiting.pop()
         path = SOURCE.parent / f"{name.replace('.', '/')}.py"
         if ".settings." in name or path in found or not path.exists():
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                package
-            ):
-                waiting.append(node.module)
-                waiting.extend(f"{node.module}.{alias.name}" for alias in node.names)
+        waiting.extend(imported_modules(path))
     return sorted(str(path) for path in found)
 
 

@@ -489,7 +489,7 @@ def test_batch_that_is_refused(tiny: Model) -> None:
     context.close()
 
 
-def test_example(smollm2_path: Path) -> None:
-    found = doctest.testmod(sampling, extraglobs={"path": smollm2_path})
+def test_example(tiny_path: Path) -> None:
+    found = doctest.testmod(sampling, extraglobs={"path": tiny_path})
     assert found.attempted
     assert not found.failed
