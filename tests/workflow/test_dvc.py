@@ -75,13 +75,16 @@ def test_repro_ran_nothing_and_pull_restores_everything(versioned: Project, tmp_
     assert clone.reruns() == set()
 
 
-def test_experiment_and_metrics_diff(versioned: Project) -> None:
+def test_experiment_and_its_differences(versioned: Project) -> None:
     sh(versioned, "dvc", "exp", "run", "-S", "studies.toy.thresholds.embedding=0.5")
     difference = sh(versioned, "dvc", "metrics", "diff")
     changed = [line for line in difference.splitlines() if "/embedding/" in line or "embedding." in line]
     assert any("role:member" in line for line in changed), difference
     assert versioned.params["studies"]["toy"]["thresholds"]["embedding"] == 0.5
     assert versioned.reruns() == set()
+    sh(versioned, "dvc", "plots", "diff", "HEAD", "--out", "plots")
+    page = (versioned.folder / "plots/index.html").read_text()
+    assert "sweep.svg" in page or "<img" in page
 
 
 # What is damaged, and S3 ----------------------------------------------------------------------------
@@ -197,10 +200,3 @@ def test_a_deleted_cache_is_pulled_again(versioned: Project) -> None:
     sh(versioned, "dvc", "pull", "--quiet")
     assert versioned.metrics() == metrics
     assert versioned.reruns() == set()
-
-
-def test_plots_diff(versioned: Project) -> None:
-    sh(versioned, "dvc", "exp", "run", "-S", "studies.toy.thresholds.embedding=0.5")
-    sh(versioned, "dvc", "plots", "diff", "HEAD", "--out", "plots")
-    page = (versioned.folder / "plots/index.html").read_text()
-    assert "sweep.svg" in page or "<img" in page
