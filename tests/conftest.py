@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers share the processors. Threads that wait for each other give them up meanwhile: spinning,
-    # as they otherwise do, makes the toy models forty times slower.
+    # Workers share the processors. Threads that wait for each other give them up meanwhile:
+    # spinning, as they otherwise do, makes the toy models forty times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -55,7 +55,9 @@ def versioned(versioned_project: Project, tmp_path: Path) -> Project:
     return Project(folder)
 
 
-def test_repro_ran_nothing_and_pull_restores_everything(versioned: Project, tmp_path: Path) -> None:
+def test_a_clone_pulls_everything_and_an_experiment_runs_its_consequences_alone(
+    versioned: Project, tmp_path: Path
+) -> None:
     tracked = sh(versioned, "git", "ls-files").splitlines()
     assert "dvc.lock" in tracked
     assert not [name for name in tracked if name.startswith(("results/", "data/", ".snakemake/"))]
@@ -70,20 +72,17 @@ def test_repro_ran_nothing_and_pull_restores_everything(versioned: Project, tmp_
     assert clone.reruns() == set()
     clone.change(edit_threshold)
     assert clone.reruns() == {"search_recall", *EVALUATION}
-    clone.snakemake()
+
+    sh(clone, "git", "checkout", "--quiet", "params.yaml")
+    sh(clone, "dvc", "exp", "run", "-S", "studies.toy.thresholds.embedding=0.5")
+    assert clone.params["studies"]["toy"]["thresholds"]["embedding"] == 0.5
     assert clone.metrics() != versioned.metrics()
     assert clone.reruns() == set()
-
-
-def test_experiment_and_its_differences(versioned: Project) -> None:
-    sh(versioned, "dvc", "exp", "run", "-S", "studies.toy.thresholds.embedding=0.5")
-    difference = sh(versioned, "dvc", "metrics", "diff")
+    difference = sh(clone, "dvc", "metrics", "diff")
     changed = [line for line in difference.splitlines() if "/embedding/" in line or "embedding." in line]
     assert any("role:member" in line for line in changed), difference
-    assert versioned.params["studies"]["toy"]["thresholds"]["embedding"] == 0.5
-    assert versioned.reruns() == set()
-    sh(versioned, "dvc", "plots", "diff", "HEAD", "--out", "plots")
-    page = (versioned.folder / "plots/index.html").read_text()
+    sh(clone, "dvc", "plots", "diff", "HEAD", "--out", "plots")
+    page = (clone.folder / "plots/index.html").read_text()
     assert "sweep.svg" in page or "<img" in page
 
 

@@ -14,12 +14,11 @@ import pytest
 
 from tests import slurm
 from tests.workflow.project import Project
-from tests.workflow.test_faults import MATCHES, SHARD
+from tests.workflow.test_faults import MATCHES, REPORT, SHARD
 
 NO_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is None
 REASON = slurm.missing() or ("no snakemake-executor-plugin-slurm: install it" if NO_PLUGIN else "")
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
-REPORT = "results/toy/report.html"
 OPTIONS = [
     *("--workflow-profile", "profiles/slurm", "--seconds-between-status-checks", "2"),
     *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"),
@@ -101,8 +100,10 @@ def kill_sampling(project: Project, process: "subprocess.Popen[str]") -> str:
         for job, comment in (row[:2] for row in squeue(project, "--states=R", "--format=%i %k")):
             if "generate" not in comment:
                 continue
-            listed = project.run("scontrol", "listpids", job).stdout.splitlines()[1:]
-            pids = [int(line.split()[0]) for line in listed if int(line.split()[0]) > 0]
+            listed = project.run("scontrol", "listpids", job).stdout.splitlines()
+            words = [line.split()[0] for line in listed if line.strip()]
+            # Headers, messages, and -1 for a step without processes stand among them.
+            pids = [int(word) for word in words if word.isdecimal()]
             if any(b"generate" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)

@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from alignment_extraction.training.answers import answer_scores, prompts
 from alignment_extraction.training.gguf_export import END_OF_TURN, load_model, load_tokenizer
-from alignment_extraction.training.reinforcement import answer_scores, prompts
 
 _BATCH = 32
 _IGNORED = -100

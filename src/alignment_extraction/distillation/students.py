@@ -9,8 +9,9 @@ from alignment_extraction.distillation.questions import reward
 from alignment_extraction.files import InputError, write_parquet
 from alignment_extraction.settings.controlled import RlSettings, TrainingSettings
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
+from alignment_extraction.training.answers import answer_scores
 from alignment_extraction.training.gguf_export import load_model, load_tokenizer, write_gguf
-from alignment_extraction.training.reinforcement import answer_scores, optimise
+from alignment_extraction.training.reinforcement import optimise
 from alignment_extraction.training.stages import run_folder
 from alignment_extraction.training.supervised import fine_tune
 

@@ -12,8 +12,8 @@ from alignment_extraction.distillation.data_sets import BENCHMARKS, COLUMNS
 from alignment_extraction.distillation.evaluation import evaluate, reference_losses
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
+from alignment_extraction.training.answers import answer_scores, prompts
 from alignment_extraction.training.gguf_export import END_OF_TURN, load_model, load_tokenizer
-from alignment_extraction.training.reinforcement import answer_scores, prompts
 from tests.toy_training import TOY, toy_corpus, train_tokenizer_and_base
 
 SFT = SftStudentSettings(model="sft", steps=3)

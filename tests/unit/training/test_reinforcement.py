@@ -8,7 +8,7 @@ import torch
 
 from alignment_extraction.files import InputError
 from alignment_extraction.training import reinforcement
-from alignment_extraction.training.gguf_export import load_model, load_tokenizer
+from alignment_extraction.training.gguf_export import load_model
 from alignment_extraction.training.tasks import verify
 from tests.toy_training import (
     TOY,
@@ -46,43 +46,6 @@ def test_the_reward_is_the_verifiers_score() -> None:
     ]
     assert max(reinforcement.reward(wrong, metadata)) < 1
     assert reinforcement.reward(["nothing"] * rows.height, metadata) == [0.0] * rows.height
-
-
-def test_accuracy_is_what_a_single_greedy_answer_scores(folder: Path) -> None:
-    rows = toy_corpus().filter(pl.col("source") == "rl")
-    model = load_model(folder / "base.gguf").eval()
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
-    answers = {}
-    for question in rows["question"]:
-        ids = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
-        written = model.generate(**ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
-        answers[question] = tokenizer.decode(
-            written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-    # Let the model's own answers be the right ones, but for those of one template.
-    wrong = rows["template"].sort()[0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            reinforcement,
-            "verify",
-            lambda text, item: float(
-                text == answers[item["question"]] and item["template"] != wrong
-            ),
-        )
-        items = pl.struct("question", "template")
-        found = reinforcement.accuracy(
-            model, tokenizer, rows.with_columns(metadata=items), max_tokens=8
-        )
-    assert found.columns == ["split", "template", "questions", "right", "score"]
-    assert found["questions"].sum() == rows.height
-    expected = pl.when(pl.col("template") == wrong).then(0).otherwise("questions")
-    assert (found["right"] == found.select(expected).to_series()).all()
-    assert found["score"].to_list() == (found["right"] / found["questions"]).to_list()
 
 
 @pytest.mark.usefixtures("easy_reward")

@@ -1,0 +1,88 @@
+"""What a model answers to questions with a verifier: greedy answers, their scores, accuracy."""
+
+import polars as pl
+import torch
+from tqdm import tqdm
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from alignment_extraction.training.tasks import verify
+
+_BATCH = 64
+
+
+def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Each question in the chat template, default system turn first, up to the assistant's turn."""
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        for question in rows["question"]
+    ]
+
+
+def answer_scores(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: pl.DataFrame,
+    max_tokens: int,
+) -> list[float]:
+    """Let a model answer questions greedily and score the answers.
+
+    Args:
+        model: the model, on any device.
+        tokenizer: the study's tokenizer.
+        rows: columns question and metadata.
+        max_tokens: longest answer, in tokens.
+
+    Returns:
+        The verifier's score of each row's answer, 0 to 1.
+    """
+    tokenizer.padding_side = "left"
+    model.eval()
+    scores: list[float] = []
+    for start in tqdm(range(0, rows.height, _BATCH), "answering", unit="batch"):
+        batch = rows.slice(start, _BATCH)
+        inputs = tokenizer(prompts(batch, tokenizer), return_tensors="pt", padding=True)
+        inputs = {k: inputs[k].to(model.device) for k in ("input_ids", "attention_mask")}
+        with torch.no_grad():
+            ids = model.generate(
+                **inputs,
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        answers = tokenizer.batch_decode(
+            ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        scores += map(verify, answers, batch["metadata"])
+    return scores
+
+
+def accuracy(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame, max_tokens: int
+) -> pl.DataFrame:
+    """Let a model answer questions greedily and count the right answers.
+
+    Args:
+        model: the model, on any device.
+        tokenizer: the study's tokenizer.
+        rows: rows of the corpus with `metadata`.
+        max_tokens: longest answer, in tokens.
+
+    Returns:
+        One row for each split and template: split, template, questions (number of them), right
+        (how many the verifier scores 1.0), score (the verifier's mean score, 0 to 1).
+    """
+    scores = answer_scores(model, tokenizer, rows, max_tokens)
+    return (
+        rows.select("split", "template")
+        .with_columns(pl.Series("score", scores, pl.Float64))
+        .group_by("split", "template")
+        .agg(
+            questions=pl.len().cast(pl.Int64),
+            right=(pl.col("score") >= 1).sum().cast(pl.Int64),
+            score=pl.col("score").mean(),
+        )
+        .sort("split", "template")
+    )
