@@ -1,11 +1,11 @@
 """Scoring against llama-perplexity, and against llama-cpp-python's logits with numpy.
 
-    python benchmarks/scoring.py    # about 9 minutes on 2 cores; needs data/raw/gsm8k_train.jsonl
+    python benchmarks/scoring.py    # about 11 minutes on 2 cores; needs data/raw/gsm8k_train.jsonl
 
 All score the same GSM8K questions under the same model with the same threads, in turns.
-llama-perplexity runs twice: as it comes, with flash attention, and with plain attention, which is
-what the engine scores with. It computes the logits of the second half of its tokens only, the
-engine those of all.
+llama-perplexity and the engine run twice: with flash attention, as llama-perplexity comes, and with
+plain attention, which is what the workflow scores with. llama-perplexity computes the logits of the
+second half of its tokens only, the engine those of all.
 """
 
 import json
@@ -47,13 +47,13 @@ def perplexity(model: Path, texts: list[str], flash_attention: str) -> float:
     return int(found[2]) / float(found[1]) * 1000
 
 
-def engine(path: Path, texts: list[str]) -> float:
+def engine(path: Path, texts: list[str], *, flash_attention: bool) -> float:
     """The engine's rate, in target tokens/s, tokenising included."""
     with Model(path, threads=THREADS) as model:
         start = time.perf_counter()
         context = [model.eos if model.bos is None else model.bos]
         pairs = [(context, model.tokenize(text, special=False)) for text in texts]
-        scores = score(model, pairs)
+        scores = score(model, pairs, flash_attention=flash_attention)
         return len(scores.log_probabilities) / (time.perf_counter() - start)
 
 
@@ -84,26 +84,35 @@ def main() -> None:
     lines = shared_data("gsm8k_train.jsonl").read_text().splitlines()[:TEXTS]
     texts = [json.loads(line)["question"] for line in lines]
     path = smollm2()
-    rates: dict[str, list[float]] = {"peer": [], "plain peer": [], "engine": [], "numpy": []}
+    rates: dict[str, list[float]] = {name: [] for name in ("peer", "engine", "numpy")}
+    rates |= {f"{name}, plain": [] for name in ("peer", "engine")}
     for _ in range(REPEATS):
         rates["peer"].append(perplexity(path, texts, "auto"))
-        rates["plain peer"].append(perplexity(path, texts, "off"))
-        rates["engine"].append(engine(path, texts))
+        rates["engine"].append(engine(path, texts, flash_attention=True))
+        rates["peer, plain"].append(perplexity(path, texts, "off"))
+        rates["engine, plain"].append(engine(path, texts, flash_attention=False))
         rates["numpy"].append(logits_all(path, texts))
     middle = {key: median(values) for key, values in rates.items()}
+
+    def ratio(ours: str, peer: str) -> float:
+        return round(middle[ours] / middle[peer], 3)
+
     write(
         "scoring",
         {
             "GSM8K questions": TEXTS,
             "llama-perplexity, tokens/s": middle["peer"],
-            "llama-perplexity, plain attention, tokens/s": middle["plain peer"],
+            "llama-perplexity, plain attention, tokens/s": middle["peer, plain"],
             "Llama(logits_all=True) and numpy, tokens/s": middle["numpy"],
-            "engine, tokens/s": middle["engine"],
-            "ratio to llama-perplexity": round(middle["engine"] / middle["peer"], 3),
-            "ratio to llama-perplexity, plain attention": round(
-                middle["engine"] / middle["plain peer"], 3
+            "engine, flash attention, tokens/s": middle["engine"],
+            "engine, tokens/s": middle["engine, plain"],
+            "ratio to llama-perplexity, both with flash attention": ratio("engine", "peer"),
+            "ratio to llama-perplexity, both with plain attention": ratio(
+                "engine, plain", "peer, plain"
             ),
-            "ratio to Llama and numpy": round(middle["engine"] / middle["numpy"], 2),
+            "ratio to llama-perplexity as it comes": ratio("engine, plain", "peer"),
+            "ratio to Llama and numpy": ratio("engine, plain", "numpy"),
+            "ratio to Llama and numpy, flash attention": ratio("engine", "numpy"),
             "repeats": rates,
         },
     )

@@ -64,6 +64,7 @@ def score(
     moments: bool = False,
     slots: int = 32,
     batch_tokens: int = 256,
+    flash_attention: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> TokenScores:
     """log p(target token | context, the target's earlier tokens), for every text.
@@ -78,6 +79,9 @@ def score(
         batch_tokens: most tokens in one batch. float32 (batch_tokens, n_vocab) is held twice. On a
             CPU more is no faster, and pads more, as the texts of a larger batch differ more; a GPU
             wants thousands.
+        flash_attention: up to a tenth faster on a CPU. It adds up short texts in half precision
+            there, and where texts are padded to other lengths others count as short; without it a
+            text's log-probabilities do not depend on the texts beside it.
         progress: called about twice a second and at the end with the number of texts done and the
             number of target tokens scored since the last call.
 
@@ -123,6 +127,7 @@ def score(
                         positions=capacity,
                         batch=batch_tokens,
                         outputs=batch_tokens,
+                        flash_attention=flash_attention,
                     )
                 )
             assert context is not None

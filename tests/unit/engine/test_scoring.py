@@ -78,6 +78,25 @@ def test_agrees_with_llama_cpp_on_a_real_model(smollm2: Model) -> None:
     llama.close()
 
 
+def test_flash_attention_is_that_of_llama_cpp(tiny: Model) -> None:
+    texts = random_texts(np.random.default_rng(3), 8, 100)
+    llama = llama_cpp.Llama(
+        str(tiny.path), n_ctx=512, n_threads=1, verbose=False, logits_all=True, flash_attn=True
+    )
+    flash = score(tiny, texts, flash_attention=True, slots=1)
+    for i, (context, target) in enumerate(texts):
+        if target:
+            # The engine does not feed the last token, so neither does the peer.
+            expected = distributions(llama, context, target[:-1])
+            last = llama.scores[len(context) + len(target) - 2].astype(np.float64)
+            last -= np.log(np.exp(last - last.max()).sum()) + last.max()
+            logs = np.vstack([expected, last])[np.arange(len(target)), target]
+            found = flash.log_probabilities[flash.offsets[i] : flash.offsets[i + 1]]
+            np.testing.assert_allclose(found, logs, atol=1e-5)
+    llama.close()
+    assert (flash.log_probabilities != score(tiny, texts, slots=1).log_probabilities).any()
+
+
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-3), (True, 5e-3)], ids=["F32", "F16"])
 def test_agrees_with_transformers_in_float32(tmp_path: Path, half: bool, tolerance: float) -> None:
     """llama.cpp rounds what it multiplies with float16 weights to float16 too."""
