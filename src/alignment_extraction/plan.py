@@ -1,20 +1,18 @@
 """What a study takes, before anything of it is downloaded: samples, tokens, hours, disk, memory.
 
-Rates are measured for some seconds on this machine, with a model and an embedder that are here, and
-scaled to those of the study by their number of weights: one token takes about two operations a
-weight. That is a rough guide; the tokens are the most that the limits allow.
+Rates are measured for some seconds on this machine, with a model and an embedder that are here
+(`machine`), and scaled to those of the study by their number of weights: one token takes about two
+operations a weight. That is a rough guide; the tokens are the most that the limits allow.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from alignment_extraction.files import InputError, read_json
+from alignment_extraction.machine import Rates
 from alignment_extraction.settings.config import ModelSettings, Params
-from alignment_extraction.settings.studies import StudySettings
+from alignment_extraction.settings.studies import IndexSettings, StudySettings
 
 _BITS = {
     "Q4_0": 4.55,
@@ -33,22 +31,10 @@ _TOKEN_BYTES = 6
 _HEAD = 128
 """Width of an attention head; models of 12 layers x width^2 weights have width / 128 layers."""
 _PROCESS = 0.7e9  # bytes of a process with PyTorch or llama.cpp loaded
-_WORDS = 40  # of a text that rates are measured with
-
-
-class Rates(NamedTuple):
-    """What this machine does in a second."""
-
-    device: str
-    """`GPU` or `CPU`: where sampling, embedding and exact search run."""
-    sampling: float
-    """Tokens times weights of a model."""
-    embedding: float
-    """Texts times weights of an embedder."""
-    products: float
-    """Products of two numbers in exact search."""
-    pairs: float
-    """Pairs of texts in the string search."""
+_PREFIX, _TEXT_TOKENS = 128, 256  # tokens of a prefix and of a row, roughly
+_ROW_RATE, _SCORE_RATE = 5e3, 5e4  # rows read and scores computed in a second, roughly
+_LARGE_EMBEDDER = 1e8
+"""Weights above which an embedder has 1,024 dimensions, as bge-m3 has, and not 384."""
 
 
 class Step(NamedTuple):
@@ -64,72 +50,6 @@ class Step(NamedTuple):
     """Bytes of what it leaves."""
     memory: float
     """Bytes that the largest of its jobs needs; on a GPU, mostly of the GPU's."""
-
-
-def _steady(work: Callable[[], float], seconds: float) -> float:
-    """Amount of work a second, over at least so many seconds after a first piece."""
-    work()
-    start, done = time.perf_counter(), 0.0
-    while time.perf_counter() - start < seconds:
-        done += work()
-    return done / (time.perf_counter() - start)
-
-
-def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: int = 0) -> Rates:
-    """Measure this machine's rates, for about four times `seconds`.
-
-    Args:
-        model: a GGUF.
-        embedder: folder of a sentence-transformers model.
-        seconds: of each measurement.
-        gpu_layers: of the model on a GPU; where not 0, exact search uses one too.
-
-    Raises:
-        InputError: one of them cannot be loaded.
-    """
-    import llama_cpp
-
-    from alignment_extraction.engine.model import Model
-    from alignment_extraction.engine.sampling import sample
-    from alignment_extraction.gpu import torch_device, usable_gpu_layers
-    from alignment_extraction.search.embedding import Embedder
-    from alignment_extraction.search.index import exact_search
-    from alignment_extraction.search.string_search import best_matches
-
-    layers = usable_gpu_layers(gpu_layers)
-    device = torch_device("exact search") if gpu_layers else "cpu"
-    stream = np.random.default_rng(0)
-    words = np.array(["".join(stream.choice(list("etaoinshrdlu"), 5)) for _ in range(5000)])
-    texts = [" ".join(row) for row in stream.choice(words, (4000, _WORDS))]
-    with Model(model, gpu_layers=layers) as loaded:
-        weights = float(llama_cpp.llama_model_n_params(loaded._model))
-        start = [loaded.bos if loaded.bos is not None else loaded.eos or 0]
-
-        def draw() -> float:
-            frame = sample(loaded, start, 64, seed=0, max_tokens=32, slots=64)
-            return float(frame["question_tokens"].list.len().sum()) * weights
-
-        sampling = _steady(draw, seconds)
-    encoder = Embedder(embedder)
-    size = sum(parameter.numel() for parameter in encoder._model.parameters())
-    embedding = _steady(lambda: len(encoder.embed(texts[:128])) * size, seconds)
-    rows, queries = (stream.random((n, 1024), np.float32) for n in (16_384, 4096))
-
-    def multiply() -> float:
-        exact_search(rows, queries, device=device)
-        return float(rows.size) * len(queries)
-
-    def compare() -> float:
-        best_matches(texts[:20], texts[20:])
-        return 20.0 * (len(texts) - 20)
-
-    return Rates(
-        "GPU" if layers or device != "cpu" else "CPU",
-        sampling,
-        embedding,
-        _steady(multiply, seconds),
-        _steady(compare, seconds),
-    )
 
 
 def _weights(name: str, parameters: float | None, path: Path) -> float:
@@ -194,7 +114,6 @@ def plan(params: Params, name: str, rates: Rates, folder: Path = Path("data")) -
     rows, parts = _rows(params, study, folder), len(study.parts)
     embedder = params.embedders[study.embedder]
     weights = _weights(study.embedder, embedder.parameters, folder / "embedders" / study.embedder)
-    dimension = 1024 if weights > 1e8 else 384
     compared = [model for pair in study.likelihood for model in (pair.before, pair.after)]
     models = {
         model: _weights(model, params.models[model].parameters, _model_file(params, model, folder))
@@ -204,54 +123,98 @@ def plan(params: Params, name: str, rates: Rates, folder: Path = Path("data")) -
         model: _file_bytes(params.models[model], size, _model_file(params, model, folder))
         for model, size in models.items()
     }
+    dimension = 1024 if weights > _LARGE_EMBEDDER else 384
+    samples = sum(study.cell_sampling(cell).samples for cell in study.cells())
+    texts, pairs = (rows + samples) * parts, float(samples) * rows * parts
+    scored = samples * parts * 2.0
     steps = [
         Step("models", len(sizes), len(sizes), "files", "", 0, sum(sizes.values()), 0),
-        Step("corpus", 1, rows, "rows", "CPU", rows / 5e3 / 3600, rows * _ROW_BYTES, 2e9),
+        Step("corpus", 1, rows, "rows", "CPU", rows / _ROW_RATE / 3600, rows * _ROW_BYTES, 2e9),
+        _generate(study, models, sizes, rates),
+        Step(
+            "embed",
+            jobs=1 + len([*study.cells()]),
+            amount=texts,
+            unit="texts",
+            device=rates.device,
+            hours=texts * weights / rates.embedding / 3600,
+            disk=texts * dimension * 4,
+            memory=weights * 4 + 100_000 * dimension * 4 * 2,
+        ),
+        _search(study.index, rows, samples, parts, dimension, rates),
+        Step(
+            "strings",
+            jobs=1,
+            amount=pairs,
+            unit="pairs",
+            device="CPU",
+            hours=pairs / rates.pairs / 3600,
+            disk=samples * 200,
+            memory=rows * 2500,
+        ),
+        *(
+            _likelihood(pair.before, pair.after, rows, models, sizes, rates)
+            for pair in study.likelihood
+        ),
+        Step(
+            "score",
+            jobs=1,
+            amount=scored,
+            unit="scores",
+            device="CPU",
+            hours=scored / _SCORE_RATE / 3600,
+            disk=scored * 40,
+            memory=scored * 1500,
+        ),
     ]
-    samples, tokens, seconds, memory, jobs = 0, 0, 0.0, 0.0, 0
-    for cell in study.cells():
-        about, size = study.cell_sampling(cell), models[cell.model]
-        limit = about.max_tokens + (about.max_answer_tokens if about.answer else 0)
-        samples += about.samples
-        tokens += about.samples * limit
-        seconds += about.samples * limit * size / rates.sampling
-        memory = max(memory, sizes[cell.model] + _cache_bytes(size, about.slots * (limit + 128)))
-        jobs += -(-about.samples // about.shard)
-    place, disk = rates.device, tokens * _TOKEN_BYTES
-    steps.append(Step("generate", jobs, tokens, "tokens", place, seconds / 3600, disk, memory))
-    texts = (rows + samples) * parts
-    hours = texts * weights / rates.embedding / 3600
-    disk = texts * dimension * 4
-    memory = weights * 4 + 100_000 * dimension * 4 * 2
-    steps.append(
-        Step("embed", 1 + len([*study.cells()]), texts, "texts", place, hours, disk, memory)
-    )
-    pairs = float(samples) * rows * parts
-    searched = rows * dimension * 4 + samples * dimension * 4
-    if study.index.exact:
-        hours = pairs * dimension / rates.products / 3600
-        steps.append(Step("search", 1, pairs, "pairs", place, hours, 0, searched))
-    else:
-        # Annoy looks at search_k rows for a query, on one thread, slower than a product by far.
-        index = study.index
-        wanted = index.search_k if index.search_k > 0 else index.trees * index.candidates
-        inspected = min(rows, wanted)
-        hours = 10 * samples * parts * inspected * dimension / rates.products / 3600
-        size = rows * dimension * 4 * 1.5
-        steps.append(Step("search", 1, pairs, "pairs", "CPU", hours, size, searched + size))
-    hours = pairs / rates.pairs / 3600
-    steps.append(Step("strings", 1, pairs, "pairs", "CPU", hours, samples * 200, rows * 2500))
-    for pair in study.likelihood:
-        length = rows * 2 * 256
-        work = length * (models[pair.before] + models[pair.after])
-        need = max(sizes[pair.before], sizes[pair.after]) + _PROCESS
-        hours = work / rates.sampling / 3600
-        steps.append(Step("likelihood", 1, length, "tokens", place, hours, rows * 400, need))
-    scored = samples * parts * 2.0
-    steps.append(
-        Step("score", 1, scored, "scores", "CPU", scored / 5e4 / 3600, scored * 40, scored * 1500)
-    )
     return [step._replace(memory=step.memory + _PROCESS) for step in steps]
+
+
+def _generate(
+    study: StudySettings, models: Mapping[str, float], sizes: Mapping[str, float], rates: Rates
+) -> Step:
+    """Sampling of all cells, each sample as long as its limits allow."""
+    tokens, seconds, memory, jobs = 0, 0.0, 0.0, 0
+    for cell in study.cells():
+        about, weights = study.cell_sampling(cell), models[cell.model]
+        limit = about.max_tokens + (about.max_answer_tokens if about.answer else 0)
+        tokens += about.samples * limit
+        seconds += about.samples * limit * weights / rates.sampling
+        cache = _cache_bytes(weights, about.slots * (limit + _PREFIX))
+        memory = max(memory, sizes[cell.model] + cache)
+        jobs += -(-about.samples // about.shard)
+    disk = tokens * _TOKEN_BYTES
+    return Step("generate", jobs, tokens, "tokens", rates.device, seconds / 3600, disk, memory)
+
+
+def _search(
+    index: IndexSettings, rows: int, samples: int, parts: int, dimension: int, rates: Rates
+) -> Step:
+    pairs, searched = float(samples) * rows * parts, (rows + samples) * dimension * 4
+    if index.exact:
+        hours = pairs * dimension / rates.products / 3600
+        return Step("search", 1, pairs, "pairs", rates.device, hours, 0, searched)
+    # Annoy looks at search_k rows for a query, on one thread, slower than a product by far.
+    wanted = index.search_k if index.search_k > 0 else index.trees * index.candidates
+    products = 10 * samples * parts * min(rows, wanted) * dimension
+    size = rows * dimension * 4 * 1.5
+    hours = products / rates.products / 3600
+    return Step("search", 1, pairs, "pairs", "CPU", hours, size, searched + size)
+
+
+def _likelihood(
+    before: str,
+    after: str,
+    rows: int,
+    models: Mapping[str, float],
+    sizes: Mapping[str, float],
+    rates: Rates,
+) -> Step:
+    """Every row under both models, with and without the template."""
+    tokens = rows * 2 * _TEXT_TOKENS
+    hours = tokens * (models[before] + models[after]) / rates.sampling / 3600
+    memory = max(sizes[before], sizes[after])
+    return Step("likelihood", 1, tokens, "tokens", rates.device, hours, rows * 400, memory)
 
 
 def _model_file(params: Params, name: str, folder: Path) -> Path:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alignment_extraction import plan as module
 from alignment_extraction.files import InputError
-from alignment_extraction.plan import Rates, plan, table
+from alignment_extraction.machine import Rates
+from alignment_extraction.plan import Step, plan, table
 from alignment_extraction.settings import config
 
 PARAMS = config.load(Path(__file__).parents[2] / "params.yaml")
@@ -14,7 +14,7 @@ RATES = Rates("GPU", sampling=7.3e12, embedding=0.568e12, products=1e12, pairs=1
 """1,000 tokens/s of a 7.3B model, 1,000 texts/s of bge-m3."""
 
 
-def steps(name: str, rates: Rates, folder: Path) -> dict[str, module.Step]:
+def steps(name: str, rates: Rates, folder: Path) -> dict[str, Step]:
     return {step.name: step for step in plan(PARAMS, name, rates, folder)}
 
 

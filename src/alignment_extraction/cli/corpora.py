@@ -50,6 +50,7 @@ def plan(
 
     Example: alignment-extraction plan olmo2-7b
     """
+    from alignment_extraction import machine
     from alignment_extraction import plan as module
     from alignment_extraction.settings import config
 
@@ -61,7 +62,7 @@ def plan(
             "nothing to measure rates with: name a model and an embedder, or fetch small ones: "
             "snakemake data/models/smollm2.gguf data/embedders/minilm"
         )
-    rates = module.measure(model, embedder, seconds=seconds, gpu_layers=checked.gpu_layers)
+    rates = machine.measure(model, embedder, seconds=seconds, gpu_layers=checked.gpu_layers)
     print(module.table(module.plan(checked, study, rates)))
     print(f"\nRates were measured with {model} and {embedder} on the {rates.device}.")
 

@@ -2,17 +2,10 @@
 
 import polars as pl
 
+from alignment_extraction.extraction.coverage import ITEM
 from alignment_extraction.extraction.scores import CELL_KEYS, KEYS, SCORE, is_hit, threshold_of
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
-
-_BEST = {
-    "embedding": "match_id",
-    "levenshtein": "levenshtein_best_id",
-    "indel": "indel_best_id",
-    "verbatim": "levenshtein_best_id",
-}
-"""Column with the item that a metric's score is against."""
 
 
 def contamination_rates(
@@ -48,7 +41,7 @@ def contamination_rates(
     frames = []
     for metric in (*SCORE, "verbatim"):
         hit = is_hit(metric, threshold_of(metric, thresholds))
-        copied = pl.col(_BEST[metric]).is_in(tagged).fill_null(False)
+        copied = pl.col(ITEM[metric]).is_in(tagged).fill_null(False)
         sums = own.group_by(KEYS, maintain_order=True).agg(
             n=pl.len().cast(pl.Int64),
             all=hit.sum(),

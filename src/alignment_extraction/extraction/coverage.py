@@ -13,13 +13,13 @@ from alignment_extraction.extraction.unseen import extrapolate, rarefaction_inte
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 
-_ITEM = {
+ITEM = {
     "embedding": "match_id",
     "levenshtein": "levenshtein_best_id",
     "indel": "indel_best_id",
     "verbatim": "levenshtein_best_id",
 }
-"""Column with the item that a metric found."""
+"""Column of a table of scores with the item that a metric found."""
 
 EXTRAPOLATION = 10
 """How many times the samples the number of distinct items is predicted for."""
@@ -50,7 +50,7 @@ def item_hits(
     for metric in METRICS:
         frames.append(
             groups.filter(is_hit(metric, threshold_of(metric, thresholds)))
-            .group_by(*KEYS, metric=pl.lit(metric), id=_ITEM[metric])
+            .group_by(*KEYS, metric=pl.lit(metric), id=ITEM[metric])
             .agg(hits=pl.len().cast(pl.Int64))
         )
     return (

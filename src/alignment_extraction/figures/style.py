@@ -2,6 +2,7 @@
 
 import html
 import io
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -85,8 +86,10 @@ def threshold_of(metric: str, thresholds: ThresholdSettings) -> float:
     return thresholds.embedding if metric == "embedding" else thresholds.string
 
 
-def percent(value: float) -> str:
-    """A share as per cent with three significant digits."""
+def percent(value: float | None) -> str:
+    """A share as per cent with three significant digits; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"  # noqa: RUF001
     return f"{float(f'{100 * value:.3g}'):g} %"
 
 

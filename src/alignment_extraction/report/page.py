@@ -24,6 +24,7 @@ from alignment_extraction.extraction.headline import (
     readable,
 )
 from alignment_extraction.figures.drawing import FIGURES, caption
+from alignment_extraction.figures.style import percent
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.report import copying as report_copying
 from alignment_extraction.report import differences
@@ -36,13 +37,6 @@ from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.statistics import wilson
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-def percent(value: float | None) -> str:
-    """A share as per cent with three significant digits."""
-    if value is None or math.isnan(value):
-        return "–"  # noqa: RUF001
-    return f"{float(f'{100 * value:.3g}'):g} %"
 
 
 def times(value: float | None) -> str:

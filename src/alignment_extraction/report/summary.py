@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alignment_extraction.extraction.headline import name_parts
+from alignment_extraction.figures.style import percent
 from alignment_extraction.files import InputError
-from alignment_extraction.report.page import percent
 
 METRICS = {"embedding": "cosine", "levenshtein": "Levenshtein", "verbatim": "verbatim"}
 NONE = "–"  # noqa: RUF001

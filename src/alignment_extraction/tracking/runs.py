@@ -17,6 +17,7 @@ from alignment_extraction.extraction.scores import KEYS
 from alignment_extraction.files import InputError, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
 from alignment_extraction.settings.studies import Cell, StudySettings
+from alignment_extraction.tracking.store import md5
 
 _TABLES = ("rates", "ratios", "sweep", "coverage", "richness", "kinds")
 _CELL_KEYS = ("part", "reference", "metric")
@@ -82,7 +83,7 @@ def study_runs(
     Raises:
         InputError: a file is missing or unreadable.
     """
-    files = {key: DataFile(path.as_posix(), _md5(path)) for key, path in data.items()}
+    files = {key: _data_file(path) for key, path in data.items()}
     models = {
         *study.sampled_models,
         *(m for pair in study.likelihood for m in (pair.before, pair.after)),
@@ -165,10 +166,9 @@ def _leaves(values: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield key, values
 
 
-def _md5(path: Path) -> str:
+def _data_file(path: Path) -> DataFile:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
+        return DataFile(path.as_posix(), md5(path))
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); run the step that makes it first"

@@ -48,7 +48,7 @@ def damaged_objects(stores: Sequence[Path], lock: Path) -> list[DamagedObject]:
     wrong = [
         (path, name.removesuffix(".dir"), found)
         for path, name in objects
-        if (found := _md5(path)) != name.removesuffix(".dir")
+        if (found := md5(path)) != name.removesuffix(".dir")
     ]
     if not wrong:
         return []
@@ -67,13 +67,14 @@ def remove(damaged: DamagedObject) -> list[Path]:
     Returns:
         What was removed.
     """
-    copies = [path for path in damaged.files if path.is_file() and _md5(path) == damaged.found]
+    copies = [path for path in damaged.files if path.is_file() and md5(path) == damaged.found]
     for path in (removed := [damaged.path, *copies]):
         path.unlink()
     return removed
 
 
-def _md5(path: Path) -> str:
+def md5(path: Path) -> str:
+    """The MD5 of a file, in hex: the name under which DVC keeps it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
