@@ -80,12 +80,14 @@ def test_a_step_killed_twenty_times(project: Project, step: str) -> None:
     whole = time.monotonic() - begin
     stream = random.Random(f"kill {step}")
     kills = 0
-    for _ in range(KILLS):
+    for _ in range(3 * KILLS):
         kills += killed(project, stream.uniform(0.2, 1.0) * whole, command)
+        if kills == KILLS:
+            break
         path = project.folder / target
         if path.exists():
             assert path.read_bytes() == wanted
-    assert kills >= KILLS // 2, "too few runs lasted long enough to be killed"
+    assert kills == KILLS, "too few runs lasted long enough to be killed"
     project.snakemake()
     assert (project.folder / target).read_bytes() == wanted
     assert project.reruns() == set()

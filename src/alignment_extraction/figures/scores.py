@@ -64,8 +64,9 @@ def histograms(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
             share = f"{percent(reached / cell['n'])} from {threshold:g}"
             axis.set_title(f"{cell_label(cell)}, n = {cell['n']:,}" if metric == METRICS[0] else "")
             axis.text(0.98, 1.02, share, transform=axis.transAxes, ha="right", color=_SHADE)
-            axis.set_yscale("log")
+            # Limits come first: none can be found on a logarithmic axis where all bins are empty.
             axis.set(xlim=(0, 1), ylim=(0.7, 1.5 * cell["n"]))
+            axis.set_yscale("log")
             if missing := of_cell.height - len(values):
                 why = (
                     "without text" if metric == "embedding" else "below 0.5,\nnot searched further"
@@ -101,8 +102,9 @@ def distributions(tables: Tables, thresholds: ThresholdSettings) -> Figure | Non
                 values = of_cell[_SCORE[metric]].drop_nulls().clip(0, 1).to_numpy()
                 shares = np.histogram(values, _BINS)[0] / max(1, of_cell.height)
                 axis.stairs(shares, _BINS, color=colour(metric), label=METRIC_LABELS[metric])
+            axis.set(xlim=(0, 1), ylim=(5e-5, 1.5))
             axis.set_yscale("log")
-            axis.set(xlim=(0, 1), ylim=(5e-5, 1.5), yticks=[1e-4, 1e-2, 1])
+            axis.set_yticks([1e-4, 1e-2, 1])
             axis.minorticks_off()
             axis.set_title(f"{model}, {prefix}, n = {of_cell.height:,}", fontsize=8, pad=3)
             axis.tick_params(labelsize=7, labelbottom=i == len(models) - 1, labelleft=j == 0)
