@@ -40,9 +40,9 @@ def test_report_and_figures_are_there(clone: Project) -> None:
 def test_a_threshold_changes_its_consequences_alone(clone: Project) -> None:
     path: Path = clone.folder / "params.yaml"
     text = path.read_text()
-    at = text.index("\n  controlled:\n", text.index("\nstudies:\n"))
-    lines = "\n    thresholds: {embedding: 0.9}"
-    path.write_text(text[:at] + "\n  controlled:" + lines + text[at + len("\n  controlled:") :])
+    at = text.index("thresholds:", text.index("\n  controlled:\n", text.index("\nstudies:\n")))
+    assert text[at:].startswith("thresholds: {embedding: 0.95,")
+    path.write_text(text[:at] + text[at:].replace("embedding: 0.95", "embedding: 0.9", 1))
     reruns = clone.reruns()
     path.write_text(text)
     assert {"calibrate", "controls", "evaluate", "figures", "report", "track"} <= reruns
@@ -50,3 +50,12 @@ def test_a_threshold_changes_its_consequences_alone(clone: Project) -> None:
         *("generate", "embed_generations", "match", "match_held_out", "score", "likelihood"),
         *("embed_corpus", "index", "second_scores", "train_student", "distillation_data"),
     }
+
+
+def test_the_experiment_of_the_readme_is_one(clone: Project) -> None:
+    """What `dvc exp run` sets is there to be set; tests of the toy project run one to its end."""
+    command = re.search(r"dvc exp run (-S \S+)", (clone.folder / "README.md").read_text())
+    assert command is not None
+    queued = clone.run("dvc", "exp", "run", "--queue", *command[1].split())
+    assert queued.returncode == 0, queued.stdout
+    assert "Queued experiment" in queued.stdout
