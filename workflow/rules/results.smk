@@ -109,6 +109,7 @@ rule evaluate:
     output:
         tables=[f"results/{{study}}/{table}.parquet" for table in TABLES],
         metrics="results/{study}/metrics.json",
+        headline="results/{study}/headline.json",
     log:
         "logs/evaluate/{study}.log",
     benchmark:

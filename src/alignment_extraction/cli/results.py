@@ -85,7 +85,7 @@ def evaluate(
     ] = None,
     matches: Annotated[int, typer.Option(min=1, help="best matches kept, of all parts")] = 2000,
 ) -> None:
-    """Apply the thresholds: rates, ratios, sweep, coverage, best matches, metrics.json.
+    """Apply the thresholds: rates, ratios, coverage, best matches, metrics.json, headline.json.
 
     One of --cells and --thresholds can be - for standard input.
     """

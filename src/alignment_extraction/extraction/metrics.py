@@ -1,4 +1,4 @@
-"""metrics.json: a study's numbers as nested dictionaries, so that two studies can be compared."""
+"""A study's numbers as nested dictionaries: all in metrics.json, the first in headline.json."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,12 @@ import polars as pl
 
 from alignment_extraction.extraction import scores
 from alignment_extraction.extraction.calibration_tables import headline_numbers
+from alignment_extraction.extraction.headline import (
+    CELL,
+    headline_cells,
+    headline_part,
+    pool_seeds,
+)
 
 
 def rates(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, Any]:
@@ -22,6 +28,21 @@ def rates(rate_table: pl.DataFrame, ratio_table: pl.DataFrame) -> dict[str, Any]
     for row in table.iter_rows(named=True):
         keys = (row["model"], row["prefix"], f"seed-{row['seed']}")
         _put(metrics, (*keys, row["part"], row["reference"], row["metric"]), row, names)
+    return metrics
+
+
+def headline(rate_table: pl.DataFrame) -> dict[str, Any]:
+    """Rates of the cells and the part that the report shows first, few enough to read as a list.
+
+    Keys: model > prefix > role > metric > rate, low, high; seeds are pooled.
+    """
+    pooled = pool_seeds(rate_table.filter(part=headline_part(rate_table)))
+    roles = pooled.filter(pl.col("reference").str.starts_with("role:"))
+    metrics: dict[str, Any] = {}
+    cells = headline_cells(pooled).select(CELL)
+    for row in cells.join(roles, on=CELL, maintain_order="left").iter_rows(named=True):
+        keys = (row["model"], row["prefix"], row["reference"].removeprefix("role:"), row["metric"])
+        _put(metrics, keys, row, ["rate", "low", "high"])
     return metrics
 
 

@@ -30,7 +30,7 @@ TABLES = (
     *("rates", "ratios", "sweep", "items", "verbatim", "coverage", "repetitions", "matches"),
     *("clusters", "richness", "traits", "anatomy", "kinds", "conditions"),
 )
-"""Parquet files that `evaluate` leaves in a study's folder, beside metrics.json."""
+"""Parquet files that `evaluate` leaves in a study's folder, beside two of JSON."""
 
 LIKELIHOOD_TABLES = (
     "likelihood",
@@ -114,7 +114,7 @@ def evaluate(
     evidence: Mapping[str, pl.DataFrame] | None = None,
     matches: int = scores.MATCHES,
 ) -> None:
-    """Turn the scores of a study into its `TABLES` and metrics.json.
+    """Turn the scores of a study into its `TABLES`, metrics.json and headline.json.
 
     Args:
         scored: from `score`.
@@ -178,6 +178,7 @@ def evaluate(
     for name, table in (evidence or {}).items():
         numbers[name] = metrics.evidence(name, table)
     write_json(numbers, folder / "metrics.json")
+    write_json(metrics.headline(rate_table), folder / "headline.json")
 
 
 def calibrate(

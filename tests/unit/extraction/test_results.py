@@ -139,7 +139,7 @@ def leaves(value: Any) -> list[Any]:
 
 def test_every_table_and_nothing_else(folder: Path) -> None:
     names = {f"{name}.parquet" for name in TABLES}
-    assert {path.name for path in folder.iterdir()} == names | {"metrics.json"}
+    assert {path.name for path in folder.iterdir()} == names | {"metrics.json", "headline.json"}
     # The study has one temperature and one quantisation.
     empty = {name for name in names if read_parquet(folder / name).is_empty()}
     assert empty == {"conditions.parquet"}
@@ -188,6 +188,23 @@ def test_metrics_hold_every_rate(folder: Path) -> None:
             assert "embedding_ratio" not in entry
         seen += len(entry)
     assert seen == len(leaves(metrics["rates"]))
+
+
+def test_the_headline_pools_seeds_and_is_short(folder: Path) -> None:
+    headline = read_json(folder / "headline.json")
+    rates = read_parquet(folder / "rates.parquet").filter(part="question", metric="embedding")
+    assert 1 < len([(model, prefix) for model in headline for prefix in headline[model]]) <= 4
+    for model, prefixes in headline.items():
+        for prefix, roles in prefixes.items():
+            own = rates.filter(model=model, prefix=prefix)
+            for role, metrics in roles.items():
+                of_role = own.filter(reference=f"role:{role}")
+                expected = of_role["hits"].sum() / of_role["n"].sum()
+                assert metrics["embedding"]["rate"] == pytest.approx(expected, rel=1e-5)
+                assert metrics["embedding"]["low"] <= expected <= metrics["embedding"]["high"]
+            assert len(roles) == own["reference"].str.starts_with("role:").cast(int).sum() / len(
+                own["seed"].unique()
+            )
 
 
 def test_metrics_are_finite_numbers(folder: Path) -> None:
