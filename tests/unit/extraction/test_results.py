@@ -266,7 +266,7 @@ def test_a_study_without_likelihood(folder: Path, tmp_path: Path) -> None:
         thresholds=ThresholdSettings(embedding=0.5, string=0.5),
         folder=tmp_path,
     )
-    assert {path.stem for path in tmp_path.iterdir()} == {*results.TABLES, "metrics"}
+    assert {path.stem for path in tmp_path.iterdir()} == {*results.TABLES, "metrics", "headline"}
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics) == {"rates", "richness", "kinds"}
     # Lower thresholds find more.

@@ -35,6 +35,32 @@ def test_readme_shows_the_shipped_figure() -> None:
     )
 
 
+def test_readme_shows_the_difference_of_two_thresholds() -> None:
+    headline = json.loads(shipped("results", "controlled/headline.json"))
+    sweep = pl.read_parquet(io.BytesIO(shipped("results", "controlled/sweep.parquet")))
+    path = "results/controlled/headline.json"
+    lines = [
+        line.split()[1:]
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith(f"{path}  ")
+    ]
+    assert len(lines) == 12
+    for key, before, after, change in lines:
+        model, prefix, role, metric, number = key.split(".")
+        assert float(before) == round(headline[model][prefix][role][metric][number], 5)
+        assert float(change) == pytest.approx(float(after) - float(before), abs=2e-5)
+        if number == "rate":
+            (rate,) = sweep.filter(
+                (pl.col("threshold") - 0.9).abs() < 1e-6,
+                model=model,
+                prefix=prefix,
+                part="question",
+                reference=f"role:{role}",
+                metric=metric,
+            )["rate"]
+            assert float(after) == round(rate, 5)
+
+
 def metrics() -> dict[str, Any]:
     def rates(hits: int, n: int = 10) -> dict[str, Any]:
         found = {"embedding": hits, "levenshtein": hits // 2, "indel": hits // 2, "verbatim": 0}
