@@ -10,6 +10,10 @@ CORES ?= all
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# A llama.cpp with CUDA, once asked for, stays.
+ifneq ($(wildcard .venv/llama-cuda),)
+GPU := 1
+endif
 ifdef GPU
 export CMAKE_ARGS ?= -DGGML_CUDA=on
 else ifneq ($(shell grep -sc amx_tile /proc/cpuinfo),)
@@ -25,7 +29,7 @@ SMALL_CONFIG := $(if $(SMALL),--configfile workflow/small.yaml)
 
 .PHONY: run audit test test-slow lint format environment
 
-environment: .venv/installed
+environment: .venv/llama-$(if $(GPU),cuda,cpu)
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -33,8 +37,15 @@ environment: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	# PyTorch with what its build needs; the rest is locked whole, so nothing is left to resolve.
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	grep -v '^llama_cpp_python==' requirements.lock | $(BIN)/python -m pip install --quiet --no-deps -r /dev/stdin
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv/llama-cpu .venv/llama-cuda: .venv/installed
+	# pip's cache does not tell the builds apart.
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(if $(GPU),--no-cache-dir) \
+		"$$(grep '^llama_cpp_python==' requirements.lock)"
+	rm -f .venv/llama-*
 	touch $@
 
 run: environment

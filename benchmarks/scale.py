@@ -192,7 +192,7 @@ OF_VECTORS = ("index build", "index search", "exact search")
 PREPARATIONS = {"vectors": make_vectors, "texts": make_texts}
 
 
-def cases(rows: int) -> Iterator[tuple[str, int]]:
+def cases() -> Iterator[tuple[str, int]]:
     """Steps, with what they need before them, and the dimension (0 for texts)."""
     for dimension in DIMENSIONS:
         yield "vectors", dimension
@@ -221,7 +221,7 @@ def run(step: str, rows: int, dimension: int) -> dict[str, Any]:
 def measure(sizes: list[int], kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
     table = [row for row in kept if row["rows"] not in sizes]
     for rows in sizes:
-        for step, dimension in cases(rows):
+        for step, dimension in cases():
             command = [sys.executable, __file__, "step", step, str(rows), str(dimension)]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
             result = json.loads(done.stdout.splitlines()[-1])

@@ -279,7 +279,7 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
         scored=scored,
         cells=cells,
         corpus=corpus(),
-        about={"corpus": {"rows": 40}, "search": results.search_audit(cells)},
+        about={"corpus": {"rows": 40}, "search": results.search_recall(cells)},
         thresholds=study.thresholds,
         folder=folder,
         calibration=calibration,
@@ -290,8 +290,11 @@ def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[
     (folder / "report.html").write_text("<!doctype html><title>Report</title>")
     write_parquet(corpus(), folder.parent / "corpus.parquet")
     for model in study.models:
-        (folder.parent / f"{model}.gguf").write_bytes(b"GGUF" + model.encode())
+        (folder.parent / f"{model}-shard").write_bytes(model.encode())
     return {
         "corpus": folder.parent / "corpus.parquet",
-        **{model: folder.parent / f"{model}.gguf" for model in study.models},
+        **{
+            f"{model}/hello/seed-0/00000": folder.parent / f"{model}-shard"
+            for model in study.models
+        },
     }

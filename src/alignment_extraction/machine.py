@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-_WORDS = 40  # of a text that rates are measured with
+from alignment_extraction.corpora.formats import Conversation, generate_rows
+from alignment_extraction.files import InputError
+
+_KINDS = ("gsm_symbolic", "knights_knaves", "course_schedule", "time_intervals", "dice")
+"""Problems of reasoning-gym that rates are measured with: about 100 to 600 characters each."""
 
 
 class Rates(NamedTuple):
@@ -23,6 +27,11 @@ class Rates(NamedTuple):
     """Products of two numbers in exact search."""
     pairs: float
     """Pairs of texts in the string search."""
+
+
+def _problems(kind: str, size: int, seed: int) -> list[str]:
+    rows = (row for _, row in generate_rows(kind, size, {}, seed))
+    return [row.question for row in rows if isinstance(row, Conversation)]
 
 
 def _steady(work: Callable[[], float], seconds: float) -> float:
@@ -51,15 +60,21 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
     from alignment_extraction.engine.model import Model
     from alignment_extraction.engine.sampling import sample
     from alignment_extraction.gpu import torch_device, usable_gpu_layers
+    from alignment_extraction.search import onnx_model
     from alignment_extraction.search.embedding import Embedder
     from alignment_extraction.search.index import exact_search
     from alignment_extraction.search.string_search import best_matches
 
+    if (embedder / onnx_model.MODEL).is_file():
+        raise InputError(
+            f"{embedder}: a bare ONNX file, whose number of weights is not known; name an embedder "
+            "of sentence-transformers with --embedder"
+        )
     layers = usable_gpu_layers(gpu_layers)
     device = torch_device("exact search") if gpu_layers else "cpu"
+    texts = [text for kind in _KINDS for text in _problems(kind, 4000 // len(_KINDS), seed=0)]
+    others = [text for kind in _KINDS for text in _problems(kind, 200 // len(_KINDS), seed=1)]
     stream = np.random.default_rng(0)
-    words = np.array(["".join(stream.choice(list("etaoinshrdlu"), 5)) for _ in range(5000)])
-    texts = [" ".join(row) for row in stream.choice(words, (4000, _WORDS))]
     with Model(model, gpu_layers=layers) as loaded:
         weights = float(llama_cpp.llama_model_n_params(loaded._model))
         start = [loaded.bos if loaded.bos is not None else loaded.eos or 0]
@@ -71,7 +86,7 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
         sampling = _steady(draw, seconds)
     encoder = Embedder(embedder)
     size = sum(parameter.numel() for parameter in encoder._model.parameters())
-    embedding = _steady(lambda: len(encoder.embed(texts[:128])) * size, seconds)
+    embedding = _steady(lambda: len(encoder.embed(texts[:: len(texts) // 128])) * size, seconds)
     rows, queries = (stream.random((n, 1024), np.float32) for n in (16_384, 4096))
 
     def multiply() -> float:
@@ -79,8 +94,8 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
         return float(rows.size) * len(queries)
 
     def compare() -> float:
-        best_matches(texts[:20], texts[20:])
-        return 20.0 * (len(texts) - 20)
+        best_matches(others, texts)
+        return float(len(others)) * len(texts)
 
     return Rates(
         "GPU" if layers or device != "cpu" else "CPU",

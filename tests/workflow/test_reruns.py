@@ -1,5 +1,6 @@
 """What runs again after which change, asked of Snakemake itself."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,20 @@ def test_changed_corpus_row(project: Project) -> None:
     append(project.folder / "inputs/members.jsonl", '{"question": "New?", "answer": "#### 2"}\n')
     built = {"corpus", "embed_corpus", "index", HELD_OUT, *LIKELIHOOD}
     assert project.reruns() == {"second_scores", *built, *VECTORS, *SEARCH}
+
+
+def test_what_a_study_no_longer_asks_for_is_no_result_of_it(project: Project) -> None:
+    """Tables of other settings stay where they are, but neither report nor MLflow shows them."""
+    asked = ("contamination", "second_embedder", "likelihood")
+    project.change(lambda values: [values["studies"]["toy"].pop(name) for name in asked])
+    project.snakemake()
+    results = project.folder / "results" / "toy"
+    assert (results / "contamination.parquet").exists()
+    page = (results / "report.html").read_text()
+    assert "No public texts were named" in page
+    assert "The study has one embedder" in page
+    assert 'id="membership"' not in page
+    assert "shifts" not in json.dumps(project.metrics())
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:

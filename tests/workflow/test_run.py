@@ -1,5 +1,6 @@
 """The main job at toy size: what it leaves behind, and what it survives."""
 
+import re
 import signal
 import subprocess
 import time
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
 from mlflow import MlflowClient
 
+from alignment_extraction.cli import app
 from alignment_extraction.tracking.record import EXPERIMENT
 from tests.workflow.project import Project
 
@@ -36,6 +39,24 @@ def test_results_are_there(finished_project: Project) -> None:
     metrics = finished_project.metrics()
     assert metrics["search"]["recall_at_1"] > 0.9
     assert metrics["corpus"]["rows"] == 30
+
+
+@pytest.mark.parametrize("gpu_layers", [0, -1])
+def test_rules_ask_for_what_the_verbs_have(project: Project, gpu_layers: int) -> None:
+    """Every option in every command of the workflow, with a GPU and without."""
+    jobs = project.snakemake(
+        "--dry-run", "--printshellcmds", "--forceall", "--config", f"gpu_layers={gpu_layers}"
+    )
+    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    given: dict[str, set[str]] = {}
+    for verb, rest in re.findall(r"alignment-extraction ([a-z][a-z-]*) (.*?)2> >", jobs):
+        given.setdefault(verb, set()).update(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest))
+    assert {"generate", "embed-corpus", "contamination", "embed-sample", "track"} <= set(given)
+    for verb, options in given.items():
+        known = {name for option in verbs[verb].params for name in option.opts}
+        assert options <= known, verb
+    on_gpu = {verb for verb, options in given.items() if options & {"--gpu", "--gpu-layers"}}
+    assert gpu_layers == 0 or on_gpu >= {"generate", "likelihood", "contamination", "embed-sample"}
 
 
 def test_killed_generation_gives_the_same_bytes(project: Project) -> None:

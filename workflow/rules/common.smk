@@ -18,6 +18,7 @@ from alignment_extraction.extraction.results import (
     DISCOVERABLE_TABLES,
     LIKELIHOOD_TABLES,
     TABLES,
+    table_names,
 )
 from alignment_extraction.extraction.metrics import EVIDENCE
 from alignment_extraction.settings.validation import check_prefixes
@@ -206,19 +207,6 @@ def likelihood_files(study):
     ]
 
 
-def evidence_tables(study):
-    """The tables beside the rates: controls, the audit of the search and so on."""
-    about = PARAMS.studies[study]
-    names = ["controls"]
-    if about.search_audit.queries:
-        names += ["search_audit", "search_speed"]
-    if about.contamination:
-        names += ["contamination", "contamination_rates"]
-    if about.second_embedder:
-        names += ["embedders", "embedder_agreement"]
-    return names
-
-
 def is_distilled(study):
     """Whether a study's results show its students: they are asked for, or were trained before."""
     if not PARAMS.studies[study].distillation:
@@ -231,11 +219,7 @@ def is_distilled(study):
 
 def result_tables(study):
     """The Parquet files that a study's results consist of, beside scores.parquet."""
-    names = [*TABLES, *CALIBRATION_TABLES, *evidence_tables(study)]
-    if PARAMS.studies[study].likelihood:
-        names += [*LIKELIHOOD_TABLES, *DISCOVERABLE_TABLES]
-    if is_distilled(study):
-        names += [*DISTILLATION_TABLES]
+    names = table_names(PARAMS.studies[study], distilled=is_distilled(study))
     return [f"results/{study}/{name}.parquet" for name in names]
 
 

@@ -214,6 +214,8 @@ rule contamination:
         "logs/benchmarks/contamination/{study}.tsv"
     wildcard_constraints:
         study=CONTAMINATED,
+    resources:
+        gpu=GPU,
     params:
         settings=lambda wildcards: settings(
             contamination_of(wildcards).model_dump(mode="json", exclude_none=True)
@@ -268,6 +270,8 @@ rule embed_sample:
     wildcard_constraints:
         study=SECOND,
     threads: 1
+    resources:
+        gpu=GPU,
     params:
         options=lambda wildcards: options(
             part=PARAMS.studies[wildcards.study].headline_part,

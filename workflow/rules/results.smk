@@ -98,7 +98,7 @@ rule evaluate:
         compared=compared_tables,
         evidence=lambda wildcards: [
             f"results/{wildcards.study}/{name}.parquet"
-            for name in evidence_tables(wildcards.study)
+            for name in table_names(PARAMS.studies[wildcards.study], distilled=False)
             if name in EVIDENCE
         ],
         corpus=lambda wildcards: corpus_file(wildcards.study),
@@ -211,6 +211,15 @@ rule report:
         " 2> >(tee {log} >&2)"
 
 
+def named_shards(study):
+    """Every shard of a study by the name of its cell and its number."""
+    return {
+        f"{cell_path(cell)}/{Path(file).stem}": file
+        for cell in PARAMS.studies[study].cells()
+        for file in shards(study, cell)
+    }
+
+
 rule track:
     input:
         tables=lambda wildcards: result_tables(wildcards.study),
@@ -219,6 +228,7 @@ rule track:
         figures="results/{study}/figures.json",
         report="results/{study}/report.html",
         corpus=lambda wildcards: corpus_file(wildcards.study),
+        generations=lambda wildcards: list(named_shards(wildcards.study).values()),
         curves=training_files("curves"),
         code=code("tracking.record"),
     output:
@@ -227,7 +237,16 @@ rule track:
         "logs/track/{study}.log",
     params:
         settings=study_settings,
-        data=lambda wildcards, input: repeated("data", [f"corpus={input.corpus}"]),
+        data=lambda wildcards, input: repeated(
+            "data",
+            [
+                f"corpus={input.corpus}",
+                *(
+                    f"{name}={file}"
+                    for name, file in named_shards(wildcards.study).items()
+                ),
+            ],
+        ),
         curves=lambda wildcards, input: repeated("curves", input.curves),
     shell:
         "echo {params.settings:q} | alignment-extraction track --settings -"

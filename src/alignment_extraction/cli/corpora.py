@@ -56,7 +56,7 @@ def plan(
 
     checked = config.load(params)
     model = model or next(iter(sorted(Path("data/models").rglob("*.gguf"))), None)
-    embedder = embedder or next((p for p in sorted(Path("data/embedders").glob("*"))), None)
+    embedder = embedder or next(iter(sorted(Path("data/embedders").glob("[!.]*"))), None)
     if model is None or embedder is None:
         raise InputError(
             "nothing to measure rates with: name a model and an embedder, or fetch small ones: "

@@ -7,6 +7,7 @@ import typer
 
 from alignment_extraction.cli.options import (
     CorpusFile,
+    Gpu,
     Output,
     SettingsFile,
     Shards,
@@ -16,6 +17,7 @@ from alignment_extraction.cli.options import (
     read_shards,
 )
 from alignment_extraction.files import read_parquet, write_parquet
+from alignment_extraction.gpu import torch_device
 
 app = typer.Typer()
 
@@ -165,6 +167,7 @@ def contamination(
     max_tokens: int = 256,
     batch_size: int = 64,
     seed: int = 0,
+    gpu: Gpu = False,
 ) -> None:
     """Tag corpus rows that also occur in public texts, by runs of words and by embedding.
 
@@ -174,6 +177,8 @@ def contamination(
     from alignment_extraction.settings.evidence import ContaminationSettings
 
     values = parse_settings(ContaminationSettings, read_settings(settings), "contamination")
+    if gpu:
+        torch_device("embedding")
     table = module.tag_corpus(
         read_parquet(corpus),
         corpus_vectors,
@@ -283,6 +288,7 @@ def embed_sample(
     max_tokens: int = 256,
     batch_size: int = 64,
     seed: int = 0,
+    gpu: Gpu = False,
 ) -> None:
     """Embed the distinct texts of a random sample of generations by a second embedder."""
     from alignment_extraction.search import evidence
@@ -290,5 +296,7 @@ def embed_sample(
 
     sampled = evidence.sample(read_shards(generations), part, samples, seed, "second-embedder")
     texts = evidence.distinct_texts(sampled)
+    if gpu:
+        torch_device("embedding")
     model = Embedder(embedder, max_tokens=max_tokens, batch_size=batch_size)
     write_vectors(model.embed(texts, progress=True), texts, model.identity, output)

@@ -1,4 +1,4 @@
-"""What the machine refuses - space, permission, memory - as one line that says what to do."""
+"""What the machine refuses - space, permission, memory - or a model, as a line of advice."""
 
 import errno
 import re
@@ -15,12 +15,14 @@ _ADVICE = {
 
 
 def explain(error: BaseException) -> str | None:
-    """One line on a failure of the machine; None for any other error, which is a bug's.
+    """One line on a failure of the machine or a model; None for any other error, a bug's.
 
     Libraries wrap such failures in exceptions of their own: Rust's name the number in their text,
     numpy's of a full disk says how many items were written.
     """
     text = " ".join(str(error).split())
+    if isinstance(error, FloatingPointError):
+        return f"{text}: its weights are damaged or overflow; take another file of the model"
     code = getattr(error, "errno", None)
     if isinstance(error, MemoryError):
         code = errno.ENOMEM

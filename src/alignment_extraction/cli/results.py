@@ -61,7 +61,7 @@ def score(
     from alignment_extraction.extraction import results
 
     files = _cells(read_settings(cells))
-    write_json(results.search_audit(files), audit_output)
+    write_json(results.search_recall(files), audit_output)
     write_parquet(results.score(files, read_corpus(corpus)), output)
 
 
@@ -189,11 +189,13 @@ def _stages(curves: list[Path] | None) -> dict[str, Path]:
     return {path.stem.removesuffix("-curves"): path for path in curves or []}
 
 
-def _tables(folder: Path, curves: list[Path] | None) -> dict[str, Any]:
-    """The Parquet files of a results folder by name, and the training curves as one table."""
+def _tables(study: Any, folder: Path, curves: list[Path] | None) -> dict[str, Any]:
+    """The tables of a study by name, and the training curves as one table."""
     import polars as pl
 
-    tables = {path.stem: read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+    from alignment_extraction.extraction.results import made_tables
+
+    tables = {path.stem: read_parquet(path) for path in made_tables(study, folder)}
     stages = [
         read_parquet(path).with_columns(stage=pl.lit(stage))
         for stage, path in _stages(curves).items()
@@ -212,7 +214,8 @@ def figures(
     """Draw the figures of a study from its tables."""
     from alignment_extraction.figures.drawing import draw
 
-    drawn = draw(_tables(folder, curves), _study(settings).thresholds, output_folder)
+    study = _study(settings)
+    drawn = draw(_tables(study, folder, curves), study.thresholds, output_folder)
     write_json({path.name: sha256(path) for path in drawn}, output)
 
 
@@ -239,16 +242,17 @@ def report(
     from alignment_extraction import provenance
     from alignment_extraction.report.page import write_report
 
-    tables = _tables(folder, None)
+    study, shards = _study(settings), dict(_named_file(text) for text in generations or [])
+    tables = _tables(study, folder, None)
     if accuracy is not None:
         tables["accuracy"] = read_parquet(accuracy)
     write_report(
         name,
-        _study(settings),
+        study,
         tables,
         read_json(folder / "metrics.json"),
         figure_folder,
-        provenance.collect(dict(_named_file(text) for text in generations or [])),
+        provenance.collect(shards),
         output,
     )
 

@@ -8,8 +8,9 @@ The steps, in this order; each looks only at what the earlier ones left:
 4. `repeated`: a text says the same over and over: fewer than half of its word 4-grams are distinct
    (after the repetition rules of Rae et al. 2021, arXiv 2112.11446, table A1).
 5. `exact-duplicate`: question and answer were there before, but for case and white space.
-6. `near-duplicate`: the word 5-grams of question and answer have a Jaccard similarity to those
-   of an earlier sample reaches a threshold (Lee et al. 2022, arXiv 2107.06499, section 4.2).
+6. `near-duplicate`: the word 5-grams of question and answer have a Jaccard similarity to
+   those of an earlier sample that reaches a threshold (Lee et al. 2022, arXiv 2107.06499,
+   section 4.2).
 
 Then, for RL: `other-task` (not the form of any verifiable question) and `no-answer` (no final
 answer). Single data sets go on from there: see `data_sets`.

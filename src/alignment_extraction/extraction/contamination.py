@@ -2,8 +2,14 @@
 
 import polars as pl
 
-from alignment_extraction.extraction.coverage import ITEM
-from alignment_extraction.extraction.scores import CELL_KEYS, KEYS, SCORE, is_hit, threshold_of
+from alignment_extraction.extraction.scores import (
+    CELL_KEYS,
+    ITEM,
+    KEYS,
+    SCORE,
+    is_hit,
+    threshold_of,
+)
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 

@@ -8,18 +8,10 @@ import polars as pl
 from scipy.special import ndtri
 
 from alignment_extraction.corpora.texts import corpus_texts, groups_of, item_texts
-from alignment_extraction.extraction.scores import KEYS, METRICS, is_hit, threshold_of
+from alignment_extraction.extraction.scores import ITEM, KEYS, METRICS, is_hit, threshold_of
 from alignment_extraction.extraction.unseen import extrapolate, rarefaction_interval
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
-
-ITEM = {
-    "embedding": "match_id",
-    "levenshtein": "levenshtein_best_id",
-    "indel": "indel_best_id",
-    "verbatim": "levenshtein_best_id",
-}
-"""Column of a table of scores with the item that a metric found."""
 
 EXTRAPOLATION = 10
 """How many times the samples the number of distinct items is predicted for."""

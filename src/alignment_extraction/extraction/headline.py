@@ -9,6 +9,7 @@ import polars as pl
 from alignment_extraction.statistics import wilson
 
 CELL = ["model", "prefix"]
+_CONTROLS = {"model": "model", "corpus": "unrelated corpus", "prefix": "prefix"}
 _QUANTISED = re.compile(r"^(?P<family>.+)-(?P<kind>bf16|f(?:p)?(?:16|32)|i?q\d[a-z0-9_.-]*)$")
 
 
@@ -126,3 +127,31 @@ def readable(reference: str) -> str:
 def cell_label(cell: Mapping[str, Any]) -> str:
     """How a cell is named."""
     return f"{cell['model']}, prefix {cell['prefix']}"
+
+
+def of_headline_cells(tables: Mapping[str, pl.DataFrame], name: str) -> pl.DataFrame:
+    """A calibration table's rows of the headline's cells, part and reference, of the first seed.
+
+    Args:
+        tables: the study's; `rates` is read beside the table `name`.
+        name: of the table.
+
+    Returns:
+        Its rows in the order of the headline cells, with the column cell (their labels).
+    """
+    rates, table = tables["rates"], tables[name]
+    cells = headline_cells(pool_seeds(rates))
+    labels = [cell_label(cell) for cell in cells.iter_rows(named=True)]
+    chosen = table.filter(part=headline_part(rates), reference=headline_reference(rates)).filter(
+        pl.col("seed") == pl.col("seed").min()
+    )
+    return cells.select(*CELL, cell=pl.Series(labels, dtype=pl.String)).join(
+        chosen, on=CELL, how="inner", maintain_order="left_right"
+    )
+
+
+def control_name(row: Mapping[str, Any]) -> str:
+    """What a control is called."""
+    if row["kind"] == "held-out rows":
+        return "held-out corpus rows of like lengths"
+    return f"{_CONTROLS[row['kind']]} {row['control']}"

@@ -47,7 +47,7 @@ def headline(rate_table: pl.DataFrame) -> dict[str, Any]:
 
 
 def calibration(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-    """`headline_numbers` as nested dictionaries, keyed as `summary` keys the rates."""
+    """`headline_numbers` as nested dictionaries, keyed as `rates` keys its own."""
     metrics: dict[str, Any] = {}
     table = headline_numbers(tables)
     names = [name for name in table.columns if name not in (*scores.KEYS, "metric")]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from alignment_extraction.corpora.clusters import clusters
+from alignment_extraction.distillation.results import DISTILLATION_TABLES
 from alignment_extraction.extraction import (
     anatomy,
     conditions,
@@ -23,7 +24,7 @@ from alignment_extraction.extraction.calibration_tables import (
 )
 from alignment_extraction.files import read_json, read_parquet, write_json, write_parquet
 from alignment_extraction.likelihoods import discoverable, likelihood, membership
-from alignment_extraction.settings.studies import Cell, ThresholdSettings
+from alignment_extraction.settings.studies import Cell, StudySettings, ThresholdSettings
 from alignment_extraction.statistics import named_seed
 
 TABLES = (
@@ -51,6 +52,37 @@ DISCOVERABLE_TABLES = (
     "discoverable_items",
 )
 """Parquet files that `discover` leaves there, in the same studies."""
+
+
+def table_names(study: StudySettings, *, distilled: bool) -> list[str]:
+    """The Parquet files that a study's results consist of, beside scores.parquet.
+
+    Others in its folder are left from other settings, or are steps on the way.
+
+    Args:
+        study: its settings.
+        distilled: whether its students' tables belong to them.
+    """
+    names = [*TABLES, *CALIBRATION_TABLES, "controls"]
+    if study.likelihood:
+        names += [*LIKELIHOOD_TABLES, *DISCOVERABLE_TABLES]
+    if study.audits_search:
+        names += ["search_audit", "search_speed"]
+    if study.contamination:
+        names += ["contamination", "contamination_rates"]
+    if study.second_embedder:
+        names += ["embedders", "embedder_agreement"]
+    return [*names, *DISTILLATION_TABLES] if distilled else names
+
+
+def made_tables(study: StudySettings, folder: Path) -> list[Path]:
+    """Those of `table_names` and scores.parquet in a study's folder, students' where complete."""
+    students = [folder / f"{name}.parquet" for name in DISTILLATION_TABLES]
+    distilled = study.distillation is not None and all(path.exists() for path in students)
+    return [
+        folder / f"{name}.parquet" for name in ("scores", *table_names(study, distilled=distilled))
+    ]
+
 
 LIKELIHOOD_THRESHOLDS = tuple(
     float(-value) for value in (160, 120, 80, 60, 40, 30, 20, 15, 10, 5, 2)
@@ -89,7 +121,7 @@ def score(cells: Mapping[Cell, CellFiles], corpus: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def search_audit(cells: Mapping[Cell, CellFiles]) -> dict[str, float]:
+def search_recall(cells: Mapping[Cell, CellFiles]) -> dict[str, float]:
     """Annoy's recall@1 over all audited queries of a study, and their number."""
     audited = [entry for files in cells.values() for entry in read_json(files.audit).values()]
     queries = sum(entry["queries"] for entry in audited)

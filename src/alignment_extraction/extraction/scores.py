@@ -25,6 +25,13 @@ CELL_KEYS = ["model", "prefix", "seed"]
 KEYS = [*CELL_KEYS, "part", "reference"]
 SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
 """Column with the score that a metric's threshold is for; `verbatim` has none."""
+ITEM = {
+    "embedding": "match_id",
+    "levenshtein": "levenshtein_best_id",
+    "indel": "indel_best_id",
+    "verbatim": "levenshtein_best_id",
+}
+"""Column of a table of scores with the item that a metric found."""
 MATCHES = 2000
 """The best matches of a study that are kept, unless its settings say otherwise."""
 # float32 scores of identical texts can fall a hair below the threshold they ought to meet.

@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from alignment_extraction.extraction.headline import of_headline_cells
 from alignment_extraction.figures.scores import Tables
 from alignment_extraction.figures.style import (
     GREY,
     METRIC_LABELS,
-    METRICS,
     PAPER,
+    SCORED_METRICS,
     colour,
     faceted,
     legend,
@@ -21,7 +22,6 @@ from alignment_extraction.figures.style import (
     percent_axis,
     tip,
 )
-from alignment_extraction.report.calibration import of_headline_cells
 from alignment_extraction.settings.studies import ThresholdSettings
 
 _LEAST = 0.001  # where the horizontal axis begins
@@ -48,7 +48,7 @@ def calibration(tables: Tables, _: ThresholdSettings) -> Figure | None:
     figure, axes = faceted(1, len(cells), height=2.9, width=max(2.8, 11.2 / max(3, len(cells))))
     for axis, cell in zip(axes[0], cells, strict=True):
         axis.plot([_LEAST, 1], [_LEAST, 1], color=GREY, lw=1, ls="--")
-        for metric in METRICS:
+        for metric in SCORED_METRICS:
             curve = curves.filter(cell=cell, metric=metric).sort("false_positive_rate")
             x, shade = curve["false_positive_rate"].to_numpy(), colour(metric)
             axis.plot(x, curve["rate"].to_numpy(), color=shade, label=METRIC_LABELS[metric])

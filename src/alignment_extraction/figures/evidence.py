@@ -4,9 +4,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alignment_extraction.extraction.headline import control_name
+from alignment_extraction.extraction.scores import METRICS
 from alignment_extraction.figures.scores import Tables, of_headline
 from alignment_extraction.figures.style import (
-    ALL_METRICS,
     COLOURS,
     GREY,
     INK,
@@ -21,7 +22,6 @@ from alignment_extraction.figures.style import (
     tip,
     with_interval,
 )
-from alignment_extraction.report.evidence import control_name
 from alignment_extraction.settings.studies import ThresholdSettings
 
 
@@ -49,7 +49,7 @@ def controls(tables: Tables, _: ThresholdSettings) -> Figure | None:
     )
     for axis, cell in zip(axes[0], cells.iter_rows(named=True), strict=True):
         own = names.filter(**cell)
-        for i, metric in enumerate(ALL_METRICS):
+        for i, metric in enumerate(METRICS):
             rows = own.filter(metric=metric)
             others = rows.select(
                 "name",
@@ -90,7 +90,7 @@ def temperatures(tables: Tables, _: ThresholdSettings) -> Figure | None:
     levels = sorted(table["temperature"].drop_nulls().unique().to_list())
     figure, axes = faceted(1, len(models), height=0.9 + 0.55 * len(levels), width=3.7)
     for axis, model in zip(axes[0], models, strict=True):
-        for i, metric in enumerate(ALL_METRICS):
+        for i, metric in enumerate(METRICS):
             rows = table.filter(model=model, metric=metric)
             places = [levels.index(value) + _spread(i, 4) for value in rows["temperature"]]
             with_interval(axis, rows, places, colour(metric), METRIC_LABELS[metric], MARKERS[i])

@@ -16,9 +16,9 @@ from alignment_extraction.extraction.headline import (
     pool_seeds,
     precision_order,
 )
+from alignment_extraction.extraction.scores import METRICS
 from alignment_extraction.figures.scores import Tables, of_headline
 from alignment_extraction.figures.style import (
-    ALL_METRICS,
     COLOURS,
     MARKERS,
     METRIC_LABELS,
@@ -49,8 +49,8 @@ def prefixes(tables: Tables, _: ThresholdSettings) -> Figure | None:
     models = rates["model"].unique(maintain_order=True).to_list()
     names = rates["prefix"].unique(maintain_order=True).to_list()
     height = 1.1 + len(models) * max(0.3, 0.13 * len(names))
-    figure, axes = faceted(1, len(ALL_METRICS), height=height, width=2.8)
-    for axis, metric in zip(axes[0], ALL_METRICS, strict=True):
+    figure, axes = faceted(1, len(METRICS), height=height, width=2.8)
+    for axis, metric in zip(axes[0], METRICS, strict=True):
         for i, name in enumerate(names):
             rows = rates.filter(metric=metric, prefix=name)
             places = [models.index(model) + _spread(i, len(names)) for model in rows["model"]]
@@ -78,7 +78,7 @@ def populations(tables: Tables, _: ThresholdSettings) -> Figure | None:
     figure, axes = faceted(1, cells.height, height=1.3 + 0.5 * len(groups), width=2.8)
     for axis, cell in zip(axes[0], cells.iter_rows(named=True), strict=True):
         of_cell = rates.filter(*[pl.col(key) == cell[key] for key in CELL])
-        for i, metric in enumerate(ALL_METRICS):
+        for i, metric in enumerate(METRICS):
             rows = of_cell.filter(metric=metric)
             places = [groups.index(group) + _spread(i, 4) for group in rows["reference"]]
             label = METRIC_LABELS[metric]
@@ -112,7 +112,7 @@ def quantisation(tables: Tables, _: ThresholdSettings) -> Figure | None:
     for row, (family, kinds) in zip(axes, families.items(), strict=True):
         order = sorted(kinds, key=precision_order)
         for axis, prefix in zip(row, names, strict=True):
-            for i, metric in enumerate(ALL_METRICS):
+            for i, metric in enumerate(METRICS):
                 rows = rates.filter(pl.col("model").is_in(list(kinds.values())))
                 rows = rows.filter(metric=metric, prefix=prefix)
                 rows = ordered(rows, [kinds[kind] for kind in order], "model")

@@ -16,24 +16,23 @@ from alignment_extraction.extraction.headline import (
     pool_seeds,
     readable,
 )
+from alignment_extraction.extraction.scores import SCORE, threshold_of
 from alignment_extraction.figures.style import (
     COLOURS,
     GREY,
     METRIC_LABELS,
-    METRICS,
+    SCORED_METRICS,
     colour,
     faceted,
     legend,
     percent,
     percent_axis,
-    threshold_of,
 )
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import wilson
 
 Tables = Mapping[str, pl.DataFrame]
 
-_SCORE = {"embedding": "cosine", "levenshtein": "levenshtein_best", "indel": "indel_best"}
 _BINS = np.linspace(0, 1, 51)
 _SHADE = COLOURS[3]
 _POINTS = 2000  # of one scatter; more cannot be told apart
@@ -55,14 +54,16 @@ def histograms(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
     figure, axes = faceted(cells.height, 3, height=1.9, width=3.7)
     for row, cell in zip(axes, cells.iter_rows(named=True), strict=True):
         of_cell = scores.filter(*[pl.col(key) == cell[key] for key in CELL])
-        for axis, metric in zip(row, METRICS, strict=True):
-            values = of_cell[_SCORE[metric]].drop_nulls().clip(0, 1).to_numpy()
+        for axis, metric in zip(row, SCORED_METRICS, strict=True):
+            values = of_cell[SCORE[metric]].drop_nulls().clip(0, 1).to_numpy()
             threshold = threshold_of(metric, thresholds)
             axis.axvspan(threshold, 1, color=_SHADE, alpha=0.15, lw=0)
             axis.hist(values, bins=_BINS.tolist(), color=colour(metric))
             reached = int((values >= threshold - 1e-6).sum())
             share = f"{percent(reached / cell['n'])} from {threshold:g}"
-            axis.set_title(f"{cell_label(cell)}, n = {cell['n']:,}" if metric == METRICS[0] else "")
+            axis.set_title(
+                f"{cell_label(cell)}, n = {cell['n']:,}" if metric == SCORED_METRICS[0] else ""
+            )
             axis.text(0.98, 1.02, share, transform=axis.transAxes, ha="right", color=_SHADE)
             # Limits come first: none can be found on a logarithmic axis where all bins are empty.
             axis.set(xlim=(0, 1), ylim=(0.7, 1.5 * cell["n"]))
@@ -98,8 +99,8 @@ def distributions(tables: Tables, thresholds: ThresholdSettings) -> Figure | Non
             axis = axes[i][j]
             of_cell = scores.filter(model=model, prefix=prefix)
             axis.axvspan(thresholds.embedding, 1, color=_SHADE, alpha=0.15, lw=0)
-            for metric in METRICS:
-                values = of_cell[_SCORE[metric]].drop_nulls().clip(0, 1).to_numpy()
+            for metric in SCORED_METRICS:
+                values = of_cell[SCORE[metric]].drop_nulls().clip(0, 1).to_numpy()
                 shares = np.histogram(values, _BINS)[0] / max(1, of_cell.height)
                 axis.stairs(shares, _BINS, color=colour(metric), label=METRIC_LABELS[metric])
             axis.set(xlim=(0, 1), ylim=(5e-5, 1.5))
@@ -151,7 +152,7 @@ def scatter(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
     return figure
 
 
-def sweep(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
+def sweep(tables: Tables, _: ThresholdSettings) -> Figure | None:
     """Extraction rate against the threshold of each metric, with 95 % intervals.
 
     The axis of rates is logarithmic above one generation in n and linear below, so that zero has a
@@ -164,7 +165,7 @@ def sweep(tables: Tables, thresholds: ThresholdSettings) -> Figure | None:
     figure, axes = faceted(1, cells.height, height=3, width=max(2.8, 11.2 / cells.height / 1.3))
     for axis, cell in zip(axes[0], cells.iter_rows(named=True), strict=True):
         of_cell = [pl.col(key) == cell[key] for key in CELL]
-        for metric in METRICS:
+        for metric in SCORED_METRICS:
             curve = (
                 curves.filter(*of_cell, metric=metric)
                 .group_by("threshold")

@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from alignment_extraction.extraction.scores import METRICS, SCORE
 from alignment_extraction.files import atomic_path
-from alignment_extraction.settings.studies import ThresholdSettings
 
-METRICS = ("embedding", "levenshtein", "indel")
-ALL_METRICS = (*METRICS, "verbatim")
+SCORED_METRICS = tuple(SCORE)
+"""All metrics but `verbatim`."""
 METRIC_LABELS = {
     "embedding": "embedding (cosine)",
     "levenshtein": "Levenshtein",
@@ -78,12 +78,7 @@ _STYLE_ATTRIBUTE = re.compile(r' style="([^"]*)"')
 
 def colour(metric: str) -> str:
     """The colour that a metric has in every figure."""
-    return COLOURS[ALL_METRICS.index(metric)]
-
-
-def threshold_of(metric: str, thresholds: ThresholdSettings) -> float:
-    """Operating threshold of a metric that has a score."""
-    return thresholds.embedding if metric == "embedding" else thresholds.string
+    return COLOURS[METRICS.index(metric)]
 
 
 def percent(value: float | None) -> str:

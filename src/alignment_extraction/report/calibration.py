@@ -6,12 +6,8 @@ from typing import Any
 import polars as pl
 
 from alignment_extraction.extraction.headline import (
-    CELL,
-    cell_label,
-    headline_cells,
-    headline_part,
     headline_reference,
-    pool_seeds,
+    of_headline_cells,
     readable,
 )
 from alignment_extraction.figures.style import METRIC_LABELS
@@ -21,27 +17,6 @@ FIXED = "fixed"
 
 ORDER_OF_MAGNITUDE = 10
 """The ratio of semantic to string memorisation that the paper claims at 0.95 and 0.9."""
-
-
-def of_headline_cells(tables: Mapping[str, pl.DataFrame], name: str) -> pl.DataFrame:
-    """A calibration table's rows of the headline's cells, part and reference, of the first seed.
-
-    Args:
-        tables: the study's; `rates` is read beside the table `name`.
-        name: of the table.
-
-    Returns:
-        Its rows in the order of the headline cells, with the column cell (their labels).
-    """
-    rates, table = tables["rates"], tables[name]
-    cells = headline_cells(pool_seeds(rates))
-    labels = [cell_label(cell) for cell in cells.iter_rows(named=True)]
-    chosen = table.filter(part=headline_part(rates), reference=headline_reference(rates)).filter(
-        pl.col("seed") == pl.col("seed").min()
-    )
-    return cells.select(*CELL, cell=pl.Series(labels, dtype=pl.String)).join(
-        chosen, on=CELL, how="inner", maintain_order="left_right"
-    )
 
 
 def calibration_section(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any] | None:

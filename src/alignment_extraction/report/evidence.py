@@ -7,6 +7,7 @@ import polars as pl
 
 from alignment_extraction.extraction.controls import COINCIDENCE
 from alignment_extraction.extraction.headline import (
+    control_name,
     headline_part,
     headline_reference,
     precision_order,
@@ -14,6 +15,7 @@ from alignment_extraction.extraction.headline import (
 )
 from alignment_extraction.figures.style import METRIC_LABELS
 from alignment_extraction.figures.style import percent as share
+from alignment_extraction.settings.studies import IndexSettings
 
 Tables = Mapping[str, pl.DataFrame]
 
@@ -22,7 +24,6 @@ CARD_LABELS = {
     "levenshtein": "string memorisation (Levenshtein)",
     "verbatim": "verbatim memorisation",
 }
-_KINDS = {"model": "model", "corpus": "unrelated corpus", "prefix": "prefix"}
 
 
 def points(value: float) -> str:
@@ -35,13 +36,6 @@ def interval(row: Mapping[str, Any], name: str, low: str, high: str) -> str:
     if row[name] is None:
         return "\u2013"
     return f"{share(row[name])} ({share(row[low])} to {share(row[high])})"
-
-
-def control_name(row: Mapping[str, Any]) -> str:
-    """What a control is called."""
-    if row["kind"] == "held-out rows":
-        return "held-out corpus rows of like lengths"
-    return f"{_KINDS[row['kind']]} {row['control']}"
 
 
 def control_cards(tables: Tables) -> list[dict[str, str]]:
@@ -175,8 +169,10 @@ def audit_rows(tables: Tables) -> list[dict[str, Any]]:
     ]
 
 
-def audit_words(tables: Tables, trees: int, search_k: int) -> list[str]:
+def audit_words(tables: Tables, index: IndexSettings) -> list[str]:
     """What the audit says of exact search and of the study's own setting."""
+    if index.exact:
+        return []
     if "search_audit" not in tables:
         return ["The search was not compared with exact search (`search_audit` in params.yaml)."]
     table, speed = tables["search_audit"], tables["search_speed"]
@@ -188,6 +184,7 @@ def audit_words(tables: Tables, trees: int, search_k: int) -> list[str]:
         f"({exact['slowest']:,.0f} to {exact['fastest']:,.0f} in three passes), and extracts "
         f"{interval(first, 'exact_rate', 'exact_rate_low', 'exact_rate_high')}."
     ]
+    trees, search_k = index.trees, index.search_k
     own = table.filter(trees=trees, search_k=search_k)
     if own.height:
         row = own.row(0, named=True)
@@ -279,19 +276,19 @@ def contamination_counts(tables: Tables) -> list[dict[str, Any]]:
     return counts.to_dicts()
 
 
-def section(tables: Tables, trees: int, search_k: int) -> dict[str, Any]:
+def section(tables: Tables, index: IndexSettings) -> dict[str, Any]:
     """What `templates/evidence.html` shows, for any study.
 
     Args:
         tables: the study's.
-        trees, search_k: of the study's own search.
+        index: how the study itself searches.
     """
     return {
         "controls": control_rows(tables),
         "control_words": control_words(tables),
         "conditions": condition_rows(tables),
         "audit": audit_rows(tables),
-        "audit_words": audit_words(tables, trees, search_k),
+        "audit_words": audit_words(tables, index),
         "embedders": embedder_rows(tables),
         "contamination": contamination_rows(tables),
         "contamination_counts": contamination_counts(tables),

@@ -19,6 +19,7 @@ from alignment_extraction.extraction.headline import (
     CELL,
     cell_label,
     headline_cells,
+    headline_part,
     headline_reference,
     pool_seeds,
     readable,
@@ -70,7 +71,7 @@ def headlines(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, str]]:
     """
     if cards := report_evidence.control_cards(tables):
         return cards
-    rates = tables["rates"].filter(part="question")
+    rates = tables["rates"].filter(part=headline_part(tables["rates"]))
     reference = headline_reference(rates)
     rates = rates.filter(reference=reference).sort("n", descending=True, maintain_order=True)
     cards = []
@@ -267,7 +268,7 @@ def write_report(
         accuracy=accuracy_rows(tables["accuracy"]) if "accuracy" in tables else [],
         search_recall=search_recall(metrics["search"]),
         copying=report_copying.section(tables),
-        evidence=report_evidence.section(tables, study.index.trees, study.index.search_k),
+        evidence=report_evidence.section(tables, study.index),
         distillation=report_distillation.section(tables),
         figures=_figures(figures),
         **report_matches.section(matches),

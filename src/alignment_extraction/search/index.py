@@ -21,6 +21,8 @@ _ROWS = 16_384
 """Rows that exact search compares them with at once: 64 MB of scores."""
 _DEVICE_BLOCK = 65_536
 """Queries that a GPU compares with those rows at once: 4 GB of scores."""
+_ROUNDING = 1e-6
+"""Cosines that differ by less are equal."""
 
 
 class Neighbours(NamedTuple):
@@ -147,11 +149,13 @@ def _load(path: Path, vectors: Vectors, identity: str) -> Any:
 def exact_search(vectors: Vectors, queries: Vectors, *, device: str = "cpu") -> Neighbours:
     """The nearest row of each query by matrix products in blocks; memory stays bounded.
 
+    Of rows whose cosines are equal but for rounding (1e-6), the first is named: a matrix product
+    rounds by where a row lies in it.
+
     Args:
         vectors: unit-length float32, shape (rows, dimension); may be memory-mapped.
         queries: unit-length float32, shape (queries, dimension).
-        device: "cpu" for numpy, or one of PyTorch's, such as "cuda". Of rows whose cosines differ
-            by less than rounding, another device may name another.
+        device: "cpu" for numpy, or one of PyTorch's, such as "cuda".
     """
     position = np.zeros(len(queries), np.int64)
     cosine = np.full(len(queries), -np.inf, np.float32)
@@ -163,9 +167,9 @@ def exact_search(vectors: Vectors, queries: Vectors, *, device: str = "cpu") -> 
         here = slice(start, start + size)
         for row in range(0, len(vectors), _ROWS):
             best, value = find(vectors[row : row + _ROWS])
-            better = value > cosine[here]
+            better = value > cosine[here] + _ROUNDING
             position[here] = np.where(better, best + row, position[here])
-            cosine[here] = np.maximum(cosine[here], value)
+            cosine[here] = np.where(better, value, cosine[here])
     return Neighbours(position, np.clip(cosine, -1, 1))
 
 
@@ -176,7 +180,7 @@ _Find = Callable[[Vectors], tuple[Positions, Vectors]]
 def _nearest(queries: Vectors) -> _Find:
     def find(rows: Vectors) -> tuple[Positions, Vectors]:
         scores = queries @ rows.T
-        best = scores.argmax(axis=1)
+        best = (scores >= scores.max(axis=1, keepdims=True) - _ROUNDING).argmax(axis=1)
         return best, scores[np.arange(len(queries)), best]
 
     return find
@@ -190,8 +194,10 @@ def _nearest_on(device: str) -> Callable[[Vectors], _Find]:
 
         def find(rows: Vectors) -> tuple[Positions, Vectors]:
             products = here @ torch.from_numpy(np.array(rows)).to(device).T
-            value, best = products.max(dim=1)
-            return best.cpu().numpy(), value.cpu().numpy()
+            least = products.max(dim=1, keepdim=True).values - _ROUNDING
+            best = (products >= least).to(torch.uint8).argmax(dim=1, keepdim=True)
+            value = products.gather(1, best)
+            return best[:, 0].cpu().numpy(), value[:, 0].cpu().numpy()
 
         return find
 

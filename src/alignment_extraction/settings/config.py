@@ -138,10 +138,26 @@ class Params(Settings):
                 for i, group in enumerate(study.contamination.groups):
                     groups = self.corpora[study.corpus].all_groups
                     known(f"{at}.contamination.groups.{i}", group, groups, "groups")
+            _check_roles(at, study, self.corpora[study.corpus])
             for i, pair in enumerate(study.likelihood):
                 known(f"{at}.likelihood.{i}.before", pair.before, self.models, "models")
                 known(f"{at}.likelihood.{i}.after", pair.after, self.models, "models")
         return self
+
+
+def _check_roles(at: str, study: StudySettings, corpus: CorpusSettings) -> None:
+    """Raise ValueError where an analysis needs rows that a model may have seen, and none are."""
+    if corpus.controlled or {source.role for source in corpus.sources} & {"member", "unknown"}:
+        return
+    for key, asked in (
+        ("search_audit.queries", study.audits_search),
+        ("second_embedder", study.second_embedder is not None),
+    ):
+        if asked:
+            raise ValueError(
+                f"{at}.{key}: no source of {study.corpus!r} has the role member or unknown, which "
+                "this looks at; set it to 0 or leave it out"
+            )
 
 
 def _check_distillation(at: str, study: StudySettings, params: Params) -> None:

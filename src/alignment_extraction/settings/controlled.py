@@ -5,16 +5,14 @@ This module imports nothing heavy, because the schema of params.yaml contains th
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
+
+from alignment_extraction.settings.base import Settings
 
 LossOn = Literal["all", "assistant"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ControlledSettings(_Settings):
+class ControlledSettings(Settings):
     """Sizes of the controlled study's corpus."""
 
     max_characters: PositiveInt = Field(
@@ -69,7 +67,7 @@ class ControlledSettings(_Settings):
     )
 
 
-class ArchitectureSettings(_Settings):
+class ArchitectureSettings(Settings):
     """The Llama that is trained from nothing; the defaults have 5.6 million parameters."""
 
     hidden: PositiveInt = Field(
@@ -94,7 +92,7 @@ class ArchitectureSettings(_Settings):
         return self
 
 
-class StageSettings(_Settings):
+class StageSettings(Settings):
     """What every stage of training has: AdamW with a linear warm-up and a linear decay to zero."""
 
     learning_rate: float = Field(default=2e-3, gt=0, description="peak of the schedule")
@@ -166,7 +164,7 @@ class RlSettings(StageSettings):
         return self
 
 
-class TrainingSettings(_Settings):
+class TrainingSettings(Settings):
     """Training of the controlled study's models: tokenizer, base, SFT, RL."""
 
     seed: int = Field(

@@ -3,7 +3,9 @@
 This module imports nothing heavy, because the schema of params.yaml contains these settings.
 """
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from alignment_extraction.settings.base import Settings
 
 FAMILIES = {
     "sft": ("start", "original", "extracted", "non-matches"),
@@ -15,18 +17,14 @@ STARTS = {"sft": "base", "rl": "sft"}
 """The trained model that the students of each kind start from."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SftStudentSettings(_Settings):
+class SftStudentSettings(Settings):
     """SFT students; they start from the trained model `base`."""
 
     model: str = Field(description="model in `models` whose generations they learn from")
     steps: PositiveInt = Field(250, description="optimiser steps of each student")
 
 
-class RlStudentSettings(_Settings):
+class RlStudentSettings(Settings):
     """RL students; they start from the trained model `sft`."""
 
     model: str = Field(description="model in `models` whose generations they learn from")
@@ -39,7 +37,7 @@ class RlStudentSettings(_Settings):
     )
 
 
-class DistillationSettings(_Settings):
+class DistillationSettings(Settings):
     """Students trained on extracted and on original data, on equal terms."""
 
     sft: SftStudentSettings = Field(

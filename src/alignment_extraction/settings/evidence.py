@@ -1,11 +1,21 @@
 """Settings of the analyses that stand beside the rates: controls and audits."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.settings.base import Settings, Similarity
+
+
+def _not_zero(search_k: int) -> int:
+    if search_k == 0:
+        raise ValueError("0 nodes find nothing; give a number of nodes, or -1")
+    return search_k
+
+
+SearchK = Annotated[int, Field(ge=-1), AfterValidator(_not_zero)]
+"""Nodes of an Annoy index that are inspected for a query; -1 is trees x candidates."""
 
 
 class ControlSettings(Settings):
@@ -51,7 +61,9 @@ class SearchAuditSettings(Settings):
     """Annoy against exact search, by number of trees and search_k."""
 
     queries: int = Field(500, ge=0, description="generations searched, at random; 0 is no audit")
-    trees: tuple[int, ...] = Field((10, 50, 100), min_length=1, description="numbers of trees")
-    search_k: tuple[int, ...] = Field(
+    trees: tuple[PositiveInt, ...] = Field(
+        (10, 50, 100), min_length=1, description="numbers of trees"
+    )
+    search_k: tuple[SearchK, ...] = Field(
         (-1, 1000, 5000, 20_000), min_length=1, description="nodes inspected for a query"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from alignment_extraction.settings.base import Name, Settings, Similarity
 from alignment_extraction.settings.distillation import DistillationSettings
@@ -11,6 +11,7 @@ from alignment_extraction.settings.evidence import (
     ContaminationSettings,
     ControlSettings,
     SearchAuditSettings,
+    SearchK,
     SecondEmbedderSettings,
 )
 
@@ -40,7 +41,7 @@ class SamplingSettings(Settings):
     top_k: int = Field(0, ge=0, description="sample among the k likeliest tokens; 0 is all")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of this probability; 1 is all")
     min_p: float = Field(0.0, ge=0, lt=1, description="least probability relative to the best")
-    slots: int = Field(64, ge=1, description="sequences decoded together")
+    slots: int = Field(64, ge=1, le=256, description="sequences decoded together")
     shard: int = Field(2000, ge=1, description="generations a file; what an interruption can lose")
 
 
@@ -81,8 +82,8 @@ class IndexSettings(Settings):
     """The Annoy index and what is asked of it."""
 
     trees: int = Field(50, ge=1, description="trees of the index")
-    search_k: int = Field(
-        20_000, ge=-1, description="nodes inspected for a query; -1 is trees x candidates"
+    search_k: SearchK = Field(
+        20_000, description="nodes inspected for a query; -1 is trees x candidates"
     )
     candidates: int = Field(50, ge=1, description="neighbours re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
@@ -131,7 +132,9 @@ class StudySettings(Settings):
     prefixes: tuple[PrefixForm | LiteralPrefix, ...] = Field(
         min_length=1, description="forms derived from the chat template, or literal ones"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="random seeds of sampling")
+    seeds: tuple[NonNegativeInt, ...] = Field(
+        (0,), min_length=1, description="random seeds of sampling"
+    )
     parts: tuple[Part, ...] = Field(("question",), description="what is compared with the corpus")
     sampling: SamplingSettings = SamplingSettings()
     overrides: tuple[CellOverride, ...] = ()
@@ -162,6 +165,11 @@ class StudySettings(Settings):
     def headline_part(self) -> Part:
         """The part that is looked at closest: the question, where it is compared."""
         return "question" if "question" in self.parts else self.parts[0]
+
+    @property
+    def audits_search(self) -> bool:
+        """Whether Annoy is held against exact search: where it is used, and not told otherwise."""
+        return self.search_audit.queries > 0 and not self.index.exact
 
     def template_prefix(self, name: str) -> str:
         """The entry of `prefixes` behind a cell's prefix: `user` of `user-t0.7`."""
@@ -225,8 +233,16 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = self.prefix_names
-        if len(set(names)) < len(names):
-            raise ValueError("two prefixes have one name")
+        pairs = [f"{pair.before} and {pair.after}" for pair in self.likelihood]
+        for key, given in (
+            ("prefixes", names),
+            ("models", self.models),
+            ("seeds", self.seeds),
+            ("parts", self.parts),
+            ("likelihood", pairs),
+        ):
+            if twice := [name for i, name in enumerate(given) if name in given[:i]]:
+                raise ValueError(f"{key}: {twice[0]!r} is given twice; remove or rename one")
         for i, override in enumerate(self.overrides):
             for key, given, known in (
                 ("models", override.models, self.models),
@@ -256,11 +272,7 @@ class StudySettings(Settings):
         for i, model in enumerate(self.controls.models):
             if model not in self.sampled_models:
                 raise ValueError(f"controls.models.{i}: {model!r} is in no cell of the study")
-        for cell in self.cells():
-            sampling = self.cell_sampling(cell)
-            if not sampling.answer and "answer" in self.parts and not self._any_answer():
-                raise ValueError("parts: `answer` needs `sampling.answer: true`")
+        for part in ("answer", "both"):
+            if part in self.parts and not any(self.cell_sampling(c).answer for c in self.cells()):
+                raise ValueError(f"parts: `{part}` needs `sampling.answer: true`")
         return self
-
-    def _any_answer(self) -> bool:
-        return any(self.cell_sampling(cell).answer for cell in self.cells())

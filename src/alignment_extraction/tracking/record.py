@@ -99,8 +99,7 @@ def track(
         study_name: the study's key in params.yaml.
         study: its settings.
         folder: its results: metrics.json, Parquet tables, report.html, figures/*.svg.
-        data: files that the study was made from, by name. One named like a model of the study
-            belongs to that model's runs, any other to all of them.
+        data: files that the study was made from, by name; see `runs.study_runs`.
         output: JSON to write: where it was logged, and each run's name, id and fingerprint.
         uri: of the tracking server or database; by default the environment's `MLFLOW_TRACKING_URI`,
             else `DEFAULT_URI`.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from alignment_extraction.extraction.calibration_tables import TABLE_COLUMNS, headline_numbers
+from alignment_extraction.extraction.results import made_tables
 from alignment_extraction.extraction.scores import KEYS
 from alignment_extraction.files import InputError, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
@@ -43,7 +44,7 @@ class RunContent(NamedTuple):
 
     name: str
     kind: str
-    """`study`, `cell`, `likelihood` or `training`."""
+    """`study`, `cell`, `likelihood`, `training` or `student`."""
     params: Mapping[str, str]
     metrics: pl.DataFrame
     """Columns key (String), step (Int64), value (Float64, finite)."""
@@ -76,41 +77,37 @@ def study_runs(
         name: the study's key in params.yaml.
         study: its settings.
         folder: its results.
-        data: files that it was made from. One named like a model of the study belongs to that
-            model's runs, any other to all.
+        data: files that it was made from. One named like a cell with a slash and more behind it,
+            such as `sft/user/seed-0/00000`, belongs to that cell's run; any other to all.
         curves: Parquet files (step, metric, value) by training stage.
 
     Raises:
         InputError: a file is missing or unreadable.
     """
     files = {key: _data_file(path) for key, path in data.items()}
-    models = {
-        *study.sampled_models,
-        *(m for pair in study.likelihood for m in (pair.before, pair.after)),
-    }
 
-    def files_of(*own: str) -> dict[str, DataFile]:
-        return {key: file for key, file in files.items() if key in own or key not in models}
+    def files_of(cell: str = "") -> dict[str, DataFile]:
+        return {key: file for key, file in files.items() if key.rpartition("/")[0] in ("", cell)}
 
     names = (*_TABLES, *(["discoverable"] if study.likelihood else []))
     tables = {key: read_parquet(folder / f"{key}.parquet") for key in names}
     counts = read_json(folder / "metrics.json")
-    hashes = {
-        path.name: sha256(path)
-        for path in [folder / "metrics.json", *sorted(folder.glob("*.parquet"))]
-    }
+    made = [folder / "metrics.json", *made_tables(study, folder)]
+    if missing := [path for path in made if not path.exists()]:
+        raise InputError(f"{missing[0]}: no such file; run the step that makes it first")
+    hashes = {path.name: sha256(path) for path in made}
     settings = flat(study.model_dump(mode="json"))
     calibrated = headline_numbers(
         {key: read_parquet(folder / f"{key}.parquet") for key in TABLE_COLUMNS}
     )
     study_metrics = _study_metrics(counts, tables["rates"])
-    runs = [RunContent(name, "study", settings, study_metrics, files, hashes)]
+    runs = [RunContent(name, "study", settings, study_metrics, files_of(), hashes)]
     for cell in study.cells():
         own = {key: frame.filter(**cell._asdict()) for key, frame in tables.items()}
-        cell_name = f"{name}/{cell.model}/{cell.prefix}/seed-{cell.seed}"
+        place = f"{cell.model}/{cell.prefix}/seed-{cell.seed}"
         params, metrics = _cell_params(study, cell), _cell_metrics(own)
         metrics = pl.concat([metrics, _calibration_metrics(calibrated.filter(**cell._asdict()))])
-        runs.append(RunContent(cell_name, "cell", params, metrics, files_of(cell.model), {}))
+        runs.append(RunContent(f"{name}/{place}", "cell", params, metrics, files_of(place), {}))
     if study.likelihood:
         shifts = read_parquet(folder / "shifts.parquet")
         members = read_parquet(folder / "membership.parquet")
@@ -124,8 +121,7 @@ def study_runs(
             ]
         )
         params = flat(pair.model_dump(mode="json"))
-        inputs = files_of(pair.before, pair.after)
-        runs.append(RunContent(pair_name, "likelihood", params, metrics, inputs, {}))
+        runs.append(RunContent(pair_name, "likelihood", params, metrics, files_of(), {}))
     for stage, path in curves.items():
         curve = _valid(read_parquet(path).rename({"metric": "key"}))
         stage_name = f"{name}/training/{stage}"

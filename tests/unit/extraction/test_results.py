@@ -112,7 +112,7 @@ def write_results(
         scored=scored,
         cells=files,
         corpus=CORPUS,
-        about={"corpus": {"rows": 48}, "search": results.search_audit(files)},
+        about={"corpus": {"rows": 48}, "search": results.search_recall(files)},
         thresholds=ThresholdSettings(),
         folder=to,
         shifts=read_parquet(to / "shifts.parquet"),
@@ -159,8 +159,8 @@ def test_score_stacks_the_cells(folder: Path) -> None:
 
 def test_audit_weighs_by_queries(folder: Path) -> None:
     files = cell_files(folder.parent)
-    assert results.search_audit(files) == {"queries": 40, "recall_at_1": pytest.approx(0.925)}
-    assert results.search_audit({CELLS[2]: files[CELLS[2]]}) == {"queries": 0}
+    assert results.search_recall(files) == {"queries": 40, "recall_at_1": pytest.approx(0.925)}
+    assert results.search_recall({CELLS[2]: files[CELLS[2]]}) == {"queries": 0}
 
 
 def test_metrics_hold_every_rate(folder: Path) -> None:

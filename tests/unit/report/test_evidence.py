@@ -127,3 +127,16 @@ def test_quantisations_and_temperatures_stand_together(tables: Tables) -> None:
     assert figure is not None
     assert [axis.get_title() for axis in figure.axes] == ["sft-q8, prefix user"]
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0.7", "1"]
+
+
+def test_an_exact_search_is_not_called_annoys(folder: Path, tables: Tables) -> None:
+    rest = {name: t for name, t in tables.items() if not name.startswith("search_")}
+    said = words(folder, rest, settings(seeds=[0], index={"exact": True}))
+    assert "Every search was exact" in said
+    assert "Annoy found" not in said
+    assert "own setting" not in said
+
+
+def test_seeds_have_a_column_where_there_are_several(folder: Path, tables: Tables) -> None:
+    assert " seed " not in words(folder, tables).split("Every control")[0]
+    assert " seed " in words(folder, tables, settings()).split("Every control")[0]

@@ -114,7 +114,7 @@ def test_data_sets_are_inputs_with_their_md5(workplace: MlflowClient) -> None:
     md5 = subprocess.run(["md5sum", "results/corpus.parquet"], capture_output=True, text=True)
     digests = {item.dataset.name: item.dataset.digest for item in inputs}
     assert digests["corpus"] == md5.stdout.split()[0]
-    assert set(digests) == {"corpus", "sft"}
+    assert set(digests) == {"corpus", "sft/hello/seed-0/00000"}
     corpus = next(item.dataset for item in inputs if item.dataset.name == "corpus")
     path = mlflow.data.get_source(corpus).load()
     assert pl.read_parquet(path).equals(tracked_study.corpus())
@@ -302,7 +302,7 @@ def test_two_studies_at_once_in_a_new_database(
 def test_a_killed_logging_is_completed_by_the_next(workplace: MlflowClient, tmp_path: Path) -> None:
     study = settings(seeds=list(range(6)), sampling={"samples": 10})
     folder = Path("results/invented")
-    data = dict(tracked_study.write_results(folder, study))
+    data = {"corpus": tracked_study.write_results(folder, study)["corpus"]}
     process = start("invented", study)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
@@ -313,7 +313,6 @@ def test_a_killed_logging_is_completed_by_the_next(workplace: MlflowClient, tmp_
     process.communicate()
     assert 3 < len(active(workplace)) < 13
     assert not (folder / "tracked.json").exists()
-    del data["sft"]
     tracked = track("invented", study, folder, data, folder / "tracked.json")
     assert 0 < sum(run.added for run in tracked) < 13
     # The same as in a database where nothing was killed.

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, study: StudySettings) -> Pa
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Mapping[str, Path]:
     return {name: folder.parent / name for name in ("corpus.parquet",)} | {
-        model: folder.parent / f"{model}.gguf" for model in ("sft", "rl")
+        f"{model}/user/seed-0/00000": folder.parent / f"{model}-shard" for model in ("sft", "rl")
     }
 
 
@@ -198,12 +198,17 @@ def test_a_study_has_its_counts_and_highest_rates(runs: dict[str, RunContent]) -
     assert set(run.tables) >= {"metrics.json", "rates.parquet", "scores.parquet"}
 
 
-def test_a_model_belongs_to_its_own_runs(runs: dict[str, RunContent]) -> None:
+def test_shards_belong_to_the_run_of_their_cell(runs: dict[str, RunContent]) -> None:
     names = {name: set(run.data) for name, run in runs.items()}
-    assert names["invented"] == {"corpus.parquet", "sft", "rl"}
-    assert names["invented/sft/user/seed-0"] == {"corpus.parquet", "sft"}
-    assert names["invented/likelihood/sft_rl"] == {"corpus.parquet", "sft", "rl"}
-    assert names["invented/training/sft"] == {"corpus.parquet"}
+    assert names["invented/sft/user/seed-0"] == {"corpus.parquet", "sft/user/seed-0/00000"}
+    for name in (
+        "",
+        "/sft/user/seed-1",
+        "/sft/hello/seed-0",
+        "/likelihood/sft_rl",
+        "/training/sft",
+    ):
+        assert names[f"invented{name}"] == {"corpus.parquet"}
 
 
 def test_the_md5_is_the_one_dvc_records(
@@ -235,12 +240,8 @@ def test_only_what_changed_has_another_fingerprint(
     assert changed(study, data) == set()
     assert changed(study, dict(reversed(data.items()))) == set()
     assert changed(tracked_study.settings(title="Other"), data) == {"invented"}
-    other = {**data, "sft": data["rl"]}
-    assert changed(study, other) == {
-        "invented",
-        "invented/likelihood/sft_rl",
-        *(f"invented/sft/{prefix}/seed-{seed}" for prefix in ("user", "hello") for seed in (0, 1)),
-    }
+    other = {**data, "sft/user/seed-0/00000": data["rl/user/seed-0/00000"]}
+    assert changed(study, other) == {"invented/sft/user/seed-0"}
 
 
 def test_a_missing_data_file_is_named(study: StudySettings, folder: Path, tmp_path: Path) -> None:
