@@ -136,7 +136,8 @@ def test_what_a_study_no_longer_asks_for_is_no_result_of_it(project: Project) ->
     page = (results / "report.html").read_text()
     assert "No public texts were named" in page
     assert "The study has one embedder" in page
-    assert 'id="membership"' not in page
+    assert 'id="figure-membership"' not in page
+    assert 'id="likelihood"' not in page
     assert "shifts" not in json.dumps(project.metrics())
 
 

@@ -50,7 +50,7 @@ def test_rules_ask_for_what_the_verbs_have(project: Project, gpu_layers: int) ->
     verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     given: dict[str, set[str]] = {}
     for verb, rest in re.findall(r"alignment-extraction ([a-z][a-z-]*) (.*?)2> >", jobs):
-        given.setdefault(verb, set()).update(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest))
+        given.setdefault(verb, set()).update(re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest))
     assert {"generate", "embed-corpus", "contamination", "embed-sample", "track"} <= set(given)
     for verb, options in given.items():
         known = {name for option in verbs[verb].params for name in option.opts}
