@@ -3,6 +3,7 @@
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from alignment_extraction.extraction.headline import control_name
 from alignment_extraction.extraction.scores import METRICS
@@ -124,6 +125,9 @@ def search_audit(tables: Tables, _: ThresholdSettings) -> Figure | None:
             _recall_line(axis, rows, name, COLOURS[i % 10], MARKERS[i % 10], f"{trees} trees")
         axis.axvline(exact, color=GREY, ls="--", lw=1, label="exact search")
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set(
             title=f"recall@{name.rpartition('_')[2]}, {table['queries'][0]:,} queries",
             xlabel="queries a second",
