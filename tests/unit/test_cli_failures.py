@@ -33,6 +33,38 @@ def test_a_full_disk_is_explained_whoever_notices_it() -> None:
         assert "\n" not in message
 
 
+WRITE_EVERYWHERE = """
+import resource, signal, sys
+from pathlib import Path
+import polars as pl
+from alignment_extraction.cli.failures import explain
+from alignment_extraction.files import write_parquet
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path, frame = Path(sys.argv[1]), pl.DataFrame({"a": range(40), "b": ["x"] * 40})
+write_parquet(frame, path)
+size = path.stat().st_size
+path.unlink()
+for limit in range(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        write_parquet(frame, path)
+    except Exception as error:
+        assert explain(error), (limit, size, error)
+    else:
+        raise AssertionError(limit)
+    assert not any(path.parent.iterdir())
+print(size)
+"""
+
+
+def test_a_file_cut_off_at_any_byte_is_explained(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    command = [sys.executable, "-c", WRITE_EVERYWHERE, str(tmp_path / "x.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 300
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [

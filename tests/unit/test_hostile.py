@@ -5,14 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from alignment_extraction.files import InputError, without_credentials
+from alignment_extraction.corpora.corpus import SCHEMA
+from alignment_extraction.files import InputError, without_credentials, write_parquet
 from alignment_extraction.settings.config import Name
 from alignment_extraction.tracking.record import find_run
+from tests.tiny_models import make_tiny_gguf
 
 WORD = st.text("abcdefghijklmnop0123456789-._~%", min_size=4, max_size=12)
 
@@ -70,3 +73,34 @@ def test_a_name_stays_in_its_folder(text: str) -> None:
     assert (folder / name).resolve().parent == folder
     assert name == name.strip()
     assert not name.startswith((".", "-"))
+
+
+@pytest.mark.parametrize("verb", ["generate", "likelihood"])
+def test_weights_that_are_no_numbers_are_one_line(tmp_path: Path, verb: str) -> None:
+    model = make_tiny_gguf(tmp_path / "nan.gguf")
+    data = bytearray(model.read_bytes())
+    data[-4096:] = b"\xff" * 4096
+    model.write_bytes(data)
+    output = tmp_path / "out.parquet"
+    row = {"id": "a/0", "source": "a", "role": "member", "question": "What is it?"}
+    write_parquet(pl.DataFrame([row], schema=SCHEMA), tmp_path / "corpus.parquet")
+    arguments = {
+        "generate": ["--model", str(model), "--prefix", "user", "--samples", "2"],
+        "likelihood": [
+            *("--before", str(model), "--after", str(model)),
+            *("--corpus", str(tmp_path / "corpus.parquet")),
+        ],
+    }[verb]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from alignment_extraction.cli import main; main()"),
+            *(verb, *arguments, "--output", str(output)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "hold a NaN or an infinity: its weights are damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not output.exists()

@@ -18,7 +18,8 @@ def explain(error: BaseException) -> str | None:
     """One line on a failure of the machine or a model; None for any other error, a bug's.
 
     Libraries wrap such failures in exceptions of their own: Rust's name the number in their text,
-    numpy's of a full disk says how many items were written.
+    numpy's of a full disk says how many items were written, and Polars' does not say why the last
+    bytes of a file could not be.
     """
     text = " ".join(str(error).split())
     if isinstance(error, FloatingPointError):
@@ -28,7 +29,9 @@ def explain(error: BaseException) -> str | None:
         code = errno.ENOMEM
     elif named := re.search(r"\(os error (\d+)\)", text):
         code = int(named[1])
-    elif isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", text):
+    elif text.endswith("Invalid thrift: transport error") or (
+        isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", text)
+    ):
         code = errno.ENOSPC
     advice = _ADVICE.get(code) if code is not None else None
     if advice is None:
