@@ -1,13 +1,13 @@
 """A fuzz run over what reads strangers' files: GGUF headers, llama.cpp's loader, rows of data sets.
 
-    python tests/fuzz/readers.py --seconds 1800 --output fuzz.json
+    python tests/fuzz/readers.py --seconds 3600 --output fuzz.json
 
 Valid files are damaged at random (bytes, integers, blocks, splices) and read. A reader may take a
 file or refuse it with an `InputError`; anything else is a finding: another exception, more than
 ten seconds of processor time, a row that breaks its promises. llama.cpp's loader may die, since
 models are first loaded in a process of their own (`engine.model.probe`); how often is counted.
 What execution n does depends on the seed and n alone, and the first input of each kind of finding
-or death is kept. docs/security.md has the outcome of the last long run.
+or death is kept. `last_run.json` is the outcome of the last long run.
 """
 
 import argparse
