@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from alignment_extraction.cli import app
 from alignment_extraction.files import InputError
 from alignment_extraction.machine import Rates
 from alignment_extraction.plan import Step, plan, table
 from alignment_extraction.settings import config
 
-PARAMS = config.load(Path(__file__).parents[2] / "params.yaml")
+ROOT = Path(__file__).parents[2]
+PARAMS = config.load(ROOT / "params.yaml")
 RATES = Rates("GPU", sampling=7.3e12, embedding=0.568e12, products=1e12, pairs=1e6)
 """1,000 tokens/s of a 7.3B model, 1,000 texts/s of bge-m3."""
 
@@ -62,3 +64,10 @@ def test_what_it_cannot_know_is_named(tmp_path: Path) -> None:
     object.__setattr__(bare.models["orz-7b"], "parameters", None)
     with pytest.raises(InputError, match="its size is not known"):
         plan(bare, "orz-7b", RATES, tmp_path)
+
+
+def test_a_wrong_study_is_named_before_anything_is_measured() -> None:
+    arguments = ["plan", "olmo3", "--params", str(ROOT / "params.yaml")]
+    missing = ["--model", "none.gguf", "--embedder", "none"]
+    with pytest.raises(InputError, match="'olmo3': no such study"):
+        app([*arguments, *missing], standalone_mode=False)

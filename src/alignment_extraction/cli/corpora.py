@@ -62,6 +62,8 @@ def plan(
             "nothing to measure rates with: name a model and an embedder, or fetch small ones: "
             "snakemake data/models/smollm2.gguf data/embedders/minilm"
         )
+    # What is wrong with the study is said before anything is measured.
+    module.plan(checked, study, machine.Rates("CPU", 1, 1, 1, 1))
     rates = machine.measure(model, embedder, seconds=seconds, gpu_layers=checked.gpu_layers)
     print(module.table(module.plan(checked, study, rates)))
     print(f"\nRates were measured with {model} and {embedder} on the {rates.device}.")
