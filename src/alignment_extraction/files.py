@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,18 @@ def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | No
         )
 
 
-def read_parquet(path: Path) -> pl.DataFrame:
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Read a Parquet file.
+
+    Args:
+        path: the file.
+        columns: columns to read; None reads all.
 
     Raises:
         InputError: the file is missing, truncated or not Parquet.
     """
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the step that makes it first") from None
     except (pl.exceptions.ComputeError, OSError) as error:
@@ -122,3 +126,46 @@ def sha256(path: Path) -> str:
         return listing.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file in hex: the name under which DVC keeps it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+@contextlib.contextmanager
+def unchanged(path: Path, pinned: str | None = None) -> Iterator[str]:
+    """Use a file in the block, the one that is pinned and the same to the end; yield its SHA-256.
+
+    Args:
+        path: the file.
+        pinned: the SHA-256 that it must have; None takes any.
+
+    Raises:
+        InputError: it is missing, another file than the pinned one, or was replaced in the block.
+    """
+    begin = _state(path)
+    found = sha256(path)
+    if pinned is not None and found != pinned:
+        raise InputError(
+            f"{path}: its sha256 is {found} where params.yaml pins {pinned}; it was replaced since "
+            "it was fetched: delete it and run again, which fetches it, or correct the key sha256"
+        )
+    yield found
+    if _state(path) != begin:
+        raise InputError(
+            f"{path}: was replaced while it was in use, so what came out is thrown away; run this "
+            "step again"
+        )
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced or written to."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); run the step that makes it"
+        ) from None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import polars as pl
+from alignment_extraction.generations.shards import model_sha256
 
 PACKAGES = (
     "llama-cpp-python",
@@ -44,14 +44,6 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def model_sha256(generations: Path) -> str:
-    """SHA-256 of the model that wrote a shard, which the shard's metadata holds.
-
-    So results can be reported where the model itself is not at hand.
-    """
-    return pl.read_parquet_metadata(generations).get("model_sha256", "not recorded")
 
 
 def collect(shards: Mapping[str, Path]) -> list[tuple[str, str]]:

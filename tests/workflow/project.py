@@ -129,8 +129,8 @@ def make_project(folder: Path) -> Project:
     def pinned(path: Path) -> dict[str, str]:
         return {"path": str(path.relative_to(folder)), "sha256": sha256(path)}
 
-    def corpus_source(name: str, role: str) -> dict[str, str]:
-        return {"name": name, "format": "gsm8k", "path": f"inputs/{name}.jsonl", "role": role}
+    def corpus_source(role: str, file: str) -> dict[str, str]:
+        return {"name": "sums", "format": "gsm8k", "path": f"inputs/{file}.jsonl", "role": role}
 
     params: dict[str, Any] = {
         "run": ["toy"],
@@ -138,44 +138,39 @@ def make_project(folder: Path) -> Project:
         "gpu_layers": 0,
         "controlled": {},
         "train": {},
-        "models": {"tiny": {"source": pinned(model)}, "other": {"source": pinned(other)}, "unseen": {"source": pinned(other)}},
-        "embedders": {
-            "tiny": {"source": pinned(embedder)},
-            "second": {"source": pinned(embedder), "max_tokens": 16},
+        "models": {
+            "tiny": {"source": pinned(model), "base": "other"},
+            "other": {"source": pinned(other), "trained_on": []},
         },
+        "embedders": {"tiny": {"source": pinned(embedder)}},
         "corpora": {
             "toy": {
                 "sources": [
-                    corpus_source("members", "member"),
+                    corpus_source("member", "members"),
                     corpus_source("held-out", "held-out"),
                 ]
             },
-            "unrelated": {"sources": [corpus_source("held-out", "control")]},
         },
         "studies": {
             "toy": {
                 "title": "A toy",
-                "models": ["tiny"],
+                "models": ["tiny", "other"],
                 "corpus": "toy",
                 "embedder": "tiny",
-                "prefixes": ["user"],
-                "sampling": {"samples": 24, "max_tokens": 16, "slots": 8, "shard": 12},
-                "index": {"trees": 4, "audit": 8},
-                "thresholds": {"embedding": 0.95},
-                "likelihood": [{"before": "tiny", "after": "other"}],
-                "extra_cells": [
-                    {"models": ["unseen"], "prefixes": ["user"], "sampling": {"samples": 12}},
+                "prefixes": ["user", "bos"],
+                "sampling": {"samples": 12, "max_tokens": 16, "slots": 8, "shard": 12},
+                "conditions": [
+                    {"models": ["tiny"], "prefixes": ["user"], "sampling": {"samples": 24}},
+                    {"models": ["other"], "prefixes": ["user"]},
                     {
                         "models": ["tiny"],
                         "prefixes": ["user"],
                         "name": "t0.7",
-                        "sampling": {"samples": 12, "temperature": 0.7},
+                        "sampling": {"temperature": 0.7},
                     },
                 ],
-                "controls": {"models": ["unseen"], "corpus": "unrelated"},
-                "search_audit": {"trees": [2], "search_k": [-1, 20]},
-                "second_embedder": {"embedder": "second"},
-                "contamination": {"groups": ["held-out"]},
+                "index": {"trees": 4, "audit": 8},
+                "likelihood": {"models": ["tiny", "other"]},
             }
         },
     }

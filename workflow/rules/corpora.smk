@@ -12,7 +12,7 @@ rule corpus:
             for source in corpus_sources(wildcards)
             for file in source.local_files()
         ],
-        code=code("corpora.corpus"),
+        code=code("corpus"),
     output:
         corpus="data/corpora/{corpus}/corpus.parquet",
         rejects="data/corpora/{corpus}/rejects.parquet",
@@ -26,58 +26,48 @@ rule corpus:
             name for name, corpus in PARAMS.corpora.items() if not corpus.controlled
         ),
     params:
-        sources=lambda wildcards: settings(
-            [
-                source.model_dump(mode="json", exclude_none=True)
-                for source in corpus_sources(wildcards)
-            ]
-        ),
+        sources=corpus_sources,
         seed=PARAMS.seed,
-    shell:
-        "echo {params.sources:q} | alignment-extraction corpus --settings - --seed {params.seed}"
-        " --output {output.corpus} --rejects {output.rejects} --statistics {output.statistics}"
-        " 2> >(tee {log} >&2)"
+    script:
+        "../scripts/corpus.py"
 
 
 rule embed_corpus:
     input:
         corpus="data/corpora/{corpus}/corpus.parquet",
         embedder="data/embedders/{embedder}",
-        code=code("search.embedding", "corpora.texts"),
+        code=code("embed_corpus"),
     output:
-        vectors="data/embeddings/corpora/{corpus}/{embedder}/{part}.npy",
-        about="data/embeddings/corpora/{corpus}/{embedder}/{part}.json",
+        vectors="data/embeddings/corpora/{corpus}/{embedder}/{field}.npy",
+        about="data/embeddings/corpora/{corpus}/{embedder}/{field}.json",
     log:
-        "logs/embed_corpus/{corpus}/{embedder}/{part}.log",
+        "logs/embed_corpus/{corpus}/{embedder}/{field}.log",
     benchmark:
-        "logs/benchmarks/embed_corpus/{corpus}/{embedder}/{part}.tsv"
+        "logs/benchmarks/embed_corpus/{corpus}/{embedder}/{field}.tsv"
     threads: 2
     resources:
         gpu=GPU,
     params:
-        options=lambda wildcards: embedder_options(wildcards.embedder),
-    shell:
-        "alignment-extraction embed-corpus --corpus {input.corpus}"
-        " --embedder {input.embedder} --part {wildcards.part} {params.options}"
-        " --output {output.vectors} 2> >(tee {log} >&2)"
+        settings=lambda wildcards: PARAMS.embedders[wildcards.embedder],
+        gpu=bool(GPU),
+    script:
+        "../scripts/embed_corpus.py"
 
 
 rule index:
     input:
         corpus="data/corpora/{corpus}/corpus.parquet",
-        vectors="data/embeddings/corpora/{corpus}/{embedder}/{part}.npy",
-        about="data/embeddings/corpora/{corpus}/{embedder}/{part}.json",
-        code=code("search.index", "search.matching"),
+        vectors="data/embeddings/corpora/{corpus}/{embedder}/{field}.npy",
+        about="data/embeddings/corpora/{corpus}/{embedder}/{field}.json",
+        code=code("index"),
     output:
-        index="data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{part}.ann",
-        about="data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{part}.json",
+        index="data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{field}.ann",
+        about="data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{field}.json",
     log:
-        "logs/index/{corpus}/{embedder}/{trees}-trees/{group}.{part}.log",
+        "logs/index/{corpus}/{embedder}/{trees}-trees/{group}.{field}.log",
     benchmark:
-        "logs/benchmarks/index/{corpus}/{embedder}/{trees}-trees/{group}.{part}.tsv"
+        "logs/benchmarks/index/{corpus}/{embedder}/{trees}-trees/{group}.{field}.tsv"
     params:
         seed=PARAMS.seed,
-    shell:
-        "alignment-extraction index --corpus {input.corpus} --vectors {input.vectors}"
-        " --group {wildcards.group} --part {wildcards.part} --trees {wildcards.trees}"
-        " --seed {params.seed} --output {output.index} 2> >(tee {log} >&2)"
+    script:
+        "../scripts/index.py"

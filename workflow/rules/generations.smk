@@ -1,35 +1,25 @@
 """Generations: sampled in shards, each reproducible on its own, and embedded."""
 
 
-def generation_options(wildcards):
-    study = PARAMS.studies[wildcards.study]
-    cell = cell_of(wildcards)
-    sampling = study.cell_sampling(cell)
-    literal = study.literal_prefix(cell.prefix)
-    first, samples = shard_sizes(wildcards.study, cell)[int(wildcards.shard)]
-    return options(
-        prefix=study.template_prefix(cell.prefix),
-        prefix_text=study.prefix_text(cell.prefix),
-        end_text=(literal and literal.end) or None,
-        seed=cell.seed,
-        first=first,
-        samples=samples,
-        max_tokens=sampling.max_tokens,
-        max_answer_tokens=sampling.max_answer_tokens if sampling.answer else None,
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-        slots=sampling.slots,
-        gpu_layers=PARAMS.gpu_layers,
-        model_sha256=pinned_sha256(cell.model),
-    )
+def condition_of(wildcards):
+    return Condition(wildcards.model, wildcards.prefix, int(wildcards.seed))
+
+
+def model_shards(wildcards):
+    """Every shard that a model writes in a study."""
+    found = layout.model_shards(PARAMS, wildcards.study, wildcards.model)
+    return [shard for files in found.values() for shard in files]
+
+
+def shard_size(wildcards):
+    sizes = layout.shard_sizes(study_of(wildcards), condition_of(wildcards))
+    return sizes[int(wildcards.shard)]
 
 
 rule generate:
     input:
-        model=lambda wildcards: model_file(wildcards.model),
-        code=code("generations.generation"),
+        model=lambda wildcards: layout.model_file(PARAMS, wildcards.model),
+        code=code("generate"),
     output:
         "data/generations/{study}/{model}/{prefix}/seed-{seed}/{shard}.parquet",
     log:
@@ -40,32 +30,34 @@ rule generate:
     resources:
         gpu=GPU,
     params:
-        options=generation_options,
-    shell:
-        "alignment-extraction generate --model {input.model} {params.options}"
-        " --threads {threads} --output {output} 2> >(tee {log} >&2)"
+        prefix=lambda wildcards: study_of(wildcards).prefix_of(condition_of(wildcards)),
+        sampling=lambda wildcards: study_of(wildcards).sampling_of(
+            condition_of(wildcards)
+        ),
+        size=shard_size,
+        gpu_layers=PARAMS.gpu_layers,
+        sha256=lambda wildcards: pinned_sha256(wildcards.model),
+    script:
+        "../scripts/generate.py"
 
 
 rule embed_generations:
     input:
-        generations=lambda wildcards: shards(wildcards.study, cell_of(wildcards)),
-        embedder=lambda wildcards: f"data/embedders/{PARAMS.studies[wildcards.study].embedder}",
-        code=code("search.embedding"),
+        generations=model_shards,
+        embedder=lambda wildcards: layout.embedder_folder(embedder_of(wildcards)),
+        code=code("embed_generations"),
     output:
-        vectors="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.npy",
-        about="data/embeddings/generations/{study}/{model}/{prefix}/seed-{seed}/{part}.json",
+        vectors="data/embeddings/generations/{study}/{model}/{field}.npy",
+        about="data/embeddings/generations/{study}/{model}/{field}.json",
     log:
-        "logs/embed_generations/{study}/{model}/{prefix}/seed-{seed}/{part}.log",
+        "logs/embed_generations/{study}/{model}/{field}.log",
     benchmark:
-        "logs/benchmarks/embed_generations/{study}/{model}/{prefix}/seed-{seed}/{part}.tsv"
+        "logs/benchmarks/embed_generations/{study}/{model}/{field}.tsv"
     threads: 1
     resources:
         gpu=GPU,
     params:
-        options=lambda wildcards: embedder_options(
-            PARAMS.studies[wildcards.study].embedder
-        ),
-    shell:
-        "alignment-extraction embed-generations {input.generations}"
-        " --embedder {input.embedder} --part {wildcards.part} {params.options}"
-        " --output {output.vectors} 2> >(tee {log} >&2)"
+        settings=lambda wildcards: PARAMS.embedders[embedder_of(wildcards)],
+        gpu=bool(GPU),
+    script:
+        "../scripts/embed_generations.py"

@@ -1,109 +1,82 @@
-"""Matches: the nearest corpus items of every generation, by embedding and by string."""
+"""Matches: the nearest rows of every generated text, by embedding and by string, and scores."""
 
 
-def corpus_files_of(study_name, part):
-    """Vectors and indexes of a study's corpus that a search for one part reads."""
-    study = PARAMS.studies[study_name]
-    trees, exact = study.index.trees, study.index.exact
-    corpora = f"{study.corpus}/{study.embedder}"
+def searched(wildcards):
+    """Vectors of generations and corpus by field, and the index of each group and field."""
+    study = study_of(wildcards)
+    corpus, trees = (study.corpus, study.embedder), study.index.trees
+    fields = layout.fields_of(study, wildcards.model)
     return {
-        "corpus": f"data/embeddings/corpora/{corpora}/{part}.npy",
+        "generations": {
+            field: layout.generation_vectors(wildcards.study, wildcards.model, field)
+            for field in fields
+        },
+        "corpus": {field: layout.corpus_vectors(*corpus, field) for field in fields},
         "indexes": {
-            # Without an index the search is exact.
-            group: (
-                None
-                if exact
-                else f"data/indexes/{corpora}/{trees}-trees/{group}.{part}.ann"
+            (group, field): (
+                layout.corpus_index(*corpus, trees, group, field)
+                if study.index.kind == "annoy"
+                else None
             )
             for group in PARAMS.corpora[study.corpus].groups
+            for field in fields
         },
     }
 
 
-def match_files(wildcards):
-    """Vectors and indexes that a cell's matching reads, by part, as the verb `match` takes them."""
-    cell = cell_of(wildcards)
-    return {
-        part: {
-            "generations": f"data/embeddings/generations/{wildcards.study}/{cell_path(cell)}"
-            f"/{part}.npy",
-            **corpus_files_of(wildcards.study, part),
-        }
-        for part in parts(wildcards.study, cell)
-    }
-
-
-def held_out_files(wildcards):
-    """Vectors and indexes that the search for held-out rows reads, by part."""
-    cells = PARAMS.studies[wildcards.study].cells()
-    compared = dict.fromkeys(
-        part for cell in cells for part in parts(wildcards.study, cell)
-    )
-    return {part: corpus_files_of(wildcards.study, part) for part in compared}
-
-
-def with_descriptions(files):
-    """The files of each part and the .json beside each, which says what it was made from."""
-    paths = []
-    for part in files.values():
-        paths += [path for kind, path in part.items() if kind != "indexes"]
-        paths += [path for path in part["indexes"].values() if path]
-    return [*paths, *[str(Path(path).with_suffix(".json")) for path in paths]]
-
-
-def search_options(wildcards):
-    index = PARAMS.studies[wildcards.study].index
-    return options(candidates=index.candidates, search_k=index.search_k)
-
-
-def match_options(wildcards):
-    audit = options(audit=PARAMS.studies[wildcards.study].index.audit, seed=PARAMS.seed)
-    return f"{search_options(wildcards)} {audit}"
+def searched_files(wildcards):
+    """Every file of `searched`, with the .json beside it that says what it was made from."""
+    files = [file for kind in searched(wildcards).values() for file in kind.values()]
+    return [path for file in files if file for path in (file, layout.about(file))]
 
 
 rule match:
     input:
-        generations=lambda wildcards: shards(wildcards.study, cell_of(wildcards)),
-        corpus=lambda wildcards: corpus_file(wildcards.study),
-        files=lambda wildcards: with_descriptions(match_files(wildcards)),
-        code=code("search.matching"),
+        generations=model_shards,
+        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        files=searched_files,
+        code=code("match"),
     output:
-        matches="data/matches/{study}/{model}/{prefix}/seed-{seed}.parquet",
-        audit="data/matches/{study}/{model}/{prefix}/seed-{seed}.json",
+        matches="data/matches/{study}/{model}.parquet",
+        audit="data/matches/{study}/{model}.json",
     log:
-        "logs/match/{study}/{model}/{prefix}/seed-{seed}.log",
+        "logs/match/{study}/{model}.log",
     benchmark:
-        "logs/benchmarks/match/{study}/{model}/{prefix}/seed-{seed}.tsv"
+        "logs/benchmarks/match/{study}/{model}.tsv"
     threads: 1
     resources:
-        gpu=lambda wildcards: int(PARAMS.studies[wildcards.study].index.exact),
+        gpu=lambda wildcards: int(study_of(wildcards).index.kind == "exact" and GPU),
     params:
-        files=lambda wildcards: settings({"parts": match_files(wildcards)}),
-        options=match_options,
-    shell:
-        "echo {params.files:q} | alignment-extraction match {input.generations}"
-        " --corpus {input.corpus} --settings - {params.options} --threads {threads}"
-        " --output {output.matches} --audit-output {output.audit} 2> >(tee {log} >&2)"
+        searched=searched,
+        index=lambda wildcards: study_of(wildcards).index,
+        seed=PARAMS.seed,
+    script:
+        "../scripts/match.py"
 
 
-rule match_held_out:
+rule score:
     input:
-        corpus=lambda wildcards: corpus_file(wildcards.study),
-        files=lambda wildcards: with_descriptions(held_out_files(wildcards)),
-        code=code("search.matching"),
+        generations=lambda wildcards: [
+            shard
+            for files in layout.model_shards(PARAMS, wildcards.study).values()
+            for shard in files
+        ],
+        matches=lambda wildcards: [
+            layout.matches_file(wildcards.study, model)
+            for model in study_of(wildcards).sampled_models
+        ],
+        code=code("score"),
     output:
-        "results/{study}/held_out.parquet",
+        "results/{study}/scores.parquet",
     log:
-        "logs/match_held_out/{study}.log",
+        "logs/score/{study}.log",
     benchmark:
-        "logs/benchmarks/match_held_out/{study}.tsv"
-    threads: 1
-    resources:
-        gpu=lambda wildcards: int(PARAMS.studies[wildcards.study].index.exact),
+        "logs/benchmarks/score/{study}.tsv"
     params:
-        files=lambda wildcards: settings({"parts": held_out_files(wildcards)}),
-        options=search_options,
-    shell:
-        "echo {params.files:q} | alignment-extraction match-held-out --corpus {input.corpus}"
-        " --settings - {params.options} --threads {threads} --output {output}"
-        " 2> >(tee {log} >&2)"
+        shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
+        fields=lambda wildcards: {
+            model: layout.fields_of(study_of(wildcards), model)
+            for model in study_of(wildcards).sampled_models
+        },
+    script:
+        "../scripts/score.py"

@@ -1,37 +1,24 @@
-"""The command line: one thin verb for each step of the workflow.
-
-Every verb reads files, calls one function of the package and writes files; the Snakemake rules
-call nothing else. `--settings` takes a YAML or JSON file, or `-` for standard input.
-"""
+"""The command line: what a person types. The workflow's scripts call the same functions."""
 
 import sys
 
 import typer
 
-from alignment_extraction.cli import (
-    audit,
-    corpora,
-    distillation,
-    evidence,
-    generations,
-    results,
-    store,
-    training,
-)
-from alignment_extraction.cli.failures import explain
+from alignment_extraction.cli import audits, steps, studies
+from alignment_extraction.failures import explain
 from alignment_extraction.files import InputError
 
 # Modules of the steps are imported inside the verbs: torch, MLflow and matplotlib take seconds,
 # and a verb needs one of them at most.
 
 app = typer.Typer(
-    help=__doc__,
+    help="Measure how much of its post-training data an open-weight language model gives away.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     context_settings={"max_content_width": 100},
 )
-for verbs in (audit, corpora, training, generations, evidence, results, distillation, store):
+for verbs in (audits, studies, steps):
     app.add_typer(verbs.app)
 
 

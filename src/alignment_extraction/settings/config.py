@@ -10,30 +10,27 @@ from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.base import Name, Settings
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
-from alignment_extraction.settings.studies import Cell, StudySettings
+from alignment_extraction.settings.studies import StudySettings
+from alignment_extraction.vocabulary import SEARCHED_ROLES, Condition, group_name
 from alignment_extraction.sources import PinnedSource
 
 Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
-TrainedModel = Literal["base", "sft", "sft-assistant-loss", "rl"]
-CONTROLLED_GROUPS = (
-    "sft.member",
-    "sft.fresh-instance",
-    "sft.held-out-template",
-    "rl.member",
-    "rl.fresh-instance",
-    "rl.held-out-template",
-)
-"""The groups of the controlled corpus that are searched: those of its post-training data."""
 
 
 class ModelSettings(Settings):
     """A GGUF model: one that exists somewhere, or one that this workflow trains."""
 
     source: PinnedSource | None = Field(None, description="where the GGUF file comes from")
-    trained: TrainedModel | None = Field(
-        None, description="a model of the controlled study, trained by this workflow"
+    trained: str | None = Field(
+        None, description="a stage of the controlled study's training, which this workflow runs"
     )
     quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
+    base: str | None = Field(
+        None, description="the model in `models` that it was trained from: what it is held against"
+    )
+    trained_on: tuple[str, ...] | None = Field(
+        None, description="sources that it was trained on; by default all that have members"
+    )
     parameters: float | None = Field(
         None, gt=0, description="weights of it, for `plan`, where the file is not there yet"
     )
@@ -71,22 +68,29 @@ class CorpusSettings(Settings):
     def _one_origin(self) -> Self:
         if bool(self.sources) == self.controlled:
             raise ValueError("give either `sources` or `controlled: true`")
-        names = [source.name for source in self.sources]
+        names = [(source.name, source.role) for source in self.sources]
         if len(set(names)) < len(names):
-            raise ValueError("two sources have one name")
+            raise ValueError("two sources have one name and role")
         return self
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Groups that the corpus is searched by: each source, or each split of one."""
-        return (
-            CONTROLLED_GROUPS if self.controlled else tuple(source.name for source in self.sources)
+        """Groups that are searched: the rows of one source and role."""
+        if self.controlled:
+            sources = ("sft", "rl")
+            return tuple(group_name(s, r) for s in sources for r in ("member", "twin", "held-out"))
+        return tuple(
+            group_name(source.name, source.role)
+            for source in self.sources
+            if source.role in SEARCHED_ROLES
         )
 
     @property
-    def all_groups(self) -> tuple[str, ...]:
-        """`groups`, and the rows of the corpus that are not searched."""
-        return (*self.groups, "pretraining.member") if self.controlled else self.groups
+    def member_sources(self) -> tuple[str, ...]:
+        """Sources that have members: what a model can have been trained on."""
+        if self.controlled:
+            return ("sft", "rl")
+        return tuple(source.name for source in self.sources if source.role == "member")
 
 
 class Params(Settings):
@@ -119,45 +123,34 @@ class Params(Settings):
                 known(
                     f"embedders.{name}.tokenizer", embedder.tokenizer, self.embedders, "embedders"
                 )
+        for name, about in self.models.items():
+            if about.base is not None:
+                known(f"models.{name}.base", about.base, self.models, "models")
         for study_name, study in self.studies.items():
             at = f"studies.{study_name}"
-            _check_distillation(at, study, self)
             known(f"{at}.corpus", study.corpus, self.corpora, "corpora")
             known(f"{at}.embedder", study.embedder, self.embedders, "embedders")
             for i, model in enumerate(study.models):
                 known(f"{at}.models.{i}", model, self.models, "models")
-            for i, extra in enumerate(study.extra_cells):
-                for j, model in enumerate(extra.models):
-                    known(f"{at}.extra_cells.{i}.models.{j}", model, self.models, "models")
-            if study.controls.corpus:
-                known(f"{at}.controls.corpus", study.controls.corpus, self.corpora, "corpora")
-            if study.second_embedder:
-                second = study.second_embedder.embedder
-                known(f"{at}.second_embedder.embedder", second, self.embedders, "embedders")
-            if study.contamination:
-                for i, group in enumerate(study.contamination.groups):
-                    groups = self.corpora[study.corpus].all_groups
-                    known(f"{at}.contamination.groups.{i}", group, groups, "groups")
-            _check_roles(at, study, self.corpora[study.corpus])
-            for i, pair in enumerate(study.likelihood):
-                known(f"{at}.likelihood.{i}.before", pair.before, self.models, "models")
-                known(f"{at}.likelihood.{i}.after", pair.after, self.models, "models")
+            for i, model in enumerate(study.likelihood.models if study.likelihood else ()):
+                known(f"{at}.likelihood.models.{i}", model, self.models, "models")
+            _check_distillation(at, study, self)
         return self
 
+    def trained(self, study: str) -> dict[tuple[str, str], bool]:
+        """Whether each model of a study was trained on each source of its corpus with members."""
+        about = self.studies[study]
+        sources = self.corpora[about.corpus].member_sources
+        return {
+            (model, source): source in self.sources_of(model, sources)
+            for model in about.used_models
+            for source in sources
+        }
 
-def _check_roles(at: str, study: StudySettings, corpus: CorpusSettings) -> None:
-    """Raise ValueError where an analysis needs rows that a model may have seen, and none are."""
-    if corpus.controlled or {source.role for source in corpus.sources} & {"member", "unknown"}:
-        return
-    for key, asked in (
-        ("search_audit.queries", study.audits_search),
-        ("second_embedder", study.second_embedder is not None),
-    ):
-        if asked:
-            raise ValueError(
-                f"{at}.{key}: no source of {study.corpus!r} has the role member or unknown, which "
-                "this looks at; set it to 0 or leave it out"
-            )
+    def sources_of(self, model: str, sources: tuple[str, ...]) -> tuple[str, ...]:
+        """The sources among `sources` that a model was trained on."""
+        given = self.models[model].trained_on
+        return sources if given is None else tuple(s for s in sources if s in given)
 
 
 def _check_distillation(at: str, study: StudySettings, params: Params) -> None:
@@ -165,21 +158,17 @@ def _check_distillation(at: str, study: StudySettings, params: Params) -> None:
     if study.distillation is None:
         return
     at, about = f"{at}.distillation", study.distillation
-    if study.corpus in params.corpora and not params.corpora[study.corpus].controlled:
+    if not params.corpora[study.corpus].controlled:
         raise ValueError(f"{at}: the study's corpus must have `controlled: true`")
-    if about.prefix not in study.prefix_names:
-        raise ValueError(f"{at}.prefix: {about.prefix!r} is not in `prefixes`")
     for family, model in about.models.items():
-        if model not in study.models:
-            raise ValueError(f"{at}.{family}.model: {model!r} is not in `models`")
         for seed in study.seeds:
-            if not study.cell_sampling(Cell(model, about.prefix, seed)).answer:
+            condition = Condition(model, about.prefix, seed)
+            if condition not in study.all_conditions():
+                raise ValueError(
+                    f"{at}.{family}.model: {model!r} is not sampled at prefix {about.prefix!r}"
+                )
+            if not study.sampling_of(condition).answer:
                 raise ValueError(f"{at}.{family}.model: {model!r} needs `sampling.answer: true`")
-    if about.rl.batch_size % params.train.rl.generations:
-        raise ValueError(
-            f"{at}.rl.batch_size: {about.rl.batch_size} is not a multiple of "
-            f"train.rl.generations = {params.train.rl.generations}"
-        )
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

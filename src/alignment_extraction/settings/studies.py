@@ -1,22 +1,16 @@
 """A study: which models are sampled after which prefixes, and what is done with what they write."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
 from alignment_extraction.settings.base import Name, Settings, Similarity
 from alignment_extraction.settings.distillation import DistillationSettings
-from alignment_extraction.settings.evidence import (
-    ContaminationSettings,
-    ControlSettings,
-    SearchAuditSettings,
-    SearchK,
-    SecondEmbedderSettings,
-)
+from alignment_extraction.vocabulary import Condition
+from alignment_extraction.vocabulary import Field as TextField
 
 PrefixForm = Literal["full", "user", "bos", "none"]
-Part = Literal["question", "answer", "both"]
 
 
 class LiteralPrefix(Settings):
@@ -42,27 +36,18 @@ class SamplingSettings(Settings):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of this probability; 1 is all")
     min_p: float = Field(0.0, ge=0, lt=1, description="least probability relative to the best")
     slots: int = Field(64, ge=1, le=256, description="sequences decoded together")
-    shard: int = Field(2000, ge=1, description="generations a file; what an interruption can lose")
+    shard: int = Field(
+        2000, ge=1, description="generations per file; what an interruption can lose"
+    )
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples follow the model's own distribution, nothing cut off from it."""
+        return (self.temperature, self.top_k, self.top_p, self.min_p) == (1, 0, 1, 0)
 
 
-class Cell(NamedTuple):
-    """One model x prefix x seed of a study."""
-
-    model: str
-    prefix: str
-    seed: int
-
-
-class CellOverride(Settings):
-    """Sampling settings that differ for some cells of a study."""
-
-    models: tuple[str, ...] = Field(description="models it applies to")
-    prefixes: tuple[str, ...] = Field(description="prefixes it applies to")
-    sampling: dict[str, Any] = Field(description="keys of `sampling` with their other values")
-
-
-class ExtraCells(Settings):
-    """Cells beside the grid of models, prefixes and seeds: controls, other temperatures."""
+class ConditionSettings(Settings):
+    """Conditions of a study that share their sampling settings."""
 
     models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
     prefixes: tuple[str, ...] = Field(min_length=1, description="prefixes of the study")
@@ -70,26 +55,32 @@ class ExtraCells(Settings):
         None, description="follows the prefix's name in results, as in `user-t0.7`"
     )
     sampling: dict[str, Any] = Field(
-        {}, description="keys of the study's `sampling` with their other values"
+        {}, description="keys of the study's `sampling` with other values"
     )
 
     def prefix_name(self, prefix: str) -> str:
-        """What `prefix` is called in these cells."""
+        """What `prefix` is called in these conditions."""
         return f"{prefix}-{self.name}" if self.name else prefix
 
 
-class IndexSettings(Settings):
-    """The Annoy index and what is asked of it."""
+def _not_zero(search_k: int) -> int:
+    if search_k == 0:
+        raise ValueError("0 nodes find nothing; give a number of nodes, or -1")
+    return search_k
 
-    trees: int = Field(50, ge=1, description="trees of the index")
-    search_k: SearchK = Field(
-        20_000, description="nodes inspected for a query; -1 is trees x candidates"
+
+class IndexSettings(Settings):
+    """The search for nearest rows."""
+
+    kind: Literal["annoy", "exact"] = Field(
+        "annoy", description="an Annoy index, or every row compared, on a GPU where there is one"
     )
-    candidates: int = Field(50, ge=1, description="neighbours re-scored exactly")
+    trees: int = Field(50, ge=1, description="trees of an Annoy index")
+    search_k: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = Field(
+        20_000, description="nodes that Annoy inspects for a query; -1 is trees x candidates"
+    )
+    candidates: int = Field(50, ge=1, description="Annoy's neighbours that are re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
-    exact: bool = Field(
-        False, description="exact search without an index, on a GPU where there is one"
-    )
 
 
 class SweepSettings(Settings):
@@ -103,7 +94,7 @@ class SweepSettings(Settings):
 class ThresholdSettings(Settings):
     """From which score on a generation counts as memorised."""
 
-    embedding: Similarity = Field(0.95, description="cosine similarity (the paper's 0.95)")
+    semantic: Similarity = Field(0.95, description="cosine similarity (the paper's 0.95)")
     string: Similarity = Field(
         0.9, description="Levenshtein and Indel similarity (the paper's 0.9)"
     )
@@ -111,15 +102,26 @@ class ThresholdSettings(Settings):
 
 
 class LikelihoodSettings(Settings):
-    """A comparison of one corpus's likelihood under two models of one vocabulary."""
+    """Models under which the corpus's likelihood is taken: row risk, and change by training."""
 
-    before: str = Field(description="model before training")
-    after: str = Field(description="model after training")
-    sources: tuple[str, ...] = Field((), description="corpus sources to score; none is all")
-    limit: int | None = Field(None, ge=1, description="first rows of each source and split")
-    prefix: Literal["full", "user"] = Field(
-        "full", description="the chat template before a question, as in `prefixes`"
+    models: tuple[str, ...] = Field(
+        min_length=1, description="names in `models`; a model is compared with its `base`"
     )
+    prefix: str = Field("user", description="the prefix before a question, one of the study's")
+    sources: tuple[str, ...] = Field((), description="corpus sources to score; none is all")
+    limit: int | None = Field(None, ge=1, description="first rows of each source and role")
+
+
+class GateSettings(Settings):
+    """Limits of `alignment-extraction check`; what is not given is not checked."""
+
+    max_rows_at_risk: int | None = Field(
+        None, ge=0, description="rows that `samples` samples may write with a chance of 10 % each"
+    )
+    max_attributable: float | None = Field(
+        None, ge=0, le=1, description="share of generations that copy because of training"
+    )
+    samples: int = Field(1_000_000, ge=1, description="samples that rows at risk are counted for")
 
 
 class StudySettings(Settings):
@@ -135,20 +137,17 @@ class StudySettings(Settings):
     seeds: tuple[NonNegativeInt, ...] = Field(
         (0,), min_length=1, description="random seeds of sampling"
     )
-    parts: tuple[Part, ...] = Field(("question",), description="what is compared with the corpus")
+    fields: tuple[TextField, ...] = Field(
+        ("question",), min_length=1, description="what is compared with the corpus"
+    )
     sampling: SamplingSettings = SamplingSettings()
-    overrides: tuple[CellOverride, ...] = ()
-    extra_cells: tuple[ExtraCells, ...] = ()
+    conditions: tuple[ConditionSettings, ...] = Field(
+        (), description="which models at which prefixes; without it, every model at every prefix"
+    )
     index: IndexSettings = IndexSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
-    likelihood: tuple[LikelihoodSettings, ...] = ()
-    controls: ControlSettings = ControlSettings()
-    search_audit: SearchAuditSettings = SearchAuditSettings()
-    second_embedder: SecondEmbedderSettings | None = None
-    contamination: ContaminationSettings | None = None
-    matches: int = Field(
-        2000, ge=1, le=20_000, description="best matches that the report holds, of all parts"
-    )
+    likelihood: LikelihoodSettings | None = None
+    gate: GateSettings | None = None
     distillation: DistillationSettings | None = None
 
     @property
@@ -158,121 +157,77 @@ class StudySettings(Settings):
 
     @property
     def sampled_models(self) -> tuple[str, ...]:
-        """Names of all models that are sampled, in the order of the cells."""
-        return tuple(dict.fromkeys(cell.model for cell in self.cells()))
+        """Names of the models that are sampled, in the order of the conditions."""
+        return tuple(dict.fromkeys(condition.model for condition in self.all_conditions()))
 
     @property
-    def headline_part(self) -> Part:
-        """The part that is looked at closest: the question, where it is compared."""
-        return "question" if "question" in self.parts else self.parts[0]
+    def used_models(self) -> tuple[str, ...]:
+        """Names of the models that are sampled or scored."""
+        scored = self.likelihood.models if self.likelihood else ()
+        return tuple(dict.fromkeys((*self.sampled_models, *scored)))
 
-    @property
-    def audits_search(self) -> bool:
-        """Whether Annoy is held against exact search: where it is used, and not told otherwise."""
-        return self.search_audit.queries > 0 and not self.index.exact
+    def _entries(self) -> Iterator[tuple[ConditionSettings, str, Condition]]:
+        """Each condition with the entry that it is from and the prefix that it is called after."""
+        grid = ConditionSettings(models=self.models, prefixes=self.prefix_names)
+        for entry in self.conditions or (grid,):
+            for model in entry.models:
+                for prefix in entry.prefixes:
+                    for seed in self.seeds:
+                        yield entry, prefix, Condition(model, entry.prefix_name(prefix), seed)
 
-    def template_prefix(self, name: str) -> str:
-        """The entry of `prefixes` behind a cell's prefix: `user` of `user-t0.7`."""
-        if name in self.prefix_names:
-            return name
-        return next(
-            prefix
-            for extra in self.extra_cells
-            for prefix in extra.prefixes
-            if extra.prefix_name(prefix) == name
-        )
+    def all_conditions(self) -> list[Condition]:
+        """Every condition, in the order of params.yaml."""
+        return [condition for _, _, condition in self._entries()]
 
-    def literal_prefix(self, name: str) -> LiteralPrefix | None:
-        """The literal prefix of a cell, or None where it is derived."""
-        name = self.template_prefix(name)
-        return next((p for p in self.prefixes if not isinstance(p, str) and p.name == name), None)
+    def _entry(self, condition: Condition) -> tuple[ConditionSettings, str]:
+        return next((entry, prefix) for entry, prefix, c in self._entries() if c == condition)
 
-    def prefix_text(self, name: str) -> str | None:
-        """The literal text of a cell's prefix, or None where it is derived."""
-        literal = self.literal_prefix(name)
-        return literal.text if literal else None
+    def sampling_of(self, condition: Condition) -> SamplingSettings:
+        """Sampling settings of one condition."""
+        entry, _ = self._entry(condition)
+        return SamplingSettings(**(self.sampling.model_dump() | entry.sampling))
 
-    def cells(self) -> Iterator[Cell]:
-        """Every model x prefix x seed, in the order of params.yaml, and then the extra cells."""
-        yield from self._grid()
-        for cells in self._extra():
-            yield from cells
+    def prefix_of(self, condition: Condition) -> PrefixForm | LiteralPrefix:
+        """The entry of `prefixes` that a condition is sampled after: `user` of `user-t0.7`."""
+        return self.prefix_named(self._entry(condition)[1])
 
-    def _grid(self) -> Iterator[Cell]:
-        for model in self.models:
-            for prefix in self.prefix_names:
-                for seed in self.seeds:
-                    yield Cell(model, prefix, seed)
-
-    def _extra(self) -> Iterator[list[Cell]]:
-        """The cells of each entry of `extra_cells`."""
-        for extra in self.extra_cells:
-            yield [
-                Cell(model, extra.prefix_name(prefix), seed)
-                for model in extra.models
-                for prefix in extra.prefixes
-                for seed in self.seeds
-            ]
-
-    def most_sampled(self) -> list[Cell]:
-        """The cells with the most generations, which the costlier analyses look at alone."""
-        numbers = {cell: self.cell_sampling(cell).samples for cell in self.cells()}
-        return [cell for cell, number in numbers.items() if number == max(numbers.values())]
-
-    def cell_sampling(self, cell: Cell) -> SamplingSettings:
-        """Sampling settings of one cell: overrides applied in order, or an extra cell's own."""
-        values = self.sampling.model_dump()
-        for extra, cells in zip(self.extra_cells, self._extra(), strict=True):
-            if cell in cells:
-                return SamplingSettings(**(values | extra.sampling))
-        for override in self.overrides:
-            if cell.model in override.models and cell.prefix in override.prefixes:
-                values |= override.sampling
-        return SamplingSettings(**values)
+    def prefix_named(self, name: str) -> PrefixForm | LiteralPrefix:
+        """The entry of `prefixes` of this name."""
+        return dict(zip(self.prefix_names, self.prefixes, strict=True))[name]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = self.prefix_names
-        pairs = [f"{pair.before} and {pair.after}" for pair in self.likelihood]
         for key, given in (
             ("prefixes", names),
             ("models", self.models),
             ("seeds", self.seeds),
-            ("parts", self.parts),
-            ("likelihood", pairs),
+            ("fields", self.fields),
         ):
             if twice := [name for i, name in enumerate(given) if name in given[:i]]:
                 raise ValueError(f"{key}: {twice[0]!r} is given twice; remove or rename one")
-        for i, override in enumerate(self.overrides):
+        for i, entry in enumerate(self.conditions):
             for key, given, known in (
-                ("models", override.models, self.models),
-                ("prefixes", override.prefixes, names),
+                ("models", entry.models, self.models),
+                ("prefixes", entry.prefixes, names),
             ):
                 for name in given:
                     if name not in known:
-                        raise ValueError(f"overrides.{i}.{key}: {name!r} is not in `{key}`")
-            for key in override.sampling:
+                        raise ValueError(f"conditions.{i}.{key}: {name!r} is not in `{key}`")
+            for key in entry.sampling:
                 if key not in SamplingSettings.model_fields:
-                    raise ValueError(f"overrides.{i}.sampling.{key}: unknown key")
-        for i, extra in enumerate(self.extra_cells):
-            for name in extra.prefixes:
-                if name not in names:
-                    raise ValueError(f"extra_cells.{i}.prefixes: {name!r} is not in `prefixes`")
-            for key in extra.sampling:
-                if key not in SamplingSettings.model_fields:
-                    raise ValueError(f"extra_cells.{i}.sampling.{key}: unknown key")
-        seen: set[Cell] = set()
-        for cell in self.cells():
-            if cell in seen:
+                    raise ValueError(f"conditions.{i}.sampling.{key}: unknown key")
+        seen: set[Condition] = set()
+        for condition in self.all_conditions():
+            if condition in seen:
                 raise ValueError(
-                    f"extra_cells: {cell.model} at prefix {cell.prefix} is there already; "
+                    f"conditions: {condition.model} at prefix {condition.prefix} is there already; "
                     "give a `name`"
                 )
-            seen.add(cell)
-        for i, model in enumerate(self.controls.models):
-            if model not in self.sampled_models:
-                raise ValueError(f"controls.models.{i}: {model!r} is in no cell of the study")
-        for part in ("answer", "both"):
-            if part in self.parts and not any(self.cell_sampling(c).answer for c in self.cells()):
-                raise ValueError(f"parts: `{part}` needs `sampling.answer: true`")
+            seen.add(condition)
+        if self.likelihood and self.likelihood.prefix not in names:
+            raise ValueError(f"likelihood.prefix: {self.likelihood.prefix!r} is not in `prefixes`")
+        for field in ("answer", "both"):
+            if field in self.fields and not any(self.sampling_of(c).answer for c in seen):
+                raise ValueError(f"fields: `{field}` needs `sampling.answer: true`")
         return self

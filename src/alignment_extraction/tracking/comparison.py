@@ -5,7 +5,7 @@ from typing import NamedTuple
 import polars as pl
 
 from alignment_extraction.files import InputError
-from alignment_extraction.statistics import Interval, subtract, wilson
+from alignment_extraction.statistics import Interval, subtract
 from alignment_extraction.tracking.record import find_run
 
 
@@ -17,30 +17,17 @@ class Comparison(NamedTuple):
     parameters: pl.DataFrame
     """Parameters in which they differ: columns parameter, a, b (String; null where it has none)."""
     rates: pl.DataFrame
-    """One row for each part x reference x metric that both have: part, reference, metric, n_a,
-    hits_a, rate_a, n_b, hits_b, rate_b, difference (b minus a), low, high (its interval at 95 %),
-    verdict (`higher` or `lower` where the interval leaves 0 out, else `noise`)."""
-
-
-def difference(hits_a: int, n_a: int, hits_b: int, n_b: int, level: float = 0.95) -> Interval:
-    """Difference of two independent proportions, b minus a, with Newcombe's hybrid score interval.
-
-    Newcombe 1998, method 10: made of the Wilson intervals of the two, without continuity
-    correction. It stays honest where one or both have no hits.
-
-    Args:
-        hits_a: successes of the first.
-        n_a: its trials, at least 1.
-        hits_b: successes of the second.
-        n_b: its trials, at least 1.
-        level: coverage of the interval.
-    """
-    change = subtract(wilson(hits_b, n_b, level), wilson(hits_a, n_a, level))
-    return Interval(*map(float, change))
+    """One row for each source x level x field x metric that both have: those, then attributable_a
+    and attributable_b (rates of generations), difference (b minus a), low, high (its interval at
+    95 %), verdict (`higher` or `lower` where the interval leaves 0 out, else `noise`)."""
 
 
 def compare(run_a: str, run_b: str, uri: str | None = None) -> Comparison:
-    """Compare the extraction rates of two runs of a model x prefix x seed.
+    """Compare the attributable rates of two conditions at the fixed thresholds.
+
+    The two are taken as independent and their intervals joined by the method of variance estimates
+    recovery (`statistics.subtract`). Conditions that are held against the same rows share the
+    noise of these rows, so that the interval is, if anything, too wide.
 
     Args:
         run_a: the first run's name, which means the current run of it, or its id.
@@ -48,7 +35,7 @@ def compare(run_a: str, run_b: str, uri: str | None = None) -> Comparison:
         uri: of MLflow, as for `tracking.track`.
 
     Raises:
-        InputError: a run is not found, has no rates, or the two share no part, reference and
+        InputError: a run is not found, has no rates, or the two share no source, level, field and
             metric; or MLflow cannot be reached.
     """
     runs = [find_run(run, uri) for run in (run_a, run_b)]
@@ -59,29 +46,22 @@ def compare(run_a: str, run_b: str, uri: str | None = None) -> Comparison:
         if params_a.get(key) != params_b.get(key)
     ]
     columns = [("parameter", pl.String), ("a", pl.String), ("b", pl.String)]
-    counts_a, counts_b = (_counts(run.info.run_name, run.data.metrics) for run in runs)
-    shared = sorted(counts_a.keys() & counts_b.keys())
+    rates_a, rates_b = (_rates(run.info.run_name, run.data.metrics) for run in runs)
+    shared = [key for key in rates_a if key in rates_b]
     if not shared:
         raise InputError(
-            f"runs {run_a} and {run_b} have no part, reference and metric in common; compare runs "
-            "of one corpus"
+            f"runs {run_a} and {run_b} have no source, level, field and metric in common; compare "
+            "runs of one corpus"
         )
     rows = []
     for key in shared:
-        (hits_a, n_a), (hits_b, n_b) = counts_a[key], counts_b[key]
-        part, reference, metric = key.split("/")
-        change = difference(hits_a, n_a, hits_b, n_b)
+        a, b = rates_a[key], rates_b[key]
+        change = subtract(b, a)
         rows.append(
             {
-                "part": part,
-                "reference": reference,
-                "metric": metric,
-                "n_a": n_a,
-                "hits_a": hits_a,
-                "rate_a": hits_a / n_a,
-                "n_b": n_b,
-                "hits_b": hits_b,
-                "rate_b": hits_b / n_b,
+                **dict(zip(("source", "level", "field", "metric"), key.split("/"), strict=True)),
+                "attributable_a": a.estimate,
+                "attributable_b": b.estimate,
                 "difference": change.estimate,
                 "low": change.low,
                 "high": change.high,
@@ -112,22 +92,28 @@ def describe(comparison: Comparison) -> str:
             settings = "No setting differs."
         return (
             f"a: {comparison.run_a}\nb: {comparison.run_b}\n\n{settings}\n\n"
-            f"Extraction rates, b minus a, with intervals at 95 %:\n{rates}\n\n"
+            f"Attributable rates, b minus a, with intervals at 95 %:\n{rates}\n\n"
             f"{beyond} of {rates.height} differences are more than noise; "
             f"about {rates.height / 20:.1f} would seem so by chance if nothing differed."
         )
 
 
-def _counts(name: str, metrics: dict[str, float]) -> dict[str, tuple[int, int]]:
-    """Hits and generations by `part/reference/metric`."""
-    counts = {
-        key.removeprefix("hits/"): (round(hits), round(metrics["n" + key.removeprefix("hits")]))
-        for key, hits in metrics.items()
-        if key.startswith("hits/")
+def _rates(name: str, metrics: dict[str, float]) -> dict[str, Interval]:
+    """Attributable rates by `source/level/field/metric`."""
+    prefix = "attributable/"
+    rates = {
+        key.removeprefix(prefix): Interval(
+            rate, *(metrics[f"attributable_{end}/{key.removeprefix(prefix)}"] for end in _ENDS)
+        )
+        for key, rate in sorted(metrics.items())
+        if key.startswith(prefix)
     }
-    if not counts:
+    if not rates:
         raise InputError(
-            f"run {name} has no extraction rates; name a run of a model, a prefix and a seed, "
+            f"run {name} has no attributable rates; name a run of a model, a prefix and a seed, "
             "such as study/model/prefix/seed-0"
         )
-    return counts
+    return rates
+
+
+_ENDS = ("low", "high")

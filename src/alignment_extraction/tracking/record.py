@@ -1,8 +1,7 @@
 """The MLflow record of a study, and the only code that talks to MLflow.
 
 All studies share one experiment, so that `mlflow ui` shows them in one table. A study is a parent
-run with its tables, figures and report; its cells, likelihood comparisons and training stages are
-runs below it (see `runs` and docs/tracking.md).
+run with its tables and report; its conditions, scored models and training stages are runs below it (see `runs` and docs/tracking.md).
 
 A run carries the fingerprint of what it holds. What is there already is not logged again; a result
 that changed becomes a new run, and the one it replaces stays, its tag `current` set to `false`.
@@ -14,6 +13,7 @@ import json
 import logging
 import os
 import re
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -98,7 +98,7 @@ def track(
     Args:
         study_name: the study's key in params.yaml.
         study: its settings.
-        folder: its results: metrics.json, Parquet tables, report.html, figures/*.svg.
+        folder: its results: metrics.json, Parquet tables, report.html.
         data: files that the study was made from, by name; see `runs.study_runs`.
         output: JSON to write: where it was logged, and each run's name, id and fingerprint.
         uri: of the tracking server or database; by default the environment's `MLFLOW_TRACKING_URI`,
@@ -117,6 +117,7 @@ def track(
     marks = {
         "study": study_name,
         "params_fingerprint": digest(study.model_dump(mode="json")),
+        "logged_from": _origin(),
         **git_tags(),
     }
     uri = _resolve(uri)
@@ -136,7 +137,7 @@ def track(
                 tags = {"kind": content.kind, "fingerprint": fingerprint, **marks, **place}
                 run_id = _log(client, experiment, content, tags, folder)
             if content.kind == "study":
-                _upload_drawings(client, run_id, folder)
+                _upload_pages(client, run_id, folder)
                 place["mlflow.parentRunId"] = run_id
             if not run:
                 # Last: an unfinished run is one whose logging was cut off.
@@ -246,14 +247,22 @@ def _search(client: MlflowClient, experiment: str, query: str) -> list[Run]:
 
 
 def _known_runs(client: MlflowClient, experiment: str, study: str) -> dict[str, Run]:
-    """A study's finished runs by fingerprint; unfinished ones are deleted."""
+    """A study's finished runs by fingerprint; what was cut off in this folder is deleted.
+
+    An unfinished run of another folder or machine may still be being logged.
+    """
     known = {}
     for run in _search(client, experiment, f"tags.study = '{study}'"):
         if run.info.status == "FINISHED":
             known[run.data.tags["fingerprint"]] = run
-        else:
+        elif run.data.tags.get("logged_from") == _origin():
             client.delete_run(run.info.run_id)
     return known
+
+
+def _origin() -> str:
+    """This machine and folder: the same place logs one study once at a time."""
+    return f"{socket.gethostname()}:{Path.cwd()}"
 
 
 def _log(
@@ -284,16 +293,15 @@ def _dataset(name: str, path: str, md5: str) -> Any:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", name)])
 
 
-def _upload_drawings(client: MlflowClient, run_id: str, folder: Path) -> None:
-    """Put figures and report with a run, unless they are there.
+def _upload_pages(client: MlflowClient, run_id: str, folder: Path) -> None:
+    """Put the report and the cards with a run, unless they are there.
 
-    They show the run's numbers in another form, and the report names the revision that drew it: if
+    They show the run's numbers in another form, and the report names the revision that made it: if
     they alone changed, they replace those of the same run.
     """
-    files = [(path, "figures") for path in sorted((folder / "figures").glob("*.svg"))]
-    files += [(path, "") for path in folder.glob("report.html")]
-    fingerprint = digest([[path.name, sha256(path)] for path, _ in files])
-    if client.get_run(run_id).data.tags.get("drawings_fingerprint") != fingerprint:
-        for path, place in files:
-            client.log_artifact(run_id, str(path), place or None)
-        client.set_tag(run_id, "drawings_fingerprint", fingerprint)
+    files = [path for path in sorted(folder.glob("*")) if path.suffix in (".html", ".md", ".yaml")]
+    fingerprint = digest([[path.name, sha256(path)] for path in files])
+    if client.get_run(run_id).data.tags.get("pages_fingerprint") != fingerprint:
+        for path in files:
+            client.log_artifact(run_id, str(path))
+        client.set_tag(run_id, "pages_fingerprint", fingerprint)

@@ -1,7 +1,8 @@
 """What the MLflow runs of a study hold: parameters, metrics, curves and data of each.
 
-Metrics are named `quantity/part/reference/metric`, such as `rate/question/role:member/embedding`.
-The steps of curves are thresholds in thousandths, numbers of generations, or training steps.
+Metrics are named `quantity/source/level/field/metric`, such as
+`attributable/sft/rows/question/verbatim`. The steps of curves are thresholds in thousandths,
+numbers of samples, or training steps.
 """
 
 import hashlib
@@ -12,23 +13,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from alignment_extraction.extraction.calibration_tables import TABLE_COLUMNS, headline_numbers
-from alignment_extraction.extraction.results import made_tables
-from alignment_extraction.extraction.scores import KEYS
-from alignment_extraction.files import InputError, read_json, read_parquet, sha256
+from alignment_extraction.files import InputError, md5, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
-from alignment_extraction.settings.studies import Cell, StudySettings
-from alignment_extraction.tracking.store import md5
+from alignment_extraction.settings.studies import StudySettings
+from alignment_extraction.vocabulary import CONDITION, Condition
 
-_TABLES = ("rates", "ratios", "sweep", "coverage", "richness", "kinds")
-_CELL_KEYS = ("part", "reference", "metric")
-_RUNS_OWN = (
-    *("rates", "calibration", "richness", "kinds"),
-    *("likelihood", "membership", "discoverable"),
-)
-"""Parts of metrics.json that belong to the runs below the study's."""
 _ENDS = ("", "_low", "_high")
-_FORM = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
+_COMPETITION = ["source", "level", "field", "metric"]
 
 
 class DataFile(NamedTuple):
@@ -44,7 +35,7 @@ class RunContent(NamedTuple):
 
     name: str
     kind: str
-    """`study`, `cell`, `likelihood`, `training` or `student`."""
+    """`study`, `condition`, `model`, `training` or `student`."""
     params: Mapping[str, str]
     metrics: pl.DataFrame
     """Columns key (String), step (Int64), value (Float64, finite)."""
@@ -71,14 +62,14 @@ def study_runs(
     data: Mapping[str, Path],
     curves: Mapping[str, Path],
 ) -> list[RunContent]:
-    """Give the runs of a study: itself, its cells, likelihood comparisons and training stages.
+    """Give the runs of a study: itself, its conditions, its scored models and training stages.
 
     Args:
         name: the study's key in params.yaml.
         study: its settings.
         folder: its results.
-        data: files that it was made from. One named like a cell with a slash and more behind it,
-            such as `sft/user/seed-0/00000`, belongs to that cell's run; any other to all.
+        data: files that it was made from. One named like a condition with a slash and more behind
+            it, such as `sft/user/seed-0/00000`, belongs to that condition's run; any other to all.
         curves: Parquet files (step, metric, value) by training stage.
 
     Raises:
@@ -86,47 +77,44 @@ def study_runs(
     """
     files = {key: _data_file(path) for key, path in data.items()}
 
-    def files_of(cell: str = "") -> dict[str, DataFile]:
-        return {key: file for key, file in files.items() if key.rpartition("/")[0] in ("", cell)}
+    def files_of(condition: str = "") -> dict[str, DataFile]:
+        return {
+            key: file for key, file in files.items() if key.rpartition("/")[0] in ("", condition)
+        }
 
-    names = (*_TABLES, *(["discoverable"] if study.likelihood else []))
-    tables = {key: read_parquet(folder / f"{key}.parquet") for key in names}
-    counts = read_json(folder / "metrics.json")
-    made = [folder / "metrics.json", *made_tables(study, folder)]
-    if missing := [path for path in made if not path.exists()]:
-        raise InputError(f"{missing[0]}: no such file; run the step that makes it first")
-    hashes = {path.name: sha256(path) for path in made}
+    numbers = read_json(folder / "metrics.json")
+    # Scores and rows are as large as the data: they stay with DVC.
+    made = [path for path in sorted(folder.glob("*.parquet")) if path.stem not in _LARGE]
+    hashes = {path.name: sha256(path) for path in (folder / "metrics.json", *made)}
     settings = flat(study.model_dump(mode="json"))
-    calibrated = headline_numbers(
-        {key: read_parquet(folder / f"{key}.parquet") for key in TABLE_COLUMNS}
-    )
-    study_metrics = _study_metrics(counts, tables["rates"])
-    runs = [RunContent(name, "study", settings, study_metrics, files_of(), hashes)]
-    for cell in study.cells():
-        own = {key: frame.filter(**cell._asdict()) for key, frame in tables.items()}
-        place = f"{cell.model}/{cell.prefix}/seed-{cell.seed}"
-        params, metrics = _cell_params(study, cell), _cell_metrics(own)
-        metrics = pl.concat([metrics, _calibration_metrics(calibrated.filter(**cell._asdict()))])
-        runs.append(RunContent(f"{name}/{place}", "cell", params, metrics, files_of(place), {}))
+    runs = [RunContent(name, "study", settings, _numbers(numbers), files_of(), hashes)]
+    attribution = read_parquet(folder / "attribution.parquet")
+    for condition in study.all_conditions():
+        own = attribution.filter(**condition._asdict())
+        place = "/".join(map(str, (*condition[:2], f"seed-{condition.seed}")))
+        params = _condition_params(study, condition)
+        metrics = _condition_metrics(own)
+        runs.append(RunContent(f"{name}/{place}", "condition", params, metrics, files_of(place), {}))
     if study.likelihood:
-        shifts = read_parquet(folder / "shifts.parquet")
-        members = read_parquet(folder / "membership.parquet")
-    for pair in study.likelihood:
-        pair_name = f"{name}/likelihood/{pair.before}_{pair.after}"
-        own_rows = {"pair_before": pair.before, "pair_after": pair.after}
-        metrics = pl.concat(
-            [
-                _shift_metrics(shifts.filter(**own_rows)),
-                _membership_metrics(members.filter(**own_rows)),
-            ]
+        risk, shift, membership = (
+            read_parquet(folder / f"{table}.parquet") for table in ("risk", "shift", "membership")
         )
-        params = flat(pair.model_dump(mode="json"))
-        runs.append(RunContent(pair_name, "likelihood", params, metrics, files_of(), {}))
+        params = flat(study.likelihood.model_dump(mode="json", exclude={"models"}))
+        for model in study.likelihood.models:
+            frames = (frame.filter(model=model) for frame in (risk, shift, membership))
+            metrics = _model_metrics(*frames)
+            of_model = {"model": model, **params}
+            runs.append(
+                RunContent(f"{name}/models/{model}", "model", of_model, metrics, files_of(), {})
+            )
     for stage, path in curves.items():
         curve = _valid(read_parquet(path).rename({"metric": "key"}))
         stage_name = f"{name}/training/{stage}"
         runs.append(RunContent(stage_name, "training", {"stage": stage}, curve, files_of(), {}))
     return runs
+
+
+_LARGE = ("scores", "rows")
 
 
 def git_tags() -> dict[str, str]:
@@ -171,18 +159,18 @@ def _data_file(path: Path) -> DataFile:
         ) from None
 
 
-def _cell_params(study: StudySettings, cell: Cell) -> dict[str, str]:
-    shared = {"corpus", "embedder", "parts", "index", "thresholds"}
-    sampling = study.cell_sampling(cell).model_dump(mode="json")
+def _condition_params(study: StudySettings, condition: Condition) -> dict[str, str]:
+    shared = {"corpus", "embedder", "fields", "index", "thresholds"}
+    sampling = study.sampling_of(condition).model_dump(mode="json")
     params = flat(
         {
-            **cell._asdict(),
+            **condition._asdict(),
             **study.model_dump(mode="json", include=shared),
             "sampling": sampling,
         }
     )
-    text = study.prefix_text(cell.prefix)
-    return params if text is None else {**params, "prefix_text": text}
+    prefix = study.prefix_of(condition)
+    return params if isinstance(prefix, str) else {**params, "prefix_text": prefix.text}
 
 
 def _valid(metrics: pl.DataFrame) -> pl.DataFrame:
@@ -216,86 +204,51 @@ def _metrics(
     )
 
 
-def _cell_metrics(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    rates = {
-        "rate": "rate",
-        "rate_low": "low",
-        "rate_high": "high",
-        "hits": "hits",
-        "n": "n",
-        "mean_score": "mean_score",
-    }
-    ratios = {"ratio": "ratio", "ratio_low": "low", "ratio_high": "high"}
-    estimates = ["distinct", "chao1", "chao1_low", "chao1_high"]
-    estimates += ["predicted", "predicted_low", "predicted_high"]
-    richness = tables["richness"].filter(pl.col("metric").is_in(["embedding", "verbatim"]))
-    of_roles = tables["kinds"].filter(pl.col("reference").str.starts_with("role:"))
-    kinds = {"kind_hits": "hits", "kind_rate": "rate", "kind_low": "low", "kind_high": "high"}
-    kinds |= {name: name for name in ("share", "share_low", "share_high")}
-    # Points are what logging takes its time for, and the tables go along as artifacts: so sweeps
-    # are kept for roles alone, and coverage at each fourth point, counted from the last.
-    sweep = tables["sweep"].filter(pl.col("reference").str.starts_with("role:"))
-    left = pl.int_range(pl.len() - 1, -1, -1).over(_CELL_KEYS)
-    items = tables["coverage"].filter(~pl.col("extrapolated"), unit="item")
-    coverage = items.filter(left % 4 == 0)
+def _condition_metrics(attribution: pl.DataFrame) -> pl.DataFrame:
+    fixed = attribution.filter(at="fixed")
+    names = ["n", "member_wins", "twin_wins", "attributable", "false_discovery_rate"]
+    values = {name: name for name in names}
+    values |= {"attributable_low": "low", "attributable_high": "high"}
+    sweep = attribution.filter(at="sweep")
+    curves = {"sweep_attributable": "attributable", "sweep_fdr": "false_discovery_rate"}
     # Not the point's number, so that sweeps over different ranges lie on one axis.
     thousandths = (pl.col("threshold") * 1000).round()
     return pl.concat(
+        [_metrics(fixed, _COMPETITION, values), _metrics(sweep, _COMPETITION, curves, thousandths)]
+    )
+
+
+def _model_metrics(
+    risk: pl.DataFrame, shift: pl.DataFrame, membership: pl.DataFrame
+) -> pl.DataFrame:
+    curves = {"rows_at_risk": "at_risk", "expected_distinct": "expected_distinct"}
+    changes = {f"shift{end}": column for end, column in zip(_ENDS, _INTERVAL, strict=True)}
+    attacks = {f"{name}{end}": f"{name}{end}" for name in ("auc", "tpr") for end in _ENDS}
+    form = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
+    return pl.concat(
         [
-            _metrics(tables["rates"], _CELL_KEYS, rates),
-            _metrics(tables["ratios"], _CELL_KEYS, ratios),
-            _metrics(sweep, _CELL_KEYS, {"sweep": "rate"}, thousandths),
-            _metrics(coverage, _CELL_KEYS, {"coverage": "distinct"}, pl.col("samples")),
-            _metrics(richness, [*_CELL_KEYS, "unit"], {name: name for name in estimates}),
-            _metrics(of_roles, ["part", "reference", "kind"], kinds),
-            *[_discoverable_metrics(tables[key]) for key in ("discoverable",) if key in tables],
+            _metrics(risk, ["source", "role"], curves, pl.col("samples")),
+            _metrics(
+                shift.with_columns(form=form), ["base", "source", "target", "form", "per"], changes
+            ),
+            _metrics(membership, ["source", "target", "attack"], attacks),
         ]
     )
 
 
-def _calibration_metrics(calibrated: pl.DataFrame) -> pl.DataFrame:
-    """Each number of `headline_numbers` under its own name."""
-    names = [name for name in calibrated.columns if name not in KEYS and name != "metric"]
-    return _metrics(calibrated, _CELL_KEYS, {name: name for name in names})
+_INTERVAL = ("difference", "low", "high")
 
 
-def _membership_metrics(members: pl.DataFrame) -> pl.DataFrame:
-    keys = ["target", "form", "group", "control", "side", "attack"]
-    columns = {f"{name}{end}": f"{name}{end}" for name in ("auc", "tpr") for end in _ENDS}
-    return _metrics(members.with_columns(form=_FORM), keys, columns)
-
-
-def _discoverable_metrics(table: pl.DataFrame) -> pl.DataFrame:
-    """Curves over numbers of samples; what was observed has the samples drawn as its step."""
-    columns = {"expected_hits": "expected_hits", "verbatim_hits": "hits"}
-    columns |= {f"expected_distinct{end}": f"distinct{end}" for end in _ENDS[1:]}
-    columns |= {"expected_distinct": "expected_distinct", "verbatim_distinct": "distinct"}
-    return _metrics(table, ["reference"], columns, pl.col("samples"))
-
-
-def _shift_metrics(shifts: pl.DataFrame) -> pl.DataFrame:
-    intervals = [f"{name}{end}" for name in ("shift", "excess") for end in _ENDS]
-    columns = {column: column for column in ("n", "before", "after", *intervals)}
-    return _metrics(shifts.with_columns(form=_FORM), ["target", "form", "group"], columns)
-
-
-def _study_metrics(counts: Mapping[str, Any], rates: pl.DataFrame) -> pl.DataFrame:
-    """The counts of metrics.json and, against each role, the highest rate of the cells.
-
-    The other numbers of metrics.json are those of the runs below.
-    """
+def _numbers(values: Mapping[str, Any]) -> pl.DataFrame:
+    """The numbers of metrics.json."""
     numbers = {
         "/".join(key): float(value)
-        for key, value in _leaves(counts)
-        if isinstance(value, int | float) and key[0] not in _RUNS_OWN
+        for key, value in _leaves(values)
+        if isinstance(value, int | float)
     }
-    about = pl.DataFrame(
-        {"key": list(numbers), "step": [0] * len(numbers), "value": list(numbers.values())},
-        schema={"key": pl.String, "step": pl.Int64, "value": pl.Float64},
+    return _valid(
+        pl.DataFrame(
+            {"key": list(numbers), "step": [0] * len(numbers), "value": list(numbers.values())},
+            schema={"key": pl.String, "step": pl.Int64, "value": pl.Float64},
+        )
     )
-    highest = (
-        rates.filter(pl.col("reference").str.starts_with("role:"))
-        .group_by(_CELL_KEYS, maintain_order=True)
-        .agg(pl.col("rate").max())
-    )
-    return pl.concat([_valid(about), _metrics(highest, _CELL_KEYS, {"highest_rate": "rate"})])

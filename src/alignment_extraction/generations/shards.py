@@ -1,0 +1,43 @@
+"""Generations as files: the shards of a condition."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+from alignment_extraction.files import InputError, read_parquet
+
+COMPARED = ("index", "question", "answer")
+"""Columns that the search needs; token ids are by far the largest of the others."""
+
+
+def model_sha256(shard: Path) -> str:
+    """SHA-256 of the model that wrote a shard, which the shard's metadata holds.
+
+    So results can be reported where the model itself is not at hand.
+    """
+    return pl.read_parquet_metadata(shard).get("model_sha256", "not recorded")
+
+
+def read_shards(paths: Iterable[Path | str], columns: tuple[str, ...] = COMPARED) -> pl.DataFrame:
+    """Generations of several shards as one frame.
+
+    Args:
+        paths: shards that one model wrote.
+        columns: columns to read.
+
+    Raises:
+        InputError: a shard cannot be read, or two were written by different models.
+    """
+    files = [Path(path) for path in paths]
+    frame = pl.concat([read_parquet(path, columns) for path in files])
+    writers = {path: model_sha256(path) for path in files}
+    first = files[0]
+    for path, writer in writers.items():
+        if writer != writers[first]:
+            raise InputError(
+                f"{path}: written by a model with sha256 {writer}, but {first} by one with "
+                f"{writers[first]}; the model was replaced in between: delete the shards of the "
+                "wrong one and run the sampling again"
+            )
+    return frame

@@ -1,0 +1,67 @@
+"""Attribution: what training caused, and which rows are at risk."""
+
+
+def likelihoods(wildcards):
+    """The likelihood table of each scored model of a study; none where none is scored."""
+    settings = study_of(wildcards).likelihood
+    return [
+        layout.likelihood_file(wildcards.study, model)
+        for model in (settings.models if settings else ())
+    ]
+
+
+def bases(wildcards):
+    """The model that each model of a study was trained from, where params.yaml names it."""
+    return {model: PARAMS.models[model].base for model in study_of(wildcards).used_models}
+
+
+rule attribution:
+    input:
+        scores="results/{study}/scores.parquet",
+        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        code=code("attribution"),
+    output:
+        **{
+            name: f"results/{{study}}/{name}.parquet"
+            for name in layout.ATTRIBUTION_TABLES
+        },
+    log:
+        "logs/attribution/{study}.log",
+    benchmark:
+        "logs/benchmarks/attribution/{study}.tsv"
+    params:
+        trained=lambda wildcards: PARAMS.trained(wildcards.study),
+        thresholds=lambda wildcards: study_of(wildcards).thresholds,
+        seed=PARAMS.seed,
+    script:
+        "../scripts/attribution.py"
+
+
+rule risk:
+    input:
+        likelihoods=likelihoods,
+        scores="results/{study}/scores.parquet",
+        generations=lambda wildcards: [
+            shard
+            for files in layout.model_shards(PARAMS, wildcards.study).values()
+            for shard in files
+        ],
+        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        code=code("risk"),
+    output:
+        csv="results/{study}/rows.csv",
+        **{name: f"results/{{study}}/{name}.parquet" for name in layout.RISK_TABLES},
+    log:
+        "logs/risk/{study}.log",
+    benchmark:
+        "logs/benchmarks/risk/{study}.tsv"
+    wildcard_constraints:
+        study=either(name for name, study in PARAMS.studies.items() if study.likelihood),
+    params:
+        study=study_of,
+        shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
+        trained=lambda wildcards: PARAMS.trained(wildcards.study),
+        bases=bases,
+        seed=PARAMS.seed,
+    script:
+        "../scripts/risk.py"

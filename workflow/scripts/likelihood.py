@@ -1,0 +1,22 @@
+"""Score every row of a corpus under one model."""
+
+from pathlib import Path
+
+from alignment_extraction.corpora.reading import read_corpus
+from alignment_extraction.likelihoods.likelihood import select_rows, write_likelihood
+from alignment_extraction.step import step
+
+with step(snakemake.log[0]):
+    settings = snakemake.params.settings
+    rows = select_rows(
+        read_corpus(Path(snakemake.input.corpus)), settings.sources, settings.limit
+    )
+    write_likelihood(
+        Path(snakemake.input.model),
+        rows,
+        Path(snakemake.output[0]),
+        prefix=snakemake.params.prefix,
+        threads=snakemake.threads,
+        gpu_layers=snakemake.params.gpu_layers,
+        sha256=snakemake.params.sha256,
+    )
