@@ -11,7 +11,7 @@ import yaml
 from moto.server import ThreadedMotoServer
 
 from tests.workflow.project import Project
-from tests.workflow.test_reruns import EVALUATION, edit_threshold
+from tests.workflow.test_reruns import ANALYSIS, edit_threshold
 
 
 def sh(project: Project, *command: str) -> str:
@@ -71,11 +71,11 @@ def test_a_clone_pulls_everything_and_an_experiment_runs_its_consequences_alone(
     assert "up to date" in sh(clone, "dvc", "status")
     assert clone.reruns() == set()
     clone.change(edit_threshold)
-    assert clone.reruns() == {"search_recall", *EVALUATION}
+    assert clone.reruns() == ANALYSIS
 
     sh(clone, "git", "checkout", "--quiet", "params.yaml")
-    sh(clone, "dvc", "exp", "run", "-S", "studies.toy.thresholds.embedding=0.5")
-    assert clone.params["studies"]["toy"]["thresholds"]["embedding"] == 0.5
+    sh(clone, "dvc", "exp", "run", "-S", "studies.toy.thresholds.semantic=0.5")
+    assert clone.params["studies"]["toy"]["thresholds"]["semantic"] == 0.5
     assert clone.metrics() != versioned.metrics()
     assert clone.reruns() == set()
     difference = sh(clone, "dvc", "metrics", "diff")
@@ -164,29 +164,6 @@ def test_a_pull_from_s3_and_its_damage(bucket: Bucket, tmp_path: Path) -> None:
     assert clone.metrics() == project.metrics()
     assert "up to date" in sh(clone, "dvc", "status")
     assert clone.reruns() == set()
-
-
-def test_a_damaged_cache_is_found_named_and_mended(versioned: Project) -> None:
-    """DVC itself checks a damaged object out without a word."""
-    assert "every object is whole" in sh(versioned, "alignment-extraction", "check-store")
-    metrics = versioned.metrics()
-    md5 = object_of(versioned, "toy/metrics.json")
-    path = versioned.folder / ".dvc/cache/files/md5" / md5
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
-    path.chmod(0o444)
-    shutil.rmtree(versioned.folder / "results")
-    sh(versioned, "dvc", "checkout", "--quiet")
-    assert versioned.metrics() != metrics
-    found = versioned.run("alignment-extraction", "check-store", ".dvc/cache", "store")
-    assert found.returncode == 1
-    assert f"{md5}: damaged" in found.stdout
-    assert "it belongs to results/toy/metrics.json" in found.stdout
-    sh(versioned, "alignment-extraction", "check-store", "--remove")
-    sh(versioned, "dvc", "pull", "--quiet", "--force")
-    assert versioned.metrics() == metrics
-    assert "every object is whole" in sh(versioned, "alignment-extraction", "check-store")
-    assert versioned.reruns() == set()
 
 
 def test_a_deleted_cache_is_pulled_again(versioned: Project) -> None:

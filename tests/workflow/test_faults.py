@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from tests.workflow.test_reruns import edit_temperature, edit_title, snapshot
 
 SHARD = "data/generations/toy/tiny/user/seed-0/00001.parquet"
 REPORT = "results/toy/report.html"
-MATCHES = "data/matches/toy/tiny/user/seed-0.parquet"
+MATCHES = "data/matches/toy/tiny.parquet"
 NAMESPACE = (
     ("unshare", "--mount")
     if os.access("/", os.W_OK)
@@ -188,30 +187,24 @@ def test_memory_is_limited(project: Project, limit: int, enough: bool) -> None:
     """2 GB of private memory for each process are enough; too little leaves nothing behind."""
     wanted = contents(project.folder / "data/generations")
     shutil.rmtree(project.folder / "data/generations")
-    options = generate_options(project)
     output = project.folder / SHARD
-    command = ["prlimit", f"--data={limit}", "alignment-extraction", "generate", *options]
-    result = project.run(*command, "--output", str(output))
+    result = project.run("prlimit", f"--data={limit}", "python", "-c", SECOND_SHARD)
     assert (result.returncode == 0) == enough, result.stdout
     assert output.exists() == enough
     project.snakemake("generations")
     assert contents(project.folder / "data/generations") == wanted
 
 
-def generate_options(project: Project) -> list[str]:
-    """What the workflow draws the toy study's second shard with."""
-    about: dict[str, Any] = project.params["studies"]["toy"]["sampling"]
-    options = {
-        "model": "data/models/tiny.gguf",
-        "prefix": "user",
-        "seed": 0,
-        "first": about["shard"],
-        "samples": about["samples"] - about["shard"],
-        "max-tokens": about["max_tokens"],
-        "slots": about["slots"],
-        "threads": 1,
-    }
-    return [word for key, value in options.items() for word in (f"--{key}", str(value))]
+SECOND_SHARD = f"""
+from pathlib import Path
+from alignment_extraction.generations.generation import write_shard
+from alignment_extraction.settings.studies import SamplingSettings
+sampling = SamplingSettings(samples=24, max_tokens=16, slots=8, shard=12)
+write_shard(
+    Path("data/models/tiny.gguf"), Path("{SHARD}"), prefix="user", sampling=sampling, seed=0,
+    first=12, samples=12, threads=1, gpu_layers=0,
+)
+"""
 
 
 def test_a_server_that_is_down_costs_one_rule(project: Project) -> None:

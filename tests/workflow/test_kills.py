@@ -21,12 +21,12 @@ KILLS = 20
 
 STEPS = {
     "generate": "data/generations/toy/tiny/user/seed-0/00000.parquet",
-    "embed_generations": "data/embeddings/generations/toy/tiny/user/seed-0/question.npy",
+    "embed_generations": "data/embeddings/generations/toy/tiny/question.npy",
     "embed_corpus": "data/embeddings/corpora/toy/tiny/question.npy",
-    "index": "data/indexes/toy/tiny/4-trees/members.question.ann",
-    "match": "data/matches/toy/tiny/user/seed-0.parquet",
-    "likelihood": "data/likelihood/toy/tiny_other.parquet",
-    "evaluate": "results/toy/metrics.json",
+    "index": "data/indexes/toy/tiny/4-trees/sums.member.question.ann",
+    "match": "data/matches/toy/tiny.parquet",
+    "likelihood": "data/likelihood/toy/tiny.parquet",
+    "attribution": "results/toy/attribution.parquet",
 }
 
 
@@ -96,7 +96,7 @@ def test_a_step_killed_twenty_times(project: Project, step: str) -> None:
 
 
 def test_the_whole_run_killed_twenty_times(project: Project) -> None:
-    """The whole study from nothing, killed again and again with all that it started."""
+    """The whole study from scratch, killed again and again with all that it started."""
     wanted = {name: contents(project.folder / "data" / name) for name in ("generations", "matches")}
     metrics = project.metrics()
     shutil.rmtree(project.folder / "data")

@@ -13,7 +13,7 @@ from tests.workflow.project import ROOT, Project
 PARAMS = config.load(ROOT / "params.yaml")
 STUDIES = ("olmo2-7b", "olmo2-13b", "orz-7b", "smollm2-full")
 STEPS = {"corpus", "fetch_embedder", "embed_corpus", "generate", "embed_generations", "match"}
-RESULTS = {"match_held_out", "score", "calibrate", "controls", "evaluate", "figures", "report"}
+RESULTS = {"score", "attribution", "risk", "likelihood", "report"}
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +36,17 @@ def test_a_dry_run_shows_every_job(empty: Project, name: str) -> None:
     table = output.split("Job stats:")[1].split("\n\n")[0]
     jobs = {line.split()[0]: int(line.split()[1]) for line in table.splitlines()[3:] if line}
     assert set(jobs) >= STEPS | RESULTS
-    sizes = [study.cell_sampling(cell) for cell in study.cells()]
+    sizes = [study.sampling_of(condition) for condition in study.all_conditions()]
     assert jobs["generate"] == sum(math.ceil(size.samples / size.shard) for size in sizes)
-    assert jobs["match"] == len(sizes)
-    assert jobs.get("likelihood", 0) == len(study.likelihood)
+    assert jobs["match"] == len(study.sampled_models)
+    assert study.likelihood is not None
+    assert jobs["likelihood"] == len(study.likelihood.models)
     assert not list(empty.folder.glob("data/**/*.*")), "a dry run downloads nothing"
 
 
 def test_they_are_of_the_papers_size() -> None:
     most = {
-        name: max(study.cell_sampling(cell).samples for cell in study.cells())
+        name: max(study.sampling_of(condition).samples for condition in study.all_conditions())
         for name, study in PARAMS.studies.items()
     }
     assert most["olmo2-7b"] == most["olmo2-13b"] == 1_000_000
@@ -55,10 +56,10 @@ def test_they_are_of_the_papers_size() -> None:
 def test_exact_search_finds_what_the_index_finds_where_it_misses_nothing(project: Project) -> None:
     def scores() -> pl.DataFrame:
         frame = pl.read_parquet(project.folder / "results/toy/scores.parquet")
-        return frame.sort("model", "prefix", "seed", "part", "reference", "index")
+        return frame.sort("model", "prefix", "seed", "field", "source", "role", "index")
 
     before = scores()
-    project.change(lambda values: values["studies"]["toy"].update(index={"exact": True}))
+    project.change(lambda values: values["studies"]["toy"].update(index={"kind": "exact"}))
     assert "index" not in project.reruns("results/toy/scores.parquet")
     project.snakemake("results/toy/scores.parquet")
     after = scores()

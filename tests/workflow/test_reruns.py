@@ -1,6 +1,5 @@
 """What runs again after which change, asked of Snakemake itself."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,11 @@ import pytest
 
 from tests.workflow.project import Project
 
-BESIDE = {"controls", "contamination_rates", "second_embedder"}
-EVALUATION = {"calibrate", "evaluate", "figures", "report", "track", *BESIDE}
-HELD_OUT = "match_held_out"
-SEARCH = {"match", "score", "discoverable", *EVALUATION}
-LIKELIHOOD = {"likelihood", "likelihood_tables"}
-NEW_CELL = {
-    *("generate", "embed_generations", "match_control", "embed_sample", "second_scores"),
-    *SEARCH,
-}
-# The audit looks at the first cell alone.
-AUDIT = {"search_audit", "search_recall"}
-SAMPLING = {*AUDIT, *NEW_CELL}
-VECTORS = {"match_control", "contamination", *AUDIT}
-EMBEDDING = {"embed_corpus", "index", "embed_generations", HELD_OUT, *VECTORS, *SEARCH}
+PAGES = {"report", "track"}
+ANALYSIS = {"attribution", "risk", *PAGES}
+SEARCH = {"match", "score", *ANALYSIS}
+SAMPLING = {"generate", "embed_generations", *SEARCH}
+EMBEDDING = {"embed_corpus", "index", "embed_generations", *SEARCH}
 
 
 def study(values: dict[str, Any]) -> Any:
@@ -31,7 +21,7 @@ def study(values: dict[str, Any]) -> Any:
 
 
 def edit_threshold(values: dict[str, Any]) -> None:
-    study(values)["thresholds"] = {"embedding": 0.9}
+    study(values)["thresholds"] = {"semantic": 0.9}
 
 
 def edit_temperature(values: dict[str, Any]) -> None:
@@ -43,11 +33,13 @@ def edit_seed(values: dict[str, Any]) -> None:
 
 
 def edit_prefix(values: dict[str, Any]) -> None:
-    study(values)["prefixes"].append("bos")
+    study(values)["conditions"][0]["prefixes"].append("bos")
 
 
 def edit_model(values: dict[str, Any]) -> None:
-    study(values)["models"].append("other")
+    study(values)["models"].append("third")
+    values["models"]["third"] = {**values["models"]["other"], "base": "tiny"}
+    study(values)["conditions"].append({"models": ["third"], "prefixes": ["user"]})
 
 
 def edit_trees(values: dict[str, Any]) -> None:
@@ -68,22 +60,22 @@ def edit_title(values: dict[str, Any]) -> None:
 
 
 def edit_likelihood(values: dict[str, Any]) -> None:
-    study(values)["likelihood"][0]["limit"] = 5
+    study(values)["likelihood"]["limit"] = 5
 
 
 @pytest.mark.parametrize(
     ("edit", "rules"),
     [
-        (edit_threshold, {"search_recall", *EVALUATION}),
+        (edit_threshold, ANALYSIS),
         (edit_temperature, SAMPLING),
-        (edit_seed, NEW_CELL),
-        (edit_prefix, NEW_CELL),
-        (edit_model, NEW_CELL),
-        (edit_trees, {"index", HELD_OUT, *SEARCH}),
+        (edit_seed, SAMPLING),
+        (edit_prefix, SAMPLING),
+        (edit_model, {"fetch_model", *SAMPLING}),
+        (edit_trees, {"index", *SEARCH}),
         (edit_embedder, EMBEDDING),
         (swap_embedder, {"fetch_embedder", *EMBEDDING}),
-        (edit_title, {"figures", "report", "track"}),
-        (edit_likelihood, {*LIKELIHOOD, "discoverable", "evaluate", "figures", "report", "track"}),
+        (edit_title, PAGES),
+        (edit_likelihood, {"likelihood", "risk", *PAGES}),
     ],
 )
 def test_changed_parameters(
@@ -99,46 +91,25 @@ def append(path: Path, text: str) -> None:
 
 def test_changed_files(project: Project) -> None:
     assert project.reruns() == set()
-    append(project.folder / "src/alignment_extraction/figures/drawing.py", "\n# edited\n")
-    assert project.reruns() == {"figures", "report", "track"}
+    append(project.folder / "src/alignment_extraction/report/page.py", "\n# edited\n")
+    assert project.reruns() == PAGES
 
 
-def test_an_edited_style_or_page_draws_again_and_computes_nothing(project: Project) -> None:
-    package = project.folder / "src/alignment_extraction"
-    append(package / "report/templates/report.css", "\n/* edited */\n")
-    assert project.reruns() == {"report", "track"}
-    append(package / "figures/style.py", "\n# edited\n")
-    assert project.reruns() == {"figures", "report", "track"}
+def test_an_edited_script_runs_again(project: Project) -> None:
+    append(project.folder / "workflow/scripts/attribution.py", "\n# edited\n")
+    assert project.reruns() == {"attribution", *PAGES}
 
 
 def test_an_edited_step_runs_again(project: Project) -> None:
     append(project.folder / "src/alignment_extraction/search/index.py", "\n# edited\n")
-    # The module that writes the likelihood tables also scores matches; writing takes a second.
-    searched = {"index", "likelihood_tables", HELD_OUT, "embed_sample", "second_scores", *VECTORS}
-    assert project.reruns() == searched | SEARCH
+    assert project.reruns() == {"index", *SEARCH}
     append(project.folder / "src/alignment_extraction/engine/sampler.py", "\n# edited\n")
-    assert project.reruns() == searched | SAMPLING
+    assert project.reruns() == {"index", *SAMPLING}
 
 
 def test_changed_corpus_row(project: Project) -> None:
     append(project.folder / "inputs/members.jsonl", '{"question": "New?", "answer": "#### 2"}\n')
-    built = {"corpus", "embed_corpus", "index", HELD_OUT, *LIKELIHOOD}
-    assert project.reruns() == {"second_scores", *built, *VECTORS, *SEARCH}
-
-
-def test_what_a_study_no_longer_asks_for_is_no_result_of_it(project: Project) -> None:
-    """Tables of other settings stay where they are, but neither report nor MLflow shows them."""
-    asked = ("contamination", "second_embedder", "likelihood")
-    project.change(lambda values: [values["studies"]["toy"].pop(name) for name in asked])
-    project.snakemake()
-    results = project.folder / "results" / "toy"
-    assert (results / "contamination.parquet").exists()
-    page = (results / "report.html").read_text()
-    assert "No public texts were named" in page
-    assert "The study has one embedder" in page
-    assert 'id="figure-membership"' not in page
-    assert 'id="likelihood"' not in page
-    assert "shifts" not in json.dumps(project.metrics())
+    assert project.reruns() == {"corpus", "embed_corpus", "index", "likelihood", *SEARCH}
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -162,27 +133,26 @@ def test_a_second_run_touches_nothing(project: Project) -> None:
         (edit_prefix, ["tiny/bos/seed-0"]),
         pytest.param(
             edit_seed,
-            [f"{cell}/seed-1" for cell in ("tiny/user", "tiny/user-t0.7", "unseen/user")],
+            [f"{name}/seed-1" for name in ("tiny/user", "tiny/user-t0.7", "other/user")],
             marks=pytest.mark.slow,
         ),
-        pytest.param(edit_model, ["other/user/seed-0"], marks=pytest.mark.slow),
+        pytest.param(edit_model, ["third/user/seed-0"], marks=pytest.mark.slow),
     ],
 )
-def test_a_new_cell_alone_is_computed(
+def test_a_new_condition_alone_is_sampled(
     project: Project, edit: Callable[[dict[str, Any]], None], added: list[str]
 ) -> None:
     """A prefix, seed or model more samples that alone; what was there stays byte for byte."""
-    folders = [project.folder / "data" / name for name in ("generations", "embeddings", "matches")]
-    before = {folder: snapshot(folder) for folder in folders}
+    folder = project.folder / "data" / "generations"
+    before = snapshot(folder)
     project.change(edit)
     project.snakemake()
-    for folder, old in before.items():
-        after = snapshot(folder)
-        assert {name: after.get(name) for name in old} == old
-        new = after.keys() - old.keys()
-        assert new
-        assert all(any(cell in name for cell in added) for name in new), new
-    rates = pl.read_parquet(project.folder / "results/toy/rates.parquet")
-    cells = pl.format("{}/{}/seed-{}", "model", "prefix", "seed")
-    assert set(added) <= set(rates.select(cells).to_series())
+    after = snapshot(folder)
+    assert {name: after.get(name) for name in before} == before
+    new = after.keys() - before.keys()
+    assert new
+    assert all(any(condition in name for condition in added) for name in new), new
+    attribution = pl.read_parquet(project.folder / "results/toy/attribution.parquet")
+    conditions = pl.format("{}/{}/seed-{}", "model", "prefix", "seed")
+    assert set(added) <= set(attribution.select(conditions).to_series())
     assert project.reruns() == set()

@@ -1,6 +1,5 @@
 """The main job at toy size: what it leaves behind, and what it survives."""
 
-import re
 import signal
 import subprocess
 import time
@@ -8,11 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import typer
 from mlflow import MlflowClient
 
-from alignment_extraction.cli import app
 from alignment_extraction.tracking.record import EXPERIMENT
+from alignment_extraction.tracking.runs import flat
 from tests.workflow.project import Project
 
 SHARDS = "data/generations/toy/tiny/user/seed-0"
@@ -20,43 +18,21 @@ SHARDS = "data/generations/toy/tiny/user/seed-0"
 
 def test_results_are_there(finished_project: Project) -> None:
     results = finished_project.folder / "results" / "toy"
-    for name in ("rates", "ratios", "sweep", "coverage", "matches", "scores", "shifts", "calibration"):
+    for name in ("attribution", "exchangeability", "scores", "rows", "risk", "shift"):
         assert pl.read_parquet(results / f"{name}.parquet").height > 0, name
-    for name in ("controls", "search_audit", "search_speed", "contamination_rates", "embedders"):
-        assert pl.read_parquet(results / f"{name}.parquet").height > 0, name
-    kinds = pl.read_parquet(results / "controls.parquet")["kind"].unique().sort().to_list()
-    assert kinds == ["corpus", "held-out rows", "model"]
     assert (results / "report.html").read_text().startswith("<!doctype html>")
-    assert list((results / "figures").glob("*.svg"))
-    rates = pl.read_parquet(results / "rates.parquet")
-    assert set(rates["reference"]) == {"members", "held-out", "role:member", "role:held-out"}
-    assert (rates.filter(model="tiny", prefix="user")["n"] == 24).all()
-    assert set(rates.select("model", "prefix").rows()) == {
-        ("tiny", "user"),
-        ("unseen", "user"),
-        ("tiny", "user-t0.7"),
+    attribution = pl.read_parquet(results / "attribution.parquet")
+    assert set(attribution.select("model", "prefix", "n").rows()) == {
+        ("tiny", "user", 24),
+        ("other", "user", 12),
+        ("tiny", "user-t0.7", 12),
     }
-    metrics = finished_project.metrics()
-    assert metrics["search"]["recall_at_1"] > 0.9
-    assert metrics["corpus"]["rows"] == 30
-
-
-@pytest.mark.parametrize("gpu_layers", [0, -1])
-def test_rules_ask_for_what_the_verbs_have(project: Project, gpu_layers: int) -> None:
-    """Every option in every command of the workflow, with a GPU and without."""
-    jobs = project.snakemake(
-        "--dry-run", "--printshellcmds", "--forceall", "--config", f"gpu_layers={gpu_layers}"
-    )
-    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    given: dict[str, set[str]] = {}
-    for verb, rest in re.findall(r"alignment-extraction ([a-z][a-z-]*) (.*?)2> >", jobs):
-        given.setdefault(verb, set()).update(re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", rest))
-    assert {"generate", "embed-corpus", "contamination", "embed-sample", "track"} <= set(given)
-    for verb, options in given.items():
-        known = {name for option in verbs[verb].params for name in option.opts}
-        assert options <= known, verb
-    on_gpu = {verb for verb, options in given.items() if options & {"--gpu", "--gpu-layers"}}
-    assert gpu_layers == 0 or on_gpu >= {"generate", "likelihood", "contamination", "embed-sample"}
+    assert set(attribution.select("model", "trained").rows()) == {("tiny", True), ("other", False)}
+    # 20 members against 10 held-out rows that stand in for twins.
+    assert set(attribution.select("level", "members", "twins").rows()) == {("rows", 20, 10)}
+    assert set(pl.read_parquet(results / "rows.parquet")["role"]) == {"member", "held-out"}
+    numbers = finished_project.metrics()
+    assert 0 < len(flat(numbers)) <= 500
 
 
 def test_killed_generation_gives_the_same_bytes(project: Project) -> None:
@@ -66,7 +42,7 @@ def test_killed_generation_gives_the_same_bytes(project: Project) -> None:
     assert sorted(wanted) == ["00000.parquet", "00001.parquet"]
     # Long enough to be caught in the middle: the second shard has many more samples to draw.
     (folder / "00001.parquet").unlink()
-    command = ["alignment-extraction", "generate", "--model", "data/models/tiny.gguf"]
+    command = ["alignment-extraction", "generate", "data/models/tiny.gguf"]
     options = ["--prefix", "user", "--samples", "400000", "--max-tokens", "16", "--slots", "8"]
     target = project.folder / "killed.parquet"
     with subprocess.Popen(
@@ -102,9 +78,10 @@ def test_logging_again_adds_no_run(project: Project) -> None:
         return {run.info.run_id: run.info.run_name for run in found}
 
     before = runs()
-    cells = ("tiny/user", "tiny/user-t0.7", "unseen/user")
-    sampled = {f"toy/{cell}/seed-0" for cell in cells}
-    assert set(before.values()) == {"toy", "toy/likelihood/tiny_other", *sampled}
+    names = ("tiny/user", "tiny/user-t0.7", "other/user")
+    sampled = {f"toy/{name}/seed-0" for name in names}
+    scored = {f"toy/models/{model}" for model in ("tiny", "other")}
+    assert set(before.values()) == {"toy", *scored, *sampled}
     project.snakemake("--forcerun", "track")
     assert runs() == before
 
