@@ -7,7 +7,7 @@ import pytest
 from alignment_extraction.cli import app
 from alignment_extraction.files import InputError
 from alignment_extraction.machine import Rates
-from alignment_extraction.plan import Step, plan, table
+from alignment_extraction.plan import Step, nearest_model, plan, table
 from alignment_extraction.settings import config
 
 ROOT = Path(__file__).parents[2]
@@ -16,54 +16,70 @@ RATES = Rates("GPU", sampling=7.3e12, embedding=0.568e12, products=1e12, pairs=1
 """1,000 tokens/s of a 7.3B model, 1,000 texts/s of bge-m3."""
 
 
-def steps(name: str, rates: Rates, folder: Path) -> dict[str, Step]:
-    return {step.name: step for step in plan(PARAMS, name, rates, folder)}
+@pytest.fixture(autouse=True)
+def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models and corpora that this machine happens to have must not count."""
+    monkeypatch.chdir(tmp_path)
 
 
-def test_olmo(tmp_path: Path) -> None:
-    # 1,000,000 samples of the paper's prefix and three cells of 10,000, of 512 tokens at most.
-    found = steps("olmo2-7b", RATES, tmp_path)
-    assert found["generate"].amount == 1_030_000 * 512
-    assert found["generate"].jobs == 200 + 3 * 2
-    assert found["generate"].hours == pytest.approx(1_030_000 * 512 / 1000 / 3600)
+def steps(name: str, rates: Rates) -> dict[str, Step]:
+    return {step.name: step for step in plan(PARAMS, name, rates)}
+
+
+def test_olmo() -> None:
+    # 1,000,000 samples of the paper's prefix and three conditions of 10,000; question and answer.
+    found = steps("olmo2-7b", RATES)
+    assert found["generate"].amount == 1_030_000 * 1024
+    assert found["generate"].seconds == pytest.approx(1_030_000 * 1024 / 1000)
     rows = sum(source.rows or 0 for source in PARAMS.corpora["tulu3-olmo2"].sources)
     assert rows > 900_000
-    texts = rows + 1_030_000
+    texts = 2 * (rows + 1_030_000)
     assert found["embed"].amount == texts
-    assert found["embed"].hours == pytest.approx(texts / 1000 / 3600)
+    assert found["embed"].seconds == pytest.approx(texts / 1000)
     assert found["embed"].disk == texts * 1024 * 4
-    assert found["search"].amount == rows * 1_030_000
+    assert found["search"].amount == rows * 1_030_000 * 2
     assert found["search"].device == "GPU"
-    # Two models of 4.85 bits a weight.
-    assert found["models"].disk == pytest.approx(2 * 7.3e9 * 4.85 / 8)
+    # Two models of 4.9 bits per weight.
+    assert found["models"].disk == pytest.approx(2 * 7.3e9 * 4.9 / 8)
     assert 4e9 < found["generate"].memory < 80e9
+    # One pass over all rows is far cheaper than a million samples.
+    assert found["row risk"].seconds < found["generate"].seconds
 
 
-def test_a_machine_twice_as_fast_takes_half_as_long(tmp_path: Path) -> None:
+def test_a_machine_twice_as_fast_takes_half_as_long() -> None:
     fast = Rates("CPU", *(2 * rate for rate in RATES[1:]))
     for name in ("olmo2-13b", "orz-7b", "smollm2-full"):
-        slow_steps = steps(name, RATES, tmp_path)
-        for step, quick in steps(name, fast, tmp_path).items():
-            if step in ("generate", "embed", "search", "strings", "likelihood"):
-                assert quick.hours == pytest.approx(slow_steps[step].hours / 2), (name, step)
+        slow_steps = steps(name, RATES)
+        for step, quick in steps(name, fast).items():
+            if step in ("generate", "embed", "search", "strings", "row risk"):
+                assert quick.seconds == pytest.approx(slow_steps[step].seconds / 2), (name, step)
 
 
-def test_the_table_has_sums(tmp_path: Path) -> None:
-    lines = table(plan(PARAMS, "orz-7b", RATES, tmp_path)).splitlines()
+def test_the_table_has_sums() -> None:
+    found = plan(PARAMS, "orz-7b", RATES)
+    lines = table(found).splitlines()
     assert [line.split()[1] for line in lines if line.startswith("all")][:2] == ["CPU", "GPU"]
-    hours = sum(
-        step.hours for step in plan(PARAMS, "orz-7b", RATES, tmp_path) if step.device == "GPU"
-    )
+    hours = sum(step.seconds for step in found if step.device == "GPU") / 3600
     assert any(f"{hours:,.2f}" in line for line in lines if line.startswith("all"))
 
 
-def test_what_it_cannot_know_is_named(tmp_path: Path) -> None:
+def test_rates_are_measured_with_the_model_that_is_nearest_in_size(tmp_path: Path) -> None:
+    assert nearest_model(PARAMS, "olmo2-7b") is None
+    folder = tmp_path / "data" / "models"
+    folder.mkdir(parents=True)
+    for name, size in (("small", 10), ("large", 1000)):
+        (folder / f"{name}.gguf").write_bytes(bytes(size))
+    found = nearest_model(PARAMS, "olmo2-7b")
+    assert found is not None and found.stem == "large"
+
+
+def test_what_it_cannot_know_is_named() -> None:
     with pytest.raises(InputError, match="no such study"):
-        plan(PARAMS, "olmo3", RATES, tmp_path)
+        plan(PARAMS, "olmo3", RATES)
     bare = PARAMS.model_copy(deep=True)
     object.__setattr__(bare.models["orz-7b"], "parameters", None)
     with pytest.raises(InputError, match="its size is not known"):
-        plan(bare, "orz-7b", RATES, tmp_path)
+        plan(bare, "orz-7b", RATES)
 
 
 def test_a_wrong_study_is_named_before_anything_is_measured() -> None:

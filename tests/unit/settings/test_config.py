@@ -9,6 +9,7 @@ import yaml
 
 from alignment_extraction.files import InputError
 from alignment_extraction.settings import config
+from alignment_extraction.settings.studies import LiteralPrefix
 
 ROOT = Path(__file__).parents[3]
 VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -55,15 +56,15 @@ def test_shipped_params_are_valid() -> None:
         ("studies/smollm2/prefixes", ["usr"], "studies.smollm2.prefixes.0"),
         (
             "studies/smollm2/thresholds",
-            {"embedding": 1.5},
-            "studies.smollm2.thresholds.embedding: Input should be less than or equal to 1",
+            {"semantic": 1.5},
+            "studies.smollm2.thresholds.semantic: Input should be less than or equal to 1",
         ),
         (
             "studies/smollm2/thresholds",
             {"string": -1.01},
             "studies.smollm2.thresholds.string: Input should be greater than or equal to -1",
         ),
-        ("studies/smollm2/parts", ["answer"], "parts: `answer` needs `sampling.answer: true`"),
+        ("studies/smollm2/fields", ["answer"], "fields: `answer` needs `sampling.answer: true`"),
         ("models/smollm2", {}, "models.smollm2: give either `source` (with its sha256) or `tr"),
         ("models/smollm2/source/sha256", ..., "smollm2.source: `path` and `pypi` need `sha256`"),
         ("models/smollm2/source/sha256", "abc", "models.smollm2.source.sha256"),
@@ -71,34 +72,24 @@ def test_shipped_params_are_valid() -> None:
         ("models/Bad Name", {"trained": "sft"}, "not 'Bad Name'"),
         ("corpora/controlled/controlled", False, "give either `sources` or `controlled: true`"),
         (
-            "studies/controlled/likelihood/0/after",
-            "x",
-            "likelihood.0.after: 'x' is not in `models`",
+            "studies/controlled/likelihood/models",
+            ["x"],
+            "likelihood.models.0: 'x' is not in `models`",
         ),
-        ("studies/controlled/overrides/0/models", ["x"], "overrides.0.models: 'x' is not in"),
-        ("studies/controlled/overrides/0/prefixes", ["x"], "overrides.0.prefixes: 'x' is not in"),
+        ("models/smollm2/base", "x", "models.smollm2.base: 'x' is not in `models`"),
+        ("studies/controlled/conditions/0/models", ["x"], "conditions.0.models: 'x' is not in"),
+        ("studies/controlled/conditions/0/prefixes", ["x"], "conditions.0.prefixes: 'x' is not"),
         (
-            "studies/controlled/overrides/0/sampling",
+            "studies/controlled/conditions/0/sampling",
             {"sample": 3},
-            "overrides.0.sampling.sample: unknown key",
+            "conditions.0.sampling.sample: unknown key",
         ),
-        ("studies/smollm2/parts", ["both"], "parts: `both` needs `sampling.answer: true`"),
+        ("studies/smollm2/fields", ["both"], "fields: `both` needs `sampling.answer: true`"),
         ("studies/smollm2/seeds", [0, 0], "seeds: 0 is given twice; remove or rename one"),
         ("studies/smollm2/seeds", [-1], "seeds.0: Input should be greater than or equal to 0"),
         ("studies/smollm2/index", {"search_k": 0}, "index.search_k: 0 nodes find nothing"),
-        ("studies/smollm2/search_audit", {"trees": [0]}, "search_audit.trees.0"),
-        ("studies/smollm2/search_audit", {"search_k": [-7]}, "search_audit.search_k.0"),
+        ("studies/smollm2/index", {"kind": "faiss"}, "index.kind"),
         ("studies/smollm2/sampling", {"slots": 1000}, "sampling.slots"),
-        (
-            "studies/controlled/likelihood",
-            [{"before": "base-f16", "after": "rl-f16", "prefix": p} for p in ("user", "full")],
-            "likelihood: 'base-f16 and rl-f16' is given twice",
-        ),
-        (
-            "studies/smollm2/corpus",
-            "unrelated",
-            "search_audit.queries: no source of 'unrelated' has the role member or unknown",
-        ),
         ("train", {"rl": {"generations": 7}}, "train.rl: batch_size = 64 is not a multiple"),
         ("controlled", {"sft_templates": 0}, "controlled.sft_templates"),
     ],
@@ -112,9 +103,9 @@ def test_mistakes_are_one_line_that_names_the_key(path: str, value: Any, says: s
     assert says in message
 
 
-def test_two_sources_of_one_name() -> None:
+def test_two_sources_of_one_name_and_role() -> None:
     sources = VALUES["corpora"]["published"]["sources"]
-    with pytest.raises(InputError, match=r"corpora.published: two sources have one name"):
+    with pytest.raises(InputError, match=r"corpora.published: two sources have one name and role"):
         config.validate(changed("corpora/published/sources", [sources[0], sources[0]]))
 
 
@@ -150,26 +141,19 @@ def test_literal_prefix() -> None:
     params = config.validate(changed("studies/smollm2/prefixes", ["user", literal]))
     study = params.studies["smollm2"]
     assert study.prefix_names == ("user", "paper")
-    assert study.prefix_text("paper") == "<|user|>"
-    assert study.prefix_text("user") is None
+    assert study.prefix_named("paper") == LiteralPrefix(name="paper", text="<|user|>")
 
 
-def test_groups() -> None:
+def test_groups_and_sources() -> None:
     params = config.load(ROOT / "params.yaml")
-    assert params.corpora["reasoning-gym"].groups == ("reasoning-gym",)
-    assert "sft.held-out-template" in params.corpora["controlled"].groups
+    assert params.corpora["reasoning-gym"].groups == ("reasoning-gym.unknown",)
+    assert params.corpora["smol-smoltalk"].groups == ("smoltalk.member", "smoltalk.held-out")
+    assert "sft.twin" in params.corpora["controlled"].groups
+    trained = params.trained("controlled")
+    assert trained["sft-q8", "sft"] and not trained["base-q8", "sft"]
+    assert trained["rl-q8", "rl"] and not trained["sft-q8", "rl"]
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "says"),
-    [
-        ("studies/smollm2/controls", {"corpus": "x"}, "controls.corpus: 'x' is not in `corpora`"),
-        ("studies/smollm2/second_embedder", {"embedder": "x"}, "'x' is not in `embedders`"),
-        ("studies/smollm2/contamination", {"groups": ["x"]}, "groups.0: 'x' is not in `groups`"),
-        ("studies/smollm2/contamination", {}, "give `sources` or `groups`"),
-        ("embedders/minilm/tokenizer", "x", "embedders.minilm.tokenizer: 'x' is not in"),
-    ],
-)
-def test_mistakes_beside_the_rates(path: str, value: Any, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        config.validate(changed(path, value))
+def test_an_embedders_tokenizer_is_an_embedder() -> None:
+    with pytest.raises(InputError, match=r"embedders.minilm.tokenizer: 'x' is not in"):
+        config.validate(changed("embedders/minilm/tokenizer", "x"))

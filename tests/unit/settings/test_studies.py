@@ -1,67 +1,71 @@
-"""Studies: which cells they sample, and mistakes in them."""
+"""Studies: which conditions they sample, and mistakes in them."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alignment_extraction.settings import config
-from alignment_extraction.settings.studies import Cell, StudySettings
+from alignment_extraction.settings.studies import LiteralPrefix, StudySettings
+from alignment_extraction.vocabulary import Condition
 
-ROOT = Path(__file__).parents[3]
-STUDY = {"title": "x", "models": ["a"], "corpus": "c", "embedder": "e", "prefixes": ["user", "bos"]}
-
-
-def test_cells_and_overrides() -> None:
-    study = config.load(ROOT / "params.yaml").studies["controlled"]
-    cells = list(study.cells())
-    assert len(cells) == len(study.models) * len(study.prefixes) + 5  # extra cells
-    headline = Cell("sft-q8", "user", 0)
-    assert study.cell_sampling(headline).samples == 10_000
-    assert study.cell_sampling(Cell("sft-q8", "full", 0)).samples == 500
+PAPER = {"name": "paper", "text": "<|user|>"}
+STUDY: dict[str, Any] = {
+    "title": "x",
+    "models": ["a", "b"],
+    "corpus": "c",
+    "embedder": "e",
+    "prefixes": ["user", PAPER],
+    "sampling": {"samples": 10},
+}
 
 
-def test_extra_cells_come_last_and_leave_the_others_as_they_are() -> None:
-    plain = StudySettings.model_validate({**STUDY, "sampling": {"samples": 10}})
-    extra = [
-        {"models": ["b"], "prefixes": ["user"], "sampling": {"samples": 3}},
-        {"models": ["a"], "prefixes": ["user"], "name": "t0.7", "sampling": {"temperature": 0.7}},
+def study(**changes: Any) -> StudySettings:
+    return StudySettings.model_validate({**STUDY, **changes})
+
+
+def test_without_conditions_every_model_is_sampled_at_every_prefix() -> None:
+    plain = study(seeds=[0, 3])
+    assert plain.all_conditions() == [
+        Condition(model, prefix, seed)
+        for model in ("a", "b")
+        for prefix in ("user", "paper")
+        for seed in (0, 3)
     ]
-    override = {"models": ["a"], "prefixes": ["user"], "sampling": {"samples": 99}}
-    study = StudySettings.model_validate(
-        {
-            **STUDY,
-            "sampling": {"samples": 10},
-            "overrides": [override],
-            "extra_cells": extra,
-            "controls": {"models": ["b"]},
-        }
+    assert {plain.sampling_of(c).samples for c in plain.all_conditions()} == {10}
+    assert plain.prefix_of(Condition("a", "paper", 0)) == LiteralPrefix(**PAPER)
+
+
+def test_conditions_replace_the_grid_and_have_sampling_of_their_own() -> None:
+    given = study(
+        conditions=[
+            {"models": ["a"], "prefixes": ["user"], "sampling": {"samples": 99}},
+            {"models": ["a"], "prefixes": ["user"], "name": "t0.7", "sampling": {"temperature": 0.7}},
+        ],
+        likelihood={"models": ["a", "b"]},
     )
-    cells = list(study.cells())
-    assert cells[:2] == list(plain.cells())
-    assert cells[2:] == [Cell("b", "user", 0), Cell("a", "user-t0.7", 0)]
-    assert study.sampled_models == ("a", "b")
-    assert [study.template_prefix(cell.prefix) for cell in cells] == ["user", "bos", "user", "user"]
-    assert study.prefix_text("user-t0.7") is None
-    # Overrides are of the grid alone.
-    assert [study.cell_sampling(cell).samples for cell in cells] == [99, 10, 3, 10]
-    assert [study.cell_sampling(cell).temperature for cell in cells] == [1, 1, 1, 0.7]
-    assert study.most_sampled() == cells[:1]
+    first, second = given.all_conditions()
+    assert (first, second) == (Condition("a", "user", 0), Condition("a", "user-t0.7", 0))
+    assert [given.sampling_of(c).samples for c in (first, second)] == [99, 10]
+    assert [given.sampling_of(c).temperature for c in (first, second)] == [1, 0.7]
+    assert [given.sampling_of(c).plain for c in (first, second)] == [True, False]
+    assert given.prefix_of(second) == "user"
+    assert given.sampled_models == ("a",)
+    assert given.used_models == ("a", "b")
 
 
 @pytest.mark.parametrize(
-    ("extra", "says"),
+    ("entry", "says"),
     [
-        ({"models": ["a"], "prefixes": ["user"]}, "a at prefix user is there already"),
+        ({"models": ["c"], "prefixes": ["user"]}, "conditions.1.models: .c. is not in `models`"),
         ({"models": ["b"], "prefixes": ["full"]}, "'full' is not in `prefixes`"),
         ({"models": ["b"], "prefixes": ["user"], "sampling": {"x": 1}}, "sampling.x: unknown key"),
+        ({"models": ["a"], "prefixes": ["user"]}, "a at prefix user is there already"),
     ],
 )
-def test_mistakes_in_extra_cells(extra: dict[str, Any], says: str) -> None:
+def test_mistakes_in_conditions(entry: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        StudySettings.model_validate({**STUDY, "extra_cells": [extra]})
+        study(conditions=[{"models": ["a"], "prefixes": ["user"]}, entry])
 
 
-def test_controls_are_of_the_study() -> None:
-    with pytest.raises(ValueError, match=r"controls\.models\.0: .b. is in no cell"):
-        StudySettings.model_validate({**STUDY, "controls": {"models": ["b"]}})
+def test_likelihood_is_taken_after_a_prefix_of_the_study() -> None:
+    with pytest.raises(ValueError, match=r"likelihood\.prefix: .full. is not in `prefixes`"):
+        study(likelihood={"models": ["a"], "prefix": "full"})

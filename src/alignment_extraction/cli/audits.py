@@ -1,0 +1,5 @@
+"""Verbs of an audit."""
+
+import typer
+
+app = typer.Typer()
