@@ -47,7 +47,7 @@ class Metric(NamedTuple):
     """Of the metric in every figure (Okabe and Ito's palette, safe for colour-blind readers)."""
     score: str
     """Column of scores.parquet with the best score in a group, 0 to 1 (a cosine: -1 to 1)."""
-    row: str
+    id: str
     """Column of scores.parquet with the id of the row that has this score."""
     threshold: Literal["semantic", "string"] | None
     """The study's threshold for it; None is equality."""
