@@ -60,7 +60,8 @@ def clopper_pearson(hits: Any, n: Any, level: float = 0.95) -> Interval:
     """The exact interval of a proportion (Clopper and Pearson 1934).
 
     It covers at least at its level whatever the rate; Wilson's falls to 84 % where n times the rate
-    is just under 0.18. Each bound is a quantile of a beta distribution, so neither number need be whole.
+    is just under 0.18. Each bound is a quantile of a beta distribution, so neither number need be
+    whole.
 
     Args:
         hits: number of successes, scalar or array.

@@ -82,7 +82,7 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -
             {name: values * scale for name, values in (numbers | observed).items()},
             nan_to_null=True,
         )
-        templates = own["template"].n_unique() > 1
+        templates = own["template"].drop_nulls().n_unique() > 1
         tables.append(
             table.select(
                 pl.lit(own["model"][0]).alias("model"),
@@ -100,7 +100,7 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -
 def _curve(own: pl.DataFrame, seed: int) -> dict[str, Array]:
     log_probability = own["log_probability"].to_numpy()
     clusters = own["id"].to_numpy()
-    if own["template"].n_unique() > 1:
+    if own["template"].drop_nulls().n_unique() > 1:
         clusters = own.select(pl.coalesce("template", "id")).to_series().to_numpy()
     # The labels are sorted once, and a column is laid out at a time: rows are many.
     place = np.unique(clusters, return_inverse=True)[1]

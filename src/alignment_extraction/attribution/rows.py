@@ -60,28 +60,19 @@ def chance(log_probability: Array, samples: Array | float) -> Array:
     return found
 
 
-def control_roles(corpus: pl.DataFrame) -> dict[str, str]:
-    """The role that is held against the members of each source, row by row.
+def controls(corpus: pl.DataFrame) -> pl.Series:
+    """Which rows are held against the members of their source, row by row: Boolean, named control.
 
-    Twins where a source has them. Else its held-out rows, unless they are of templates that no
-    member has: those tell of templates and not of rows. Sources without either, or without members,
-    are left out.
+    Twins where a source has them. Else its held-out rows without a template or of a member's; those
+    of other templates tell of templates and not of rows. None where a source has no members.
     """
-    roles = {}
-    for (source,), own in sorted(corpus.group_by("source")):
-        members = own.filter(role="member")
-        if members.is_empty():
-            continue
-        held_out = own.filter(role="held-out")
-        strange = held_out.filter(
-            pl.col("template").is_not_null()
-            & ~pl.col("template").is_in(members["template"].drop_nulls().unique().to_list())
-        )
-        if (own["role"] == "twin").any():
-            roles[str(source)] = "twin"
-        elif len(held_out) and strange.is_empty():
-            roles[str(source)] = "held-out"
-    return roles
+    member = pl.col("role") == "member"
+    ours = pl.col("template").is_not_null() & member
+    shared = pl.col("template").is_null() | ours.any().over("source", "template")
+    twins = (pl.col("role") == "twin").any().over("source")
+    other = pl.when(twins).then(pl.lit("twin")).otherwise(pl.lit("held-out"))
+    control = member.any().over("source") & (pl.col("role") == other) & (twins | shared)
+    return corpus.select(control=control)["control"]
 
 
 def sampled_conditions(shards: Mapping[Condition, Path]) -> pl.DataFrame:
@@ -250,7 +241,7 @@ def rows(
             for name, samples in CHANCES.items()
         ],
     )
-    table = _tested(table, control_roles(corpus))
+    table = _tested(table, controls(corpus).to_numpy())
     table = _seen(table, corpus, scores, generations, semantic, string)
     expected = pl.DataFrame(schema={"first": pl.String, "expected": pl.Float64})
     if predicted is not None:
@@ -308,21 +299,20 @@ def _verbatim(scores: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _tested(table: pl.DataFrame, controls: Mapping[str, str]) -> pl.DataFrame:
-    """With p_value and flagged, by source."""
+def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
+    """With p_value and flagged, by source; `control` says which rows stand against the members."""
     p_values = np.full(len(table), np.nan)
     flagged = np.zeros(len(table), bool)
     score = table["score"].to_numpy()
     known = ~np.isnan(score)
-    for source, role in controls.items():
-        own = (table["source"] == source).to_numpy() & known
-        twins = np.sort(score[own & (table["role"] == role).to_numpy()])
-        members = own & (table["role"] == "member").to_numpy()
-        if not len(twins):
-            continue
-        above = len(twins) - np.searchsorted(twins, score[members], side="left")
-        p_values[members] = (1 + above) / (1 + len(twins))
-        flagged[members] = discoveries(p_values[members], DISCOVERY_RATE)
+    member = (table["role"] == "member").to_numpy() & known
+    for source in table["source"].unique().to_list():
+        own = (table["source"] == source).to_numpy()
+        twins, members = np.sort(score[own & control & known]), own & member
+        if len(twins):
+            above = len(twins) - np.searchsorted(twins, score[members], side="left")
+            p_values[members] = (1 + above) / (1 + len(twins))
+            flagged[members] = discoveries(p_values[members], DISCOVERY_RATE)
     return table.with_columns(
         pl.Series("p_value", p_values, nan_to_null=True), flagged=pl.Series(flagged)
     ).with_columns(flagged=pl.when(pl.col("p_value").is_not_null()).then("flagged"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.rows import control_roles
+from alignment_extraction.attribution.rows import controls
 from alignment_extraction.files import InputError
 from alignment_extraction.statistics import (
     cluster_bootstrap,
@@ -69,16 +69,19 @@ def compared(
     Raises:
         InputError: the two models split a text into different numbers of tokens.
     """
-    roles = pl.DataFrame(
-        [*control_roles(corpus).items()],
-        schema={"source": pl.String, "control": pl.String},
-        orient="row",
-    )
-    about = corpus.join(roles, on="source").filter(
-        (pl.col("role") == "member") | (pl.col("role") == pl.col("control"))
-    )
-    about = about.select(
-        "id", "source", "role", "pair", pattern="template", member=pl.col("role") == "member"
+    member = pl.col("role") == "member"
+    about = (
+        corpus.with_columns(controls(corpus))
+        .filter(pl.col("control").any().over("source") & (member | pl.col("control")))
+        .select(
+            *("id", "source", "role", "pair"),
+            member=member,
+            pattern="template",
+            # Rows without a template can be held against all members alone.
+            stratum=pl.when(
+                ~(pl.col("control") & pl.col("template").is_null()).any().over("source")
+            ).then("template"),
+        )
     )
     keys = ["id", "target", "template"]
     table = likelihood.filter(pl.col("tokens") > 0).drop_nulls("log_probability")
@@ -99,12 +102,12 @@ def compared(
         table = table.drop("base_tokens")
     table = table.join(about, on="id", maintain_order="left")
     kind = ["source", "target", "template"]
-    stratum = [*kind, "pattern"]
+    stratum = [*kind, "stratum"]
     own = pl.col("member").sum().over(stratum)
     others = (~pl.col("member")).sum().over(stratum)
     table = table.filter((own > 0) & (others > 0))
     resampled = (
-        pl.when(pl.col("pattern").n_unique().over(kind) > 1)
+        pl.when(pl.col("pattern").drop_nulls().n_unique().over(kind) > 1)
         .then(pl.lit("template"))
         .when(pl.col("pair").is_not_null().all().over(kind))
         .then(pl.lit("pair"))
@@ -121,7 +124,7 @@ def compared(
             .then("pair")
             .otherwise("id")
         )
-        .drop("pattern", "pair")
+        .drop("pattern", "stratum", "pair")
     )
 
 

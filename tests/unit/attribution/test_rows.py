@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from alignment_extraction.attribution.rows import (
     ROWS,
     chance,
-    control_roles,
+    controls,
     predictable,
     predictions,
     rows,
@@ -38,17 +38,25 @@ def test_chance_of_the_unlikely() -> None:
     assert np.isnan(chance(np.array(np.nan), 10))
 
 
-def test_control_roles() -> None:
+def test_controls() -> None:
     corpus = make_corpus(
         [
-            ("a", "member", "t"), ("a", "twin", "t"), ("a", "held-out", "u"),
+            ("a", "member", "t"), ("a", "twin", "t"), ("a", "twin", "w"), ("a", "held-out", "u"),
             ("b", "member", "t"), ("b", "held-out", "u"),
-            ("c", "member", None), ("c", "held-out", None),
-            ("d", "member", "t"), ("d", "held-out", "t"),
-            ("e", "member", None), ("f", "held-out", None), ("f", "twin", None),
+            ("c", "member", None), ("c", "held-out", None), ("c", "unknown", None),
+            ("d", "member", "t"), ("d", "held-out", "t"), ("d", "held-out", "u"),
+            ("e", "member", "t"), ("e", "held-out", None),
+            ("f", "held-out", None), ("f", "twin", None), ("g", "member", None),
         ]
     )  # fmt: skip
-    assert control_roles(corpus) == {"a": "twin", "c": "held-out", "d": "held-out"}
+    chosen = corpus.filter(controls(corpus)).select("source", "role", "template")
+    assert chosen.rows() == [
+        ("a", "twin", "t"),
+        ("a", "twin", "w"),
+        ("c", "held-out", None),
+        ("d", "held-out", "t"),
+        ("e", "held-out", None),
+    ]
 
 
 def conditions(**changed: object) -> pl.DataFrame:
@@ -168,11 +176,15 @@ def test_nothing_is_flagged_where_nothing_was_learnt_and_what_was_is() -> None:
         base = hard + rng.normal(0, 1, 2 * pairs)
         ours = base + rng.normal(1, 1, 2 * pairs)
         before = make_likelihood(corpus, base.tolist())
-        found = rows("m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before)
+        found = rows(
+            "m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before
+        )
         tails.append((found["p_value"] <= 0.05).mean())
         false += bool(found["flagged"].any())
         ours[:60] += 8
-        found = rows("m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before)
+        found = rows(
+            "m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before
+        )
         flagged = found.filter("flagged")["id"].cast(int)
         power.append((flagged < 60).sum() / 60)
         assert (flagged >= 60).sum() < 20
