@@ -1,0 +1,1 @@
+"""What training caused: attributable extraction, and the risk of each row."""
