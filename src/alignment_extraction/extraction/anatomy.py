@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.corpora.texts import groups_of, item_texts
-from alignment_extraction.extraction.masking import masked, masked_share, numbers, words
+from alignment_extraction.corpora.masking import masked, masked_share, numbers, words
 from alignment_extraction.extraction.scores import (
     CELL_KEYS,
     KEYS,

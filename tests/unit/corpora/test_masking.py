@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment_extraction.extraction.masking import (
+from alignment_extraction.corpora.masking import (
     NAME,
     NUMBER,
     masked,

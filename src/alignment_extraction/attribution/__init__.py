@@ -1,0 +1,1 @@
+"""What training caused: members against rows that a coin kept from the model."""
