@@ -1,103 +1,85 @@
-"""Intervals against closed forms, peers, enumeration and simulated coverage."""
+"""Seeds and intervals against closed forms, peers, enumeration and simulated coverage."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest, bootstrap
-from scipy.stats.contingency import relative_risk
+from scipy.stats import binom, binomtest, norm
+from scipy.stats import t as student_t
+from sklearn.metrics import roc_auc_score
 
+from alignment_extraction import statistics
 from alignment_extraction.statistics import (
-    bootstrap_difference,
-    bootstrap_mean,
+    auc_interval,
+    clopper_pearson,
+    cluster_bootstrap,
+    cluster_rate,
+    cluster_sums,
+    design_effect,
+    detectable,
+    discoveries,
     named_seed,
     rarefaction,
-    ratio,
+    stream_seed,
+    subtract,
     wilson,
 )
 
 
 def test_named_seeds_differ_and_stay() -> None:
-    seeds = {named_seed(seed, name) for seed in range(20) for name in ("a", "b", "1/a")}
-    assert len(seeds) == 60
-    assert named_seed(0, "audit") == named_seed(0, "audit")
-    assert all(0 <= seed < 2**32 for seed in seeds)
+    for seeder, bits in ((named_seed, 32), (stream_seed, 31)):
+        seeds = {seeder(seed, name) for seed in range(20) for name in ("a", "b", "1/a")}
+        assert len(seeds) == 60
+        assert all(0 <= seed < 2**bits for seed in seeds)
+    # Other values would draw other generations and corpora.
+    assert named_seed(0, "audit") == 2546976171
+    assert stream_seed(0, "templates") == 654021832
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 @pytest.mark.parametrize(
     ("hits", "n"), [(0, 1), (0, 500), (1, 1), (3, 10), (5, 10_000), (500, 500)]
 )
-def test_wilson_is_scipys(hits: int, n: int, level: float) -> None:
-    peer = binomtest(hits, n).proportion_ci(level, method="wilson")
-    interval = wilson(hits, n, level)
-    assert interval.estimate == hits / n
-    assert interval.low == pytest.approx(peer.low, abs=1e-12)
-    assert interval.high == pytest.approx(peer.high, abs=1e-12)
+def test_proportions_are_scipys(hits: int, n: int, level: float) -> None:
+    for ours, method in ((clopper_pearson, "exact"), (wilson, "wilson")):
+        peer = binomtest(hits, n).proportion_ci(level, method=method)
+        interval = ours(hits, n, level)
+        assert interval.estimate == hits / n
+        assert interval.low == pytest.approx(peer.low, abs=1e-12)
+        assert interval.high == pytest.approx(peer.high, abs=1e-12)
 
 
-def test_wilson_of_arrays_and_of_nothing() -> None:
-    interval = wilson([0, 2, 0], [10, 10, 0])
+def test_proportions_of_arrays_and_of_nothing() -> None:
+    interval = clopper_pearson([0, 2, 0], [10, 10, 0])
     assert interval.estimate[:2].tolist() == [0, 0.2]
     assert all(np.isnan(bound[2]) for bound in interval)
     assert interval.low[0] == 0
-    # Without hits the upper bound is z^2 / (n + z^2).
-    assert interval.high[0] == pytest.approx(3.8415 / 13.8415, abs=1e-4)
+    assert interval.high[0] == pytest.approx(1 - 0.025**0.1)
 
 
-@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_rate(counts: tuple[int, int]) -> None:
-    interval = wilson(*counts)
-    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
-
-
-@pytest.mark.parametrize("rate", [0.003, 0.05, 0.3, 0.9])
-def test_wilson_covers_at_its_level(rate: float) -> None:
+@pytest.mark.parametrize("rate", [0.0004, 0.003, 0.05, 0.3, 0.9])
+def test_clopper_pearson_covers_at_every_rate(rate: float) -> None:
     n = 500
     hits = np.arange(n + 1)
-    interval = wilson(hits, n)
-    covered = (interval.low <= rate) & (rate <= interval.high)
-    # Exactly, over every count and its probability; the method is known to sway by a few points.
-    assert 0.93 < binom.pmf(hits, n, rate)[covered].sum() < 0.985
+    chances = binom.pmf(hits, n, rate)
+    exact = clopper_pearson(hits, n)
+    assert chances[(exact.low <= rate) & (rate <= exact.high)].sum() >= 0.95
 
 
-@pytest.mark.parametrize("level", [0.8, 0.95])
-@pytest.mark.parametrize(("hits", "other", "n"), [(5, 1, 100), (30, 30, 500), (7, 90, 100)])
-def test_ratio_is_scipys_relative_risk(hits: int, other: int, n: int, level: float) -> None:
-    peer = relative_risk(hits, n, other, n)
-    bounds = peer.confidence_interval(level)
-    assert ratio(hits, other, n, level) == pytest.approx(
-        (peer.relative_risk, bounds.low, bounds.high)
-    )
+def test_wilsons_fails_where_hits_are_few() -> None:
+    hits = np.arange(501)
+    interval = wilson(hits, 500)
+    covered = (interval.low <= 0.00034) & (interval.high >= 0.00034)
+    assert binom.pmf(hits, 500, 0.00034)[covered].sum() < 0.85
 
 
-def test_ratio_to_nothing() -> None:
-    found = ratio(40, 0, 100)
-    assert (found.estimate, found.high) == (np.inf, np.inf)
-    assert found.low == pytest.approx(float(wilson(40, 100).low / wilson(0, 100).high))
-    nothing = ratio(0, 0, 100)
-    assert math.isnan(nothing.estimate)
-    assert (nothing.low, nothing.high) == (0, np.inf)
-
-
-def test_ratio_of_nothing() -> None:
-    found = ratio(0, 40, 100)
-    assert (found.estimate, found.low) == (0, 0)
-    assert found.high == pytest.approx(float(wilson(0, 100).high / wilson(40, 100).low))
-
-
-def test_ratio_covers_at_least_at_its_level_for_correlated_hits() -> None:
+def test_differences_cover() -> None:
     rng = np.random.default_rng(0)
-    n, strings, semantic = 400, 0.1, 0.25
-    covered = 0
-    for _ in range(400):
-        draws = rng.random(n)  # whatever is found as a string is found by its meaning
-        found = ratio(int((draws < semantic).sum()), int((draws < strings).sum()), n)
-        covered += found.low <= semantic / strings <= found.high
-    assert covered / 400 > 0.94
+    first, second = rng.binomial(200, 0.02, 4000), rng.binomial(500, 0.05, 4000)
+    found = subtract(clopper_pearson(first, 200), clopper_pearson(second, 500))
+    assert ((found.low <= -0.03) & (found.high >= -0.03)).mean() >= 0.95
 
 
 def test_rarefaction_is_the_mean_over_all_subsets() -> None:
@@ -129,46 +111,154 @@ def test_rarefaction_without_hits() -> None:
     assert rarefaction(np.array([10]), np.array([0, 5, 10])).tolist() == [0, 0, 0]
 
 
-def test_bootstrap_mean_is_scipys() -> None:
-    values = np.random.default_rng(0).exponential(size=200)
-    peer = bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
-    ).confidence_interval
-    found = bootstrap_mean(values, seed=2, draws=20_000)
-    assert found.estimate == values.mean()
-    assert found.low == pytest.approx(peer.low, abs=0.01)
-    assert found.high == pytest.approx(peer.high, abs=0.01)
+def mean(totals: np.ndarray) -> np.ndarray:
+    return totals[..., :1] / totals[..., 1:]
 
 
-def test_bootstrap_is_seeded_and_goes_in_blocks() -> None:
-    values = np.random.default_rng(0).normal(size=50)
-    assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)
-    assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
-    many = np.random.default_rng(0).normal(size=30_000)  # 133 resamples a block
-    found = bootstrap_mean(many, seed=1, draws=300)
-    half = 1.96 * many.std() / len(many) ** 0.5
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.2)
+def test_cluster_sums() -> None:
+    sums = cluster_sums(np.array(["b", "a", "b"]), np.array([1.0, 2, 3]), np.ones(3))
+    assert sums.tolist() == [[2, 1], [4, 2]]
 
 
-def test_bootstrap_of_nothing() -> None:
-    assert all(math.isnan(x) for x in bootstrap_mean(np.array([]), seed=0))
-    for samples in (([], [1.0]), ([1.0], [])):
-        assert all(math.isnan(x) for x in bootstrap_difference(*map(np.array, samples), seed=0))
+def test_the_bootstrap_of_single_rows_is_the_classical_one() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    sums = np.stack([values, np.ones(400)], axis=1)
+    found = cluster_bootstrap(sums, mean, seed=1, draws=8000)
+    error = values.std(ddof=1) / 20
+    half = error * student_t.ppf(0.975, 399)
+    assert found.estimate[0] == pytest.approx(values.mean())
+    assert found.error[0] == pytest.approx(error, rel=0.03)
+    assert found.high[0] - found.low[0] == pytest.approx(2 * half, rel=0.05)
+    assert found == cluster_bootstrap(sums, mean, seed=1, draws=8000)
+    assert found != cluster_bootstrap(sums, mean, seed=2, draws=8000)
 
 
-def test_bootstrap_difference_of_constants() -> None:
-    assert bootstrap_difference(np.full(5, 3.0), np.full(9, 1.0), seed=0) == (2, 2, 2)
+def test_too_many_clusters_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=3000)
+    sums = np.stack([values, np.ones(3000)], axis=1)
+    whole = cluster_bootstrap(sums, mean, seed=1, draws=1000)
+    monkeypatch.setattr(statistics, "MOST_CLUSTERS", 500)
+    pooled = cluster_bootstrap(sums, mean, seed=1, draws=1000)
+    assert pooled.estimate == whole.estimate
+    assert pooled.error[0] == pytest.approx(whole.error[0], rel=0.15)
 
 
-def test_bootstrap_covers_at_its_level() -> None:
+def test_one_cluster_tells_nothing_of_others() -> None:
+    found = cluster_bootstrap(np.array([[3.0, 2]]), mean, seed=0)
+    assert found.estimate[0] == 1.5
+    assert np.isnan([found.low, found.high, found.error]).all()
+
+
+@pytest.mark.parametrize("clusters", [3, 5, 12, 60])
+def test_the_cluster_bootstrap_covers(clusters: int) -> None:
+    """Rows with a template's own effect, unequal numbers of them; truth 0."""
+    rng = np.random.default_rng(clusters)
+    runs, covered, naive = 400, 0, 0
+    for run in range(runs):
+        labels = np.repeat(np.arange(clusters), rng.integers(5, 30, clusters))
+        values = rng.normal(0, 1, clusters)[labels] + rng.normal(0, 1, len(labels))
+        ones = np.ones(len(labels))
+        found = cluster_bootstrap(cluster_sums(labels, values, ones), mean, run, draws=400)
+        covered += bool(found.low[0] <= 0 <= found.high[0])
+        naive += abs(values.mean()) <= 1.96 * values.std() / len(labels) ** 0.5
+    assert covered / runs > 0.91
+    assert naive / runs < 0.75
+
+
+def test_few_hits_of_single_rows_have_the_exact_interval() -> None:
+    hits = np.array([True] + [False] * 99)
+    assert design_effect(hits, np.arange(100)) == 1
+    assert cluster_rate(hits, np.arange(100)) == pytest.approx(clopper_pearson(1, 100))
+    nothing = cluster_rate(hits[1:], np.zeros(99))
+    assert nothing == pytest.approx(clopper_pearson(0, 99))
+    assert np.isnan(cluster_rate(hits[:0], np.arange(0)).estimate)
+
+
+def test_copies_are_no_more_rows() -> None:
+    hits = np.random.default_rng(0).random(200) < 0.3
+    copied, labels = np.repeat(hits, 10), np.repeat(np.arange(200), 10)
+    assert design_effect(copied, labels) == pytest.approx(10, rel=0.03)
+    assert cluster_rate(copied, labels) == pytest.approx(clopper_pearson(hits.sum(), 200), abs=3e-3)
+
+
+def test_rates_of_clustered_rows_cover() -> None:
     rng = np.random.default_rng(0)
-    runs, mean, difference = 300, 0, 0
-    for i in range(runs):
-        treated, control = rng.normal(0.5, 1, 80), rng.normal(0, 2, 60)
-        found = bootstrap_mean(treated, seed=i, draws=500)
-        mean += found.low <= 0.5 <= found.high
-        found = bootstrap_difference(treated, control, seed=i, draws=500)
-        difference += found.low <= 0.5 <= found.high
-    # 95 % of 300 with three standard errors, and the percentile method's slight shortfall.
-    assert 0.89 < mean / runs < 0.985
-    assert 0.89 < difference / runs < 0.985
+    for clusters, shape in ((8, 2.0), (40, 0.3)):
+        runs, covered = 600, 0
+        for _ in range(runs):
+            labels = np.repeat(np.arange(clusters), 25)
+            chances = rng.beta(shape, 9 * shape, clusters)[labels]
+            found = cluster_rate(rng.random(len(labels)) < chances, labels)
+            covered += found.low <= 0.1 <= found.high
+        assert covered / runs > 0.92
+
+
+SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
+
+
+@given(SCORES, SCORES)
+def test_auc_is_scikit_learns(members: list[int], others: list[int]) -> None:
+    found = auc_interval(np.array(members), np.array(others))
+    labels = [1] * len(members) + [0] * len(others)
+    assert found.estimate == pytest.approx(roc_auc_score(labels, members + others))
+    assert 0 <= found.low <= found.estimate + 1e-12
+    assert found.estimate - 1e-12 <= found.high <= 1
+
+
+@pytest.mark.parametrize("distance", [0.0, 1.0, 2.5])
+def test_auc_intervals_cover(distance: float) -> None:
+    """Normal scores a distance d apart have an AUC of Phi(d / sqrt 2)."""
+    rng = np.random.default_rng(0)
+    truth = norm.cdf(distance / np.sqrt(2))
+    runs, covered = 1000, 0
+    for _ in range(runs):
+        found = auc_interval(rng.normal(distance, 1, 80), rng.normal(0, 1, 60))
+        covered += found.low <= truth <= found.high
+    assert covered / runs >= 0.93
+
+
+def test_auc_intervals_cover_clustered_rows() -> None:
+    """Templates far apart, members and twins alike in each: the truth is 1/2.
+
+    With pairs in each template an interval of rows is too wide, with members and others of
+    different templates too narrow.
+    """
+    rng = np.random.default_rng(0)
+    runs = 400
+    for shared in (True, False):
+        covered = of_rows = 0
+        for _ in range(runs):
+            labels = np.repeat(np.arange(20), 15)
+            effects = rng.normal(0, 1, 40)
+            theirs = labels if shared else labels + 20
+            members = effects[labels] + rng.normal(0, 1, 300)
+            others = effects[theirs] + rng.normal(0, 1, 300)
+            found = auc_interval(members, others, labels, theirs)
+            covered += found.low <= 0.5 <= found.high
+            found = auc_interval(members, others)
+            of_rows += found.low <= 0.5 <= found.high
+        assert covered / runs > 0.91
+        assert of_rows / runs > 0.98 if shared else of_rows / runs < 0.8
+
+
+def test_perfect_order_is_not_certain() -> None:
+    found = auc_interval(np.array([2.0, 3, 4]), np.ones(5))
+    assert found == pytest.approx((1, 0.025 ** (1 / 3), 1))
+    found = auc_interval(np.zeros(3), np.ones(5))
+    assert found == pytest.approx((0, 0, 1 - 0.025 ** (1 / 3)))
+    assert auc_interval(np.zeros(0), np.ones(5))[1:] == (0, 1)
+
+
+def test_what_is_detectable_is_detected_four_times_in_five() -> None:
+    assert detectable(1.0) == pytest.approx(2.8016, abs=1e-4)
+    draws = np.random.default_rng(0).normal(detectable(0.5), 0.5, 100_000)
+    assert (draws - 1.96 * 0.5 > 0).mean() == pytest.approx(0.8, abs=0.005)
+
+
+def test_discoveries_step_up() -> None:
+    # Benjamini and Hochberg's own example (1995, section 3.3): four rejected at 5 %.
+    p_values = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
+    p_values += [0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000]
+    assert discoveries(np.array(p_values)).tolist() == [True] * 4 + [False] * 11
+    assert discoveries(np.array([np.nan, 0.01, np.nan])).tolist() == [False, True, False]
+    assert discoveries(np.full(3, np.nan)).tolist() == [False] * 3

@@ -1,1 +1,1 @@
-"""What training caused: members against rows that a coin kept from the model."""
+"""What training caused: attributable extraction, and the risk of each row."""

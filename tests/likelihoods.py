@@ -1,0 +1,44 @@
+"""Invented corpora and likelihood tables, for what is made of them."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+
+def make_corpus(rows: Sequence[tuple[str, str, str | None]]) -> pl.DataFrame:
+    """Rows (source, role, template) with ids 0, 1, ...; the n-th of each role of a source pairs."""
+    frame = pl.DataFrame(rows, schema=["source", "role", "template"], orient="row")
+    number = pl.int_range(pl.len())
+    return frame.with_columns(
+        number.cast(str).alias("id"),
+        pl.format("{}/{}", "source", number.over("source", "role")).alias("pair"),
+        pl.col("template").cast(pl.String),
+        pl.lit(1, pl.Int32).alias("repetitions"),
+        pl.lit(None, pl.String).alias("edit"),
+        pl.format("q{}", number).alias("question"),
+        pl.format("a{}", number).alias("answer"),
+    )
+
+
+def make_likelihood(
+    corpus: pl.DataFrame,
+    log_probability: Sequence[float | None],
+    *,
+    end: Sequence[float | None] | None = None,
+    target: str = "question",
+    tokens: int = 10,
+) -> pl.DataFrame:
+    """One model's table of the corpus's rows in the template; `end` is 0 unless given."""
+    ends = [None if x is None else 0.0 for x in log_probability] if end is None else end
+    return corpus.select(
+        "id",
+        pl.lit(target).alias("target"),
+        pl.lit(True).alias("template"),
+        pl.lit("<u>").alias("prefix"),
+        pl.lit(tokens, pl.Int64).alias("tokens"),
+        pl.lit(2 * tokens, pl.Int64).alias("zlib_bytes"),
+        pl.Series("log_probability", log_probability, pl.Float64),
+        pl.Series("end", ends, pl.Float64),
+        pl.Series("min_k", log_probability, pl.Float64),
+        pl.Series("min_k_plus_plus", log_probability, pl.Float64),
+    )
