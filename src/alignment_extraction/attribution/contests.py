@@ -26,6 +26,33 @@ _SIDES = ("member", "twin")
 _IDS = ("match_id", "levenshtein_best_id", "indel_best_id")
 
 
+class Thresholds(NamedTuple):
+    """From which score on a generation counts as a hit.
+
+    Attributes:
+        semantic: cosine similarity.
+        string: Levenshtein and Indel similarity.
+        start, stop, points: the grid that is swept, both ends included.
+    """
+
+    semantic: float = 0.95
+    string: float = 0.9
+    start: float = 0.5
+    stop: float = 1.0
+    points: int = 51
+
+    def fixed(self, metric: str) -> float:
+        """The fixed threshold of a metric; equality is a score of 1."""
+        key = METRICS[metric].threshold
+        return 1.0 if key is None else float(getattr(self, key))
+
+    def sweep(self, metric: str) -> Array:
+        """The grid of a metric; none for equality."""
+        if METRICS[metric].threshold is None:
+            return np.empty(0)
+        return np.linspace(self.start, self.stop, self.points)
+
+
 class Contest(NamedTuple):
     """The generations of one condition, read in one field, before members and twins.
 
@@ -147,26 +174,3 @@ def wins(contest: Contest, metric: str) -> Wins:
 def relabelled(found: Wins, comparison: Comparison) -> Wins:
     """The wins as another labelling of the same rows counts them."""
     return Wins(found.score, found.row, comparison.member[found.row], found.weight, found.at)
-
-
-def block_wins(found: Wins, comparison: Comparison) -> tuple[Array, Array, Array]:
-    """Which side has each block: that of its nearest generation.
-
-    This is the competition among blocks, for the false discovery rate: without memorisation the
-    coin, tossed once for each block, decides its side.
-
-    Returns:
-        Of blocks with a win, the nearest first: score, share of the member (1, 0.5 where both sides
-        are as near, or 0), share of the twin.
-    """
-    side = comparison.block[found.row] * 2 + found.member
-    # The first of each is the nearest: wins are sorted.
-    sides, first = np.unique(side, return_index=True)
-    best = np.full((comparison.blocks, 2), -np.inf)
-    best[sides // 2, sides % 2] = found.score[first]
-    best = best[best.max(axis=1) > -np.inf]
-    top = best.max(axis=1)
-    reached = best >= top[:, None] - TOLERANCE
-    shares = reached / reached.sum(axis=1, keepdims=True)
-    order = np.argsort(-top, kind="stable")
-    return top[order], shares[order, 1], shares[order, 0]

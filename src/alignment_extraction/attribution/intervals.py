@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
-from scipy.stats import beta
+
+from alignment_extraction.statistics import clopper_pearson
 
 Array = np.ndarray[Any, Any]
 
@@ -60,22 +61,6 @@ def spread(values: Array, strata: Array, sizes: Array) -> Spread:
         return Spread(variance, np.where(variance > 0, variance**2 / uncertainty, np.inf))
 
 
-def clopper_pearson(hits: Array, n: Array) -> tuple[Array, Array]:
-    """Clopper and Pearson's exact limits (1934) of a proportion; halves of hits are taken too.
-
-    Args:
-        hits: successes, shape (numbers,).
-        n: trials of each, shape (numbers,) or a number.
-    """
-    tail = (1 - LEVEL) / 2
-    hits, n = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(n, np.float64))
-    low, high = np.zeros(hits.shape), np.ones(hits.shape)
-    some, rest = hits > 0, hits < n
-    low[some] = beta.ppf(tail, hits[some], n[some] - hits[some] + 1)
-    high[rest] = beta.ppf(1 - tail, hits[rest] + 1, n[rest] - hits[rest])
-    return low, high
-
-
 def generation_margins(members: Array, twins: Array, weight: Array, n: Array) -> Array:
     """How far members - weight * twins may be off below and above, by chance of sampling alone.
 
@@ -92,13 +77,10 @@ def generation_margins(members: Array, twins: Array, weight: Array, n: Array) ->
     Returns:
         Margins as numbers of generations, float64, shape (2, numbers).
     """
-    rates = np.asarray(members) / n, np.asarray(twins) / n
-    limits = [clopper_pearson(side, n) for side in (members, twins)]
-    below, above = (
-        [np.abs(side[end] - rate) for side, rate in zip(limits, rates, strict=True)]
-        for end in (0, 1)
-    )
-    odds = [rate / np.maximum(1 - rate, 1e-12) for rate in rates]
+    sides = [clopper_pearson(side, n, LEVEL) for side in (members, twins)]
+    below = [side.estimate - side.low for side in sides]
+    above = [side.high - side.estimate for side in sides]
+    odds = [side.estimate / np.maximum(1 - side.estimate, 1e-12) for side in sides]
     correlation = np.minimum(1, np.sqrt(odds[0] * odds[1]))
     margins = [
         np.sqrt(ours**2 + (weight * theirs) ** 2 + 2 * correlation * weight * ours * theirs)

@@ -14,9 +14,17 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.competition import ORDER, Thresholds, difference, tally
-from alignment_extraction.attribution.contests import TOLERANCE, Contest, Wins, contests, wins
+from alignment_extraction.attribution.competition import ORDER
+from alignment_extraction.attribution.contests import (
+    TOLERANCE,
+    Contest,
+    Thresholds,
+    Wins,
+    contests,
+    wins,
+)
 from alignment_extraction.attribution.levels import Comparison, comparisons
+from alignment_extraction.attribution.tallies import difference, tally
 from alignment_extraction.corpora.masking import masked
 from alignment_extraction.corpora.texts import texts_of
 from alignment_extraction.files import InputError

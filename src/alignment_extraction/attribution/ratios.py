@@ -5,9 +5,15 @@ import math
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution import competition
-from alignment_extraction.attribution.competition import Chance, Thresholds
-from alignment_extraction.attribution.contests import TOLERANCE, Wins, block_wins, contests, wins
+from alignment_extraction.attribution import discoveries, tallies
+from alignment_extraction.attribution.competition import ORDER
+from alignment_extraction.attribution.contests import (
+    TOLERANCE,
+    Thresholds,
+    Wins,
+    contests,
+    wins,
+)
 from alignment_extraction.attribution.intervals import (
     Spread,
     generation_margins,
@@ -66,17 +72,21 @@ def ratios(
     """
     rows = []
     for comparison in comparisons(corpus):
-        prior = competition.chance(comparison, base)
-        share = competition.block_ratio(comparison)
+        prior = tallies.chance(comparison, base)
+        share = discoveries.block_ratio(comparison)
         for contest in contests(scores, comparison):
             found = {metric: wins(contest, metric) for metric in (_SEMANTIC, *_STRINGS)}
             at: dict[str, dict[str, float | None]] = {
                 "fixed": {metric: thresholds.fixed(metric) for metric in found}
             }
-            blocks = {metric: block_wins(each, comparison) for metric, each in found.items()}
-            for name, rate in competition.DISCOVERY_RATES.items():
+            blocks = {
+                metric: discoveries.block_wins(each, comparison) for metric, each in found.items()
+            }
+                metric: discoveries.block_wins(each, comparison) for metric, each in found.items()
+            }
+            for name, rate in discoveries.DISCOVERY_RATES.items():
                 at[name] = {
-                    metric: competition.discovery_threshold(each, share, rate, thresholds.start)
+                    metric: discoveries.discovery_threshold(each, share, rate, thresholds.start)
                     for metric, each in blocks.items()
                 }
             rows += [
@@ -94,14 +104,14 @@ def ratios(
                 for metric in _STRINGS
             ]
     table = pl.DataFrame(rows, schema=SCHEMA)
-    return table.sort(*competition.ORDER, "comparison", "metric", maintain_order=True)
+    return table.sort(*ORDER, "comparison", "metric", maintain_order=True)
 
 
 def _ratio(
     found: tuple[Wins, Wins],
     thresholds: tuple[float | None, float | None],
     comparison: Comparison,
-    prior: Chance | None,
+    prior: tallies.Chance | None,
     n: int,
 ) -> dict[str, float | None]:
     reached: list[Wins] = []
@@ -109,13 +119,13 @@ def _ratio(
         if threshold is None:
             return dict.fromkeys(("semantic", "string", "ratio", "low", "high"))
         reached.append(each.where(each.score >= threshold - TOLERANCE))
-    hit = [competition.blocks_with_values(each, comparison, prior) for each in reached]
+    hit = [tallies.blocks_with_values(each, comparison, prior) for each in reached]
     blocks = np.union1d(*hit)
     anywhere = np.array([-math.inf])
     values = np.concatenate(
         [
-            competition.residuals(
-                competition.block_values(each, comparison, anywhere, blocks), prior, blocks
+            tallies.residuals(
+                tallies.block_values(each, comparison, anywhere, blocks), prior, blocks
             )
             for each in reached
         ],

@@ -5,9 +5,17 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.competition import ORDER, Thresholds, difference, tally
-from alignment_extraction.attribution.contests import TOLERANCE, Contest, Wins, contests, wins
+from alignment_extraction.attribution.competition import ORDER
+from alignment_extraction.attribution.contests import (
+    TOLERANCE,
+    Contest,
+    Thresholds,
+    Wins,
+    contests,
+    wins,
+)
 from alignment_extraction.attribution.levels import Comparison, comparisons, restricted
+from alignment_extraction.attribution.tallies import difference, tally
 from alignment_extraction.vocabulary import METRICS
 
 SCHEMA = pl.Schema(
