@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from alignment_extraction.corpora.texts import corpus_texts, groups_of
-from alignment_extraction.extraction.masking import masked, tokens
+from alignment_extraction.corpora.masking import masked, tokens
 
 SIMILARITY = 0.8
 """Jaccard similarity from which on two masked texts are near-duplicates."""

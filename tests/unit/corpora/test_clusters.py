@@ -7,7 +7,7 @@ import pytest
 from alignment_extraction.corpora import clusters as module
 from alignment_extraction.corpora.clusters import clusters, masked_tokens, near_duplicates
 from alignment_extraction.corpora.texts import groups_of
-from alignment_extraction.extraction.masking import masked, tokens
+from alignment_extraction.corpora.masking import masked, tokens
 from tests.scored_study import PARTS, make_corpus
 
 WORDS = [f"word{letter}" for letter in "abcdefghijklmnop"]

@@ -1,0 +1,77 @@
+"""False discovery rate of the blocks, rows or templates, that members won."""
+
+from typing import Any
+
+import numpy as np
+
+from alignment_extraction.attribution.contests import TOLERANCE, Wins
+from alignment_extraction.attribution.levels import Comparison
+
+Array = np.ndarray[Any, Any]
+
+DISCOVERY_RATES = {"fdr-1": 0.01, "fdr-5": 0.05}
+"""False discovery rates whose thresholds are looked for."""
+
+
+def block_wins(found: Wins, comparison: Comparison) -> tuple[Array, Array, Array]:
+    """Which side has each block: that of its nearest generation.
+
+    This is the competition among blocks, for the false discovery rate: without memorisation the
+    coin, tossed once for each block, decides its side.
+
+    Returns:
+        Of blocks with a win, the nearest first: score, share of the member (1, 0.5 where both sides
+        are as near, or 0), share of the twin.
+    """
+    side = comparison.block[found.row] * 2 + found.member
+    # The first of each is the nearest: wins are sorted.
+    sides, first = np.unique(side, return_index=True)
+    best = np.full((comparison.blocks, 2), -np.inf)
+    best[sides // 2, sides % 2] = found.score[first]
+    best = best[best.max(axis=1) > -np.inf]
+    top = best.max(axis=1)
+    reached = best >= top[:, None] - TOLERANCE
+    shares = reached / reached.sum(axis=1, keepdims=True)
+    order = np.argsort(-top, kind="stable")
+    return top[order], shares[order, 1], shares[order, 0]
+
+
+def block_ratio(comparison: Comparison) -> float:
+    """Blocks that can have a member's win, to those that can have a twin's."""
+    sizes = np.bincount(comparison.strata(), minlength=3)
+    return float((sizes[0] + sizes[1]) / (sizes[0] + sizes[2]))
+
+
+def false_discovery_rate(members: Array, twins: Array, ratio: float) -> Array:
+    """Expected share of coincidence among blocks that members won: ratio (T + 1) / M, at most 1.
+
+    With a ratio of 1 it is the competition's of Elias and Gygi (2007) with the +1 of Barber and
+    Candes (2015, knockoff+); otherwise selective SeqStep+ of the same with c = ratio / (1 + ratio).
+    Blocks are counted and not generations, since one coin decides all generations of a block.
+
+    Args:
+        members: blocks that members won.
+        twins: blocks that twins won.
+        ratio: from `block_ratio`.
+    """
+    rate: Array = np.minimum(1.0, ratio * (twins + 1) / np.maximum(members, 1))
+    return rate
+
+
+def discovery_threshold(
+    blocks: tuple[Array, Array, Array], ratio: float, rate: float, lowest: float
+) -> float | None:
+    """The lowest score at which the false discovery rate is met; None if there is none.
+
+    Args:
+        blocks: from `contests.block_wins`.
+        ratio: from `block_ratio`.
+        rate: to meet.
+        lowest: scores below it are not looked at.
+    """
+    score, member, twin = blocks
+    # At a score count all that are as near.
+    last = np.searchsorted(-score, -(score - TOLERANCE), side="right") - 1
+    rates = false_discovery_rate(member.cumsum(), twin.cumsum(), ratio)[last]
+    met = np.flatnonzero((rates <= rate) & (score >= lowest - TOLERANCE))
+    return float(score[met[-1]]) if len(met) else None

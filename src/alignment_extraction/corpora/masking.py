@@ -1,0 +1,47 @@
+"""Texts with what a template varies taken out: numbers and names."""
+
+import polars as pl
+
+NUMBER, NAME = "\ue000", "\ue001"
+"""What stands for a number and for a name: code points of private use, which texts do not hold."""
+
+_NUMBER = r"\d+(?:[.,:/]\d+)*"
+# The word before is kept: a capital after the end of a sentence says nothing.
+_NAME = r"([^\s.!?:][^\S\n]+)\p{Lu}\p{Ll}+(?:[^\S\n]+\p{Lu}\p{Ll}+)*"
+_TOKEN = r"\w+|[^\w\s]"
+
+
+def masked(texts: pl.Series) -> pl.Series:
+    """Each text with its numbers and names replaced by one sign each, and single spaces.
+
+    A number is a run of digits, with points, commas, colons or strokes between digits. A name is
+    one or more capitalised words inside a sentence; a text's first word is none, nor is a word in
+    capitals throughout.
+    """
+    return (
+        texts.str.replace_all(_NUMBER, NUMBER)
+        .str.replace_all(_NAME, f"${{1}}{NAME}")
+        .str.replace_all(r"\s+", " ")
+        .str.strip_chars()
+    )
+
+
+def masked_share(masked_texts: pl.Series) -> pl.Series:
+    """Share of the tokens of `masked` texts that stand for a number or name; NaN without tokens."""
+    signs = masked_texts.str.count_matches(f"[{NUMBER}{NAME}]").cast(pl.Float64)
+    return signs / masked_texts.str.count_matches(_TOKEN)
+
+
+def numbers(texts: pl.Series) -> pl.Series:
+    """The numbers of each text, as written, in order."""
+    return texts.str.extract_all(_NUMBER)
+
+
+def words(texts: pl.Series) -> pl.Series:
+    """The words of each text: runs of letters, digits and underscores."""
+    return texts.str.extract_all(r"\w+")
+
+
+def tokens(texts: pl.Series) -> pl.Series:
+    """The words and single punctuation marks of each text."""
+    return texts.str.extract_all(_TOKEN)

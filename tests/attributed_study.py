@@ -1,0 +1,152 @@
+"""Simulated studies whose truth is known: rows with chances, a coin, generations, wins."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from alignment_extraction.attribution.contests import Wins
+from alignment_extraction.attribution.levels import Comparison
+from alignment_extraction.attribution.tallies import Chance, difference, tally
+
+Array = np.ndarray[Any, Any]
+
+TAILS = ("even", "zipf", "pareto", "lognormal")
+COSINE = (0.5, 1.0)
+
+
+class Population(NamedTuple):
+    """Rows in blocks; chances are hits expected among all generations."""
+
+    block: Array
+    popularity: Array
+    """Hits of each row whether it is trained on or not."""
+    effect: Array
+    """Hits added by training on it."""
+
+
+def popularities(tail: str, size: int, stream: np.random.Generator) -> Array:
+    """Shares of the hits, in random order."""
+    drawn = {
+        "even": np.ones(size),
+        "zipf": stream.permutation(1 / np.arange(1, size + 1)),
+        "pareto": stream.pareto(1.1, size),
+        "lognormal": stream.lognormal(0, 2, size),
+    }[tail]
+    return drawn / drawn.sum()
+
+
+def pairs(count: int, tail: str, hits: float, stream: np.random.Generator) -> Population:
+    """Pairs of rows, each row with a popularity of its own."""
+    popularity = hits * popularities(tail, 2 * count, stream)
+    return Population(np.arange(2 * count) // 2, popularity, np.zeros(2 * count))
+
+
+def templates(
+    count: int, rows: int, tail: str, hits: float, stream: np.random.Generator
+) -> Population:
+    """Templates of as many rows each, popular or not; and rows within them."""
+    shares = np.repeat(popularities(tail, count, stream), rows)
+    within = stream.exponential(size=count * rows)
+    return Population(
+        np.arange(count * rows) // rows, hits * shares * within, np.zeros(count * rows)
+    )
+
+
+def memorised(
+    population: Population, share: float, hits: float, even: bool, stream: np.random.Generator
+) -> Population:
+    """The population with some blocks memorised if trained on: `hits` expected if all were."""
+    blocks = population.block.max() + 1
+    chosen = stream.random(blocks) < share
+    amounts = chosen * (1.0 if even else stream.gamma(0.5, 2.0, blocks))
+    rows = np.bincount(population.block)
+    effect = (amounts / rows)[population.block] * (rows[0] if rows[0] == 2 else 1)
+    return population._replace(effect=effect * hits / max(share * blocks, 1))
+
+
+def toss(
+    population: Population, level: str, stream: np.random.Generator, share: float = 0.5
+) -> Comparison:
+    """The coin: within pairs at the level of rows, over blocks at that of templates."""
+    blocks = population.block.max() + 1
+    if level == "rows":
+        first = np.r_[True, population.block[1:] != population.block[:-1]]
+        member = (stream.random(blocks) < 0.5)[population.block] == first
+    else:
+        members = round(share * blocks)
+        member = (stream.permutation(blocks) < members)[population.block]
+    return Comparison(
+        source="mine",
+        level=level,
+        other="twin" if level == "rows" else "held-out",
+        ids=pl.Series([str(row) for row in range(len(member))])
+        if len(member) < 1000
+        else pl.Series(np.arange(len(member))).cast(pl.String),
+        member=member,
+        block=population.block,
+        repetitions=np.ones(len(member), np.int32),
+    )
+
+
+def hits_of(
+    population: Population, comparison: Comparison, n: int, stream: np.random.Generator
+) -> Wins:
+    """Generations drawn from the model, and the rows that they hit, each with a score.
+
+    Coincidences score evenly between 0.5 and 1, what was memorised between 0.8 and 1.
+    """
+    parts = np.concatenate([population.popularity, population.effect * comparison.member]) / n
+    counts = stream.multinomial(n, np.append(parts, max(0.0, 1 - parts.sum())))[:-1]
+    row = np.repeat(np.arange(len(parts)), counts)
+    known = row >= len(comparison.member)
+    row = row % len(comparison.member)
+    score = 1 - stream.random(len(row)) * np.where(known, 0.2, 0.5)
+    order = np.argsort(-score, kind="stable")
+    row = row[order]
+    ones = np.ones(len(row))
+    return Wins(score[order], row, comparison.member[row], ones, np.arange(len(row)))
+
+
+def estimate(
+    found: Wins, comparison: Comparison, n: int, base: Chance | None = None
+) -> tuple[float, float, float]:
+    """Attributable hits of all scores, with bounds."""
+    table = difference(tally(found, comparison, np.array([0.0]), base), comparison, n)
+    return tuple(n * table[name][0] for name in ("attributable", "low", "high"))  # type: ignore[return-value]
+
+
+def coverage(
+    make: Any,
+    level: str,
+    runs: int,
+    seed: int,
+    n: int = 10_000,
+    share: float = 0.5,
+) -> dict[str, float]:
+    """How often the interval holds what training truly added, and how far off the estimate is.
+
+    Args:
+        make: a population from a random stream.
+        level: `rows` or `templates`.
+        runs: studies simulated.
+        seed: of them.
+        n: generations of each.
+        share: of the blocks that are members, at the level of templates.
+    """
+    stream = np.random.default_rng(seed)
+    held, errors, widths = [], [], []
+    for _ in range(runs):
+        population = make(stream)
+        comparison = toss(population, level, stream, share)
+        truth = float(population.effect[comparison.member].sum())
+        middle, low, high = estimate(hits_of(population, comparison, n, stream), comparison, n)
+        held.append(low <= truth <= high)
+        errors.append(middle - truth)
+        widths.append(high - low)
+    return {
+        "covered": float(np.mean(held)),
+        "bias": float(np.mean(errors)),
+        "bias_error": float(np.std(errors) / np.sqrt(runs)),
+        "width": float(np.median(widths)),
+    }
