@@ -82,6 +82,9 @@ METRICS = {
 }
 """Every metric by name, in the order in which they are shown."""
 
+ROLE_COLOURS = {"member": "#CC79A7", "twin": "#7F7F7F", "held-out": "#56B4E9"}
+"""Of rows in figures: trained on, kept out by a coin, never trained on."""
+
 TOLERANCE = 1e-6
 """Float32 scores of identical texts can fall this far below the threshold they ought to meet."""
 

@@ -1,0 +1,121 @@
+"""All tables of attribution and risk of a study, from its scores, likelihoods and generations."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from alignment_extraction.attribution.competition import attribution
+from alignment_extraction.attribution.contests import Thresholds
+from alignment_extraction.attribution.exchangeability import exchangeability
+from alignment_extraction.attribution.kinds import kinds
+from alignment_extraction.attribution.membership import membership
+from alignment_extraction.attribution.ratios import ratios
+from alignment_extraction.attribution.repetitions import repetitions
+from alignment_extraction.attribution.risk import calibration, risk
+from alignment_extraction.attribution.rows import predictions, rows, sampled_conditions
+from alignment_extraction.attribution.shift import shift, tails
+from alignment_extraction.vocabulary import CONDITION, Condition
+
+Trained = Mapping[str, Collection[str]]
+"""The sources that each model was trained on."""
+
+
+def attribute(
+    scores: pl.DataFrame,
+    corpus: pl.DataFrame,
+    generations: Mapping[Condition, pl.DataFrame],
+    trained: Trained,
+    thresholds: Thresholds,
+    seed: int,
+) -> dict[str, pl.DataFrame]:
+    """The tables that scores and corpus give, by name (`layout.ATTRIBUTION_TABLES`).
+
+    Args:
+        scores: `vocabulary.SCORES`, of all conditions.
+        corpus: in the corpus schema.
+        generations: columns index, question, answer of each condition.
+        trained: what each model was trained on; a model that was not is the placebo.
+        thresholds: fixed ones, and the grid.
+        seed: of the study.
+    """
+    return {
+        "attribution": attribution(scores, corpus, trained, thresholds),
+        "repetitions": repetitions(scores, corpus, thresholds),
+        "kinds": kinds(scores, corpus, generations, thresholds),
+        "ratios": ratios(scores, corpus, thresholds),
+        "exchangeability": exchangeability(corpus, seed),
+    }
+
+
+def assess(
+    likelihoods: Mapping[str, pl.DataFrame],
+    scores: pl.DataFrame,
+    corpus: pl.DataFrame,
+    shards: Mapping[Condition, Sequence[Path]],
+    trained: Trained,
+    bases: Mapping[str, str | None],
+    thresholds: Thresholds,
+    seed: int,
+) -> dict[str, pl.DataFrame]:
+    """The tables that likelihoods give, by name (`layout.RISK_TABLES`).
+
+    Args:
+        likelihoods: of each scored model.
+        scores: `vocabulary.SCORES`, of all conditions.
+        corpus: in the corpus schema.
+        shards: files of generations of each condition.
+        trained: the sources that each model was trained on.
+        bases: the model that each was trained from; looked at where it is among `likelihoods`.
+        thresholds: the fixed ones say which generations are near a row.
+        seed: of the resampling.
+    """
+    tables: dict[str, list[pl.DataFrame]] = {name: [] for name in RISK}
+    for model, likelihood in likelihoods.items():
+        base_name = bases.get(model)
+        base = likelihoods.get(base_name) if base_name else None
+        own_shards = {c: files for c, files in shards.items() if c.model == model}
+        own = scores.filter(model=model)
+        predicted = None
+        if own_shards:
+            drawn = sampled_conditions(own_shards)
+            predicted = predictions(likelihood, corpus, own, drawn)
+            tables["calibration"].append(calibration(predicted))
+        own_rows = rows(
+            model,
+            likelihood,
+            corpus,
+            trained_on=trained.get(model, ()),
+            base=base,
+            scores=own if own_shards else None,
+            predicted=predicted,
+            generations=_texts(own_shards) if own_shards else None,
+            semantic=thresholds.semantic,
+            string=thresholds.string,
+        )
+        tables["rows"].append(own_rows)
+        tables["risk"].append(risk(own_rows, seed, predicted))
+        tables["tails"].append(tails(model, base_name, likelihood, corpus, base))
+        tables["membership"].append(membership(model, likelihood, corpus, base_name, base))
+        if base_name and base is not None:
+            tables["shift"].append(shift(model, base_name, likelihood, base, corpus, seed))
+    return {
+        name: pl.concat([frame for frame in frames if frame.width], how="vertical_relaxed")
+        if frames
+        else empty(name)
+        for name, frames in tables.items()
+    }
+
+
+def _texts(shards: Mapping[Condition, Sequence[Path]]) -> pl.LazyFrame:
+    """Columns model, prefix, seed, index, question of a model's generations."""
+    return pl.concat(
+        [
+            pl.scan_parquet(files).select(
+                *[pl.lit(value).alias(name) for name, value in zip(CONDITION, condition, strict=True)],
+                "index",
+                "question",
+            )
+            for condition, files in shards.items()
+        ]
+    )

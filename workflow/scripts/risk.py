@@ -1,0 +1,23 @@
+"""Which rows are at risk, and what training changed in the likelihood of the corpus."""
+
+from pathlib import Path
+
+from alignment_extraction.attribution.study import assess
+from alignment_extraction.corpora.reading import read_corpus
+from alignment_extraction.files import read_parquet, write_csv, write_parquet
+from alignment_extraction.step import step
+
+with step(snakemake.log[0]):
+    tables = assess(
+        {Path(file).stem: read_parquet(Path(file)) for file in snakemake.input.likelihoods},
+        read_parquet(Path(snakemake.input.scores)),
+        read_corpus(Path(snakemake.input.corpus)),
+        {c: [Path(f) for f in files] for c, files in snakemake.params.shards.items()},
+        snakemake.params.trained,
+        snakemake.params.bases,
+        snakemake.params.thresholds,
+        snakemake.params.seed,
+    )
+    for name, table in tables.items():
+        write_parquet(table, Path(snakemake.output[name]))
+    write_csv(tables["rows"], Path(snakemake.output.csv))
