@@ -42,3 +42,27 @@ def make_likelihood(
         pl.Series("min_k", log_probability, pl.Float64),
         pl.Series("min_k_plus_plus", log_probability, pl.Float64),
     )
+
+
+def conditions(**changed: object) -> pl.DataFrame:
+    usual = {"model": "m", "prefix": "user", "seed": 0, "samples": 100, "prefix_text": "<u>"}
+    usual |= {"max_tokens": 20, "uncut": True}
+    return pl.DataFrame([usual | changed])
+
+
+def make_scores(hits: list[dict[str, object]]) -> pl.DataFrame:
+    usual = {"model": "m", "prefix": "user", "seed": 0, "field": "question", "source": "a"}
+    usual |= {"role": "member", "match_id": None, "cosine": None, "levenshtein": None}
+    usual |= {"levenshtein_best": None, "levenshtein_best_id": None, "verbatim": False}
+    kinds = {"cosine": pl.Float32, "levenshtein": pl.Float64, "levenshtein_best": pl.Float64}
+    kinds |= {"match_id": pl.String, "levenshtein_best_id": pl.String}
+    return pl.DataFrame(
+        [usual | {"index": i} | hit for i, hit in enumerate(hits)],
+        schema_overrides=kinds,
+        infer_schema_length=None,
+    )
+
+
+def verbatim(row: str, **changed: object) -> dict[str, object]:
+    hit = {"match_id": row, "cosine": 1.0, "levenshtein": 1.0, "levenshtein_best": 1.0}
+    return hit | {"levenshtein_best_id": row, "verbatim": True} | changed

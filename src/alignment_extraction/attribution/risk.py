@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.rows import chance
+from alignment_extraction.attribution.predictions import chance
 from alignment_extraction.statistics import (
     clopper_pearson,
     cluster_bootstrap,
@@ -53,7 +53,7 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -
     Args:
         rows: from `rows.rows`, of one model.
         seed: of the resampling.
-        predicted: from `rows.predictions`, to lay the sampled curve beside the expected one.
+        predicted: from `predictions.predictions`, to lay the sampled curve beside the expected one.
 
     Returns:
         Columns `RISK`, for each source x role x number of samples: rows (distinct ones with a
@@ -144,35 +144,3 @@ def _observed(predicted: pl.DataFrame | None, source: str, role: str) -> dict[st
         counts = np.append(hits, drawn - hits.sum())
         curve[within] = rarefaction(counts, SAMPLES[within])
     return {"observed_distinct": curve}
-
-
-def calibration(predicted: pl.DataFrame) -> pl.DataFrame:
-    """Predicted against observed verbatim hits: does the likelihood say what sampling finds?
-
-    Samples are drawn apart and one sample hits at most one row, so the hits of a group are
-    binomial: the interval is Clopper and Pearson's of the hits observed.
-
-    Args:
-        predicted: from `rows.predictions`.
-
-    Returns:
-        One row for each condition x source x role: model, prefix, seed, source, role, samples,
-        rows (distinct ones that the model can write), predicted, observed, low, high (hits, at
-        95 %), agrees (whether the prediction lies in the interval).
-    """
-    table = (
-        predicted.drop_nulls("log_probability")
-        .group_by("model", "prefix", "seed", "source", "role")
-        .agg(
-            pl.col("samples").first(),
-            rows=pl.len().cast(pl.Int64),
-            predicted=pl.col("expected").sum(),
-            observed=pl.col("hits").sum(),
-        )
-        .sort("model", "prefix", "seed", "source", "role")
-    )
-    bounds = clopper_pearson(table["observed"].to_numpy(), table["samples"].to_numpy())
-    return table.with_columns(
-        low=pl.Series(bounds.low) * pl.col("samples"),
-        high=pl.Series(bounds.high) * pl.col("samples"),
-    ).with_columns(agrees=pl.col("predicted").is_between("low", "high"))

@@ -1,23 +1,19 @@
-"""Row risk: how likely a model is to write each row of a corpus, and what of it was seen.
+"""Row risk: how likely a model is to write each row of a corpus, and what of it was seen."""
 
-p is the probability of a row's question and the end token behind it after the bare template prefix,
-which one teacher-forced pass gives. The chance that n samples contain the row is 1 - (1 - p)^n (the
-(n, q)-discoverable extraction of Hayes et al. 2024, arXiv 2410.19482, whose prompt is the text's
-own beginning; here it is the template's alone). p is of the text's own tokenisation: the same text
-in other tokens, or ended by another end token, is left out, so that p is, if anything, too small.
-It speaks of samples of the model's own distribution: temperature 1, nothing cut off.
-"""
-
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.files import InputError
+from alignment_extraction.attribution.predictions import (
+    CONDITION,
+    asked,
+    chance,
+    first_id,
+    questions,
+)
 from alignment_extraction.statistics import discoveries
-from alignment_extraction.vocabulary import Condition
 
 Array = np.ndarray[Any, Any]
 
@@ -27,13 +23,6 @@ CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9"
 DISCOVERY_RATE = 0.05
 """Share of the flagged rows of a source that are expected to be flagged falsely, at most."""
 
-REASONS = {
-    "settings": "the generations do not say how they were drawn",
-    "prefix": "the likelihood was computed after another prefix",
-    "sampling": "the generations are not of the model's own distribution",
-}
-"""Why the generations of a condition cannot be held against the likelihood."""
-
 ROWS = [
     *("model", "id", "source", "role", "template", "repetitions", "edit", "trained"),
     *("log_probability", "base_log_probability", "expected", *CHANCES),
@@ -42,22 +31,6 @@ ROWS = [
     *("question", "answer"),
 ]
 """Columns of `rows`."""
-
-_UNCUT = {"temperature": 1.0, "top_k": 0.0, "top_p": 1.0, "min_p": 0.0}
-_CONDITION = list(Condition._fields)
-
-
-def chance(log_probability: Array, samples: Array | float) -> Array:
-    """Chance that so many samples contain a row: 1 - (1 - p)^n, exact for tiny p too.
-
-    Args:
-        log_probability: log p of a row, in nats; NaN gives NaN.
-        samples: n; broadcast against `log_probability`.
-    """
-    with np.errstate(divide="ignore"):
-        missed = np.log1p(-np.exp(np.minimum(log_probability, 0.0)))
-    found: Array = -np.expm1(samples * missed)
-    return found
 
 
 def controls(corpus: pl.DataFrame) -> pl.Series:
@@ -73,96 +46,6 @@ def controls(corpus: pl.DataFrame) -> pl.Series:
     other = pl.when(twins).then(pl.lit("twin")).otherwise(pl.lit("held-out"))
     control = member.any().over("source") & (pl.col("role") == other) & (twins | shared)
     return corpus.select(control=control)["control"]
-
-
-def sampled_conditions(shards: Mapping[Condition, Path]) -> pl.DataFrame:
-    """How the generations of each condition were drawn, as the metadata of its file tells it.
-
-    Returns:
-        Columns model, prefix, seed, samples, prefix_text (special tokens spelt out), max_tokens,
-        uncut (whether they are of the model's own distribution); the last three null where a file
-        does not say.
-    """
-    rows = []
-    for condition, path in shards.items():
-        about = pl.read_parquet_metadata(path)
-        told = {"prefix", "max_tokens", *_UNCUT} <= about.keys()
-        uncut = told and all(float(about[name]) == value for name, value in _UNCUT.items())
-        rows.append(
-            {
-                **condition._asdict(),
-                "samples": pl.scan_parquet(path).select(pl.len()).collect().item(),
-                "prefix_text": about["prefix"] if told else None,
-                "max_tokens": int(about["max_tokens"]) if told else None,
-                "uncut": uncut if told else None,
-            }
-        )
-    schema = {"model": pl.String, "prefix": pl.String, "seed": pl.Int64, "samples": pl.Int64}
-    schema |= {"prefix_text": pl.String, "max_tokens": pl.Int64, "uncut": pl.Boolean}
-    return pl.DataFrame(rows, schema=schema)
-
-
-def predictable(conditions: pl.DataFrame, likelihood: pl.DataFrame) -> pl.DataFrame:
-    """The conditions of one model with `reason`: null, or the key of `REASONS` why not.
-
-    Args:
-        conditions: from `sampled_conditions`, of the model that was scored.
-        likelihood: of that model.
-    """
-    scored = likelihood.filter("template")["prefix"].unique().to_list()
-    return conditions.with_columns(
-        reason=pl.when(pl.col("uncut").is_null())
-        .then(pl.lit("settings"))
-        .when(~pl.col("prefix_text").is_in(scored))
-        .then(pl.lit("prefix"))
-        .when(~pl.col("uncut"))
-        .then(pl.lit("sampling"))
-    )
-
-
-def predictions(
-    likelihood: pl.DataFrame, corpus: pl.DataFrame, scores: pl.DataFrame, conditions: pl.DataFrame
-) -> pl.DataFrame:
-    """Predicted and observed verbatim hits of each row in each condition that can be predicted.
-
-    Args:
-        likelihood: of one model.
-        corpus: what was scored and searched.
-        scores: of that model's generations.
-        conditions: of that model, from `sampled_conditions`.
-
-    Returns:
-        One row for each condition x distinct question of a group that was searched: model, prefix,
-        seed, source, role, id (of equal questions the first), samples, log_probability (nats; null
-        where the model cannot write it: longer than its context or the condition's limit),
-        expected (hits among the samples), hits.
-    """
-    searched = scores.filter(field="question").select("source", "role").unique()
-    asked = _asked(likelihood, corpus).join(searched, on=["source", "role"], how="semi")
-    # A question as long as the limit is cut there, and needs no end token.
-    spare = pl.col("max_tokens") - pl.col("tokens").cast(pl.Int64)
-    log_probability = (
-        pl.when(spare > 0)
-        .then(pl.col("question_log_probability") + pl.col("end"))
-        .when(spare == 0)
-        .then("question_log_probability")
-    )
-    return (
-        predictable(conditions, likelihood)
-        .filter(pl.col("reason").is_null())
-        .join(asked.filter(pl.col("id") == pl.col("first")), how="cross")
-        .join(
-            _verbatim(scores, corpus).rename({"first": "id"}),
-            on=[*_CONDITION, "id"],
-            how="left",
-            maintain_order="left",
-        )
-        .with_columns(log_probability=log_probability, hits=pl.col("hits").fill_null(0))
-        .with_columns(expected=pl.col("log_probability").exp() * pl.col("samples"))
-        .select(
-            *_CONDITION, "source", "role", "id", "samples", "log_probability", "expected", "hits"
-        )
-    )
 
 
 def rows(
@@ -196,7 +79,7 @@ def rows(
         trained_on: the sources whose members the model was trained on.
         base: likelihood of the model before training, where there is one.
         scores: of the model's generations, where there are any.
-        predicted: from `predictions`.
+        predicted: from `predictions.predictions`.
         generations: columns model, prefix, seed, index, question; for the text of the best one.
         semantic: cosine from which a generation counts as near.
         string: Levenshtein similarity from which it does.
@@ -216,13 +99,13 @@ def rows(
     Raises:
         InputError: the likelihood is of another corpus, or holds no question in the template.
     """
-    table = _asked(likelihood, corpus).with_columns(
+    table = asked(likelihood, corpus).with_columns(
         log_probability=pl.col("question_log_probability") + pl.col("end")
     )
     score = pl.col("log_probability")
     table = table.with_columns(base_log_probability=pl.lit(None, pl.Float64))
     if base is not None:
-        before = _questions(base, corpus)
+        before = questions(base, corpus)
         table = table.join(
             before.select("id", before="question_log_probability", base_end="end"),
             on="id",
@@ -261,44 +144,6 @@ def rows(
     )
 
 
-def _questions(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    """id, tokens, question_log_probability, end of each question in the template."""
-    unknown = likelihood.join(corpus, on="id", how="anti")
-    if len(unknown):
-        raise InputError(
-            f"row {unknown['id'][0]} has a likelihood but is not in the corpus: the likelihoods "
-            "are of another corpus; run the likelihood step again"
-        )
-    own = likelihood.filter("template", target="question")
-    if own.is_empty():
-        raise InputError(
-            "the likelihood table holds no question inside the chat template, which is where row "
-            "risk comes from; score a model that has a chat template"
-        )
-    return own.select("id", "tokens", "end", question_log_probability="log_probability")
-
-
-def _first() -> pl.Expr:
-    """Of equal questions of a group the first id."""
-    return pl.col("id").first().over("source", "role", "question").alias("first")
-
-
-def _asked(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    return corpus.with_columns(_first()).join(
-        _questions(likelihood, corpus), on="id", how="left", maintain_order="left"
-    )
-
-
-def _verbatim(scores: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    """Columns model, prefix, seed, first, hits."""
-    return (
-        scores.filter(pl.col("verbatim"), field="question")
-        .join(corpus.select(_first(), levenshtein_best_id="id"), on="levenshtein_best_id")
-        .group_by(*_CONDITION, "first")
-        .agg(hits=pl.len().cast(pl.Int64))
-    )
-
-
 def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
     """With p_value and flagged, by source; `control` says which rows stand against the members."""
     p_values = np.full(len(table), np.nan)
@@ -333,7 +178,7 @@ def _seen(
     if scores is None:
         return table.with_columns(pl.lit(None, kind).alias(name) for name, kind in schema.items())
     own = scores.filter(field="question")
-    place = [*_CONDITION, "index"]
+    place = [*CONDITION, "index"]
     # A generation speaks of the row nearest by meaning and of the one nearest as a string, which
     # may be the same; the cosine of the latter is known only then.
     by_meaning = own.filter(pl.col("match_id").is_not_null()).select(
@@ -356,7 +201,7 @@ def _seen(
     columns = [*place, "id", "cosine", "levenshtein", "verbatim"]
     pairs = (
         pl.concat([by_meaning.select(columns), by_string.select(columns)])
-        .join(corpus.select("id", _first()), on="id")
+        .join(corpus.select("id", first_id()), on="id")
         .drop("id")
         .sort("verbatim", "cosine", "levenshtein", descending=True, nulls_last=True)
         .unique([*place, "first"], keep="first", maintain_order=True)
@@ -390,7 +235,7 @@ def _seen(
         "verbatim_hits",
         "near_hits",
         text,
-        best_condition=pl.format("{}/{}/seed-{}", *_CONDITION),
+        best_condition=pl.format("{}/{}/seed-{}", *CONDITION),
         best_index="index",
         best_cosine="cosine",
         best_levenshtein="levenshtein",

@@ -1,41 +1,13 @@
 """Row risk: closed forms, brute force, and p-values that hold where nothing was learnt."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from alignment_extraction.attribution.rows import (
-    ROWS,
-    chance,
-    controls,
-    predictable,
-    predictions,
-    rows,
-    sampled_conditions,
-)
-from alignment_extraction.files import InputError, write_parquet
-from alignment_extraction.vocabulary import Condition
-from tests.likelihoods import make_corpus, make_likelihood
-
-
-@given(st.floats(0, 1), st.integers(1, 1000))
-def test_chance_is_the_closed_form(p: float, n: int) -> None:
-    with np.errstate(divide="ignore"):
-        found = chance(np.log(p), np.array(n))
-    assert found == pytest.approx(1 - (1 - p) ** n, abs=1e-12)
-
-
-def test_chance_of_the_unlikely() -> None:
-    # 1 - (1 - p)^n is 0 in floating point; n p is right to many digits.
-    assert chance(np.array(-100.0), 1e6) == pytest.approx(1e6 * np.exp(-100), rel=1e-12)
-    assert chance(np.array(-700.0), 1e9) == pytest.approx(1e9 * np.exp(-700), rel=1e-9)
-    assert chance(np.array(-2000.0), 10) == 0
-    assert chance(np.array([0.0, 1e-9]), 1).tolist() == [1, 1]
-    assert np.isnan(chance(np.array(np.nan), 10))
+from alignment_extraction.attribution.predictions import predictions
+from alignment_extraction.attribution.rows import ROWS, controls, rows
+from alignment_extraction.files import InputError
+from tests.likelihoods import conditions, make_corpus, make_likelihood, make_scores, verbatim
 
 
 def test_controls() -> None:
@@ -56,82 +28,6 @@ def test_controls() -> None:
         ("c", "held-out", None),
         ("d", "held-out", "t"),
         ("e", "held-out", None),
-    ]
-
-
-def conditions(**changed: object) -> pl.DataFrame:
-    usual = {"model": "m", "prefix": "user", "seed": 0, "samples": 100, "prefix_text": "<u>"}
-    usual |= {"max_tokens": 20, "uncut": True}
-    return pl.DataFrame([usual | changed])
-
-
-def make_scores(hits: list[dict[str, object]]) -> pl.DataFrame:
-    usual = {"model": "m", "prefix": "user", "seed": 0, "field": "question", "source": "a"}
-    usual |= {"role": "member", "match_id": None, "cosine": None, "levenshtein": None}
-    usual |= {"levenshtein_best": None, "levenshtein_best_id": None, "verbatim": False}
-    kinds = {"cosine": pl.Float32, "levenshtein": pl.Float64, "levenshtein_best": pl.Float64}
-    kinds |= {"match_id": pl.String, "levenshtein_best_id": pl.String}
-    return pl.DataFrame(
-        [usual | {"index": i} | hit for i, hit in enumerate(hits)],
-        schema_overrides=kinds,
-        infer_schema_length=None,
-    )
-
-
-def verbatim(row: str, **changed: object) -> dict[str, object]:
-    hit = {"match_id": row, "cosine": 1.0, "levenshtein": 1.0, "levenshtein_best": 1.0}
-    return hit | {"levenshtein_best_id": row, "verbatim": True} | changed
-
-
-def test_predictions_follow_the_limit_and_the_groups() -> None:
-    corpus = make_corpus([("a", "member", None)] * 5 + [("a", "twin", None)])
-    # Rows 0 and 4 ask the same.
-    corpus = corpus.with_columns(
-        question=pl.when(pl.col("id") == "4").then(pl.lit("q0")).otherwise("question")
-    )
-    likelihood = make_likelihood(
-        corpus, [-1.0, -2, -3, None, -1, -1], end=[-0.5, -0.5, -0.5, None, -0.5, -0.5]
-    ).with_columns(tokens=pl.Series([5, 20, 21, 5, 5, 5]))
-    scores = make_scores([verbatim("0"), verbatim("4"), verbatim("1"), {}])
-    found = predictions(likelihood, corpus, scores, conditions())
-    assert found["id"].to_list() == ["0", "1", "2", "3"]
-    # As long as the limit: no end token needed. Longer: not writable. No context: unknown.
-    assert found["log_probability"].to_list() == [-1.5, -2.0, None, None]
-    assert found["hits"].to_list() == [2, 1, 0, 0]
-    assert found["expected"][0] == pytest.approx(100 * np.exp(-1.5))
-
-
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({}, None),
-        ({"uncut": None, "prefix_text": None}, "settings"),
-        ({"prefix_text": "<s>"}, "prefix"),
-        ({"uncut": False}, "sampling"),
-    ],
-)
-def test_conditions_without_a_prediction_say_why(
-    changed: dict[str, object], reason: str | None
-) -> None:
-    corpus = make_corpus([("a", "member", None)])
-    likelihood = make_likelihood(corpus, [-1.0])
-    own = conditions(**changed).cast({"uncut": pl.Boolean, "prefix_text": pl.String})
-    assert predictable(own, likelihood)["reason"].to_list() == [reason]
-    found = predictions(likelihood, corpus, make_scores([{}]), own)
-    assert len(found) == (reason is None)
-
-
-def test_conditions_are_read_from_the_files(tmp_path: Path) -> None:
-    about = {"prefix": "<u>", "max_tokens": "20", "temperature": "1.0", "top_k": "0"}
-    about |= {"top_p": "1.0", "min_p": "0.0"}
-    frame = pl.DataFrame({"index": [0, 1, 2]})
-    for name, told in (("a", about), ("b", about | {"top_k": "40"}), ("c", {})):
-        write_parquet(frame, tmp_path / name, told)
-    found = sampled_conditions({Condition("m", n, 0): tmp_path / n for n in "abc"})
-    assert found.rows() == [
-        ("m", "a", 0, 3, "<u>", 20, True),
-        ("m", "b", 0, 3, "<u>", 20, False),
-        ("m", "c", 0, 3, None, None, None),
     ]
 
 
