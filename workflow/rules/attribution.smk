@@ -18,6 +18,7 @@ def bases(wildcards):
 rule attribution:
     input:
         scores="results/{study}/scores.parquet",
+        generations=study_shards,
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         code=code("attribution"),
     output:
@@ -30,7 +31,8 @@ rule attribution:
     benchmark:
         "logs/benchmarks/attribution/{study}.tsv"
     params:
-        trained=lambda wildcards: PARAMS.trained(wildcards.study),
+        shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
+        trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
         thresholds=lambda wildcards: study_of(wildcards).thresholds,
         seed=PARAMS.seed,
     script:
@@ -41,11 +43,7 @@ rule risk:
     input:
         likelihoods=likelihoods,
         scores="results/{study}/scores.parquet",
-        generations=lambda wildcards: [
-            shard
-            for files in layout.model_shards(PARAMS, wildcards.study).values()
-            for shard in files
-        ],
+        generations=study_shards,
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         code=code("risk"),
     output:
@@ -58,9 +56,9 @@ rule risk:
     wildcard_constraints:
         study=either(name for name, study in PARAMS.studies.items() if study.likelihood),
     params:
-        study=study_of,
+        thresholds=lambda wildcards: study_of(wildcards).thresholds,
         shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
-        trained=lambda wildcards: PARAMS.trained(wildcards.study),
+        trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
         bases=bases,
         seed=PARAMS.seed,
     script:

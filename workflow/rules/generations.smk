@@ -11,6 +11,12 @@ def model_shards(wildcards):
     return [shard for files in found.values() for shard in files]
 
 
+def study_shards(wildcards):
+    """Every shard of a study."""
+    found = layout.model_shards(PARAMS, wildcards.study)
+    return [shard for files in found.values() for shard in files]
+
+
 def shard_size(wildcards):
     sizes = layout.shard_sizes(study_of(wildcards), condition_of(wildcards))
     return sizes[int(wildcards.shard)]

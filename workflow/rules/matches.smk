@@ -56,11 +56,7 @@ rule match:
 
 rule score:
     input:
-        generations=lambda wildcards: [
-            shard
-            for files in layout.model_shards(PARAMS, wildcards.study).values()
-            for shard in files
-        ],
+        generations=study_shards,
         matches=lambda wildcards: [
             layout.matches_file(wildcards.study, model)
             for model in study_of(wildcards).sampled_models

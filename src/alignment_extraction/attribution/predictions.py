@@ -8,7 +8,7 @@ in other tokens, or ended by another end token, is left out, so that p is, if an
 It speaks of samples of the model's own distribution: temperature 1, nothing cut off.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ def chance(log_probability: Array, samples: Array | float) -> Array:
     return found
 
 
-def sampled_conditions(shards: Mapping[Condition, Path]) -> pl.DataFrame:
-    """How the generations of each condition were drawn, as the metadata of its file tells it.
+def sampled_conditions(shards: Mapping[Condition, Sequence[Path]]) -> pl.DataFrame:
+    """How the generations of each condition were drawn, as the metadata of its shards tells it.
 
     Returns:
         Columns model, prefix, seed, samples, prefix_text (special tokens spelt out), max_tokens,
@@ -56,14 +56,14 @@ def sampled_conditions(shards: Mapping[Condition, Path]) -> pl.DataFrame:
         does not say.
     """
     rows = []
-    for condition, path in shards.items():
-        about = pl.read_parquet_metadata(path)
+    for condition, files in shards.items():
+        about = pl.read_parquet_metadata(files[0])
         told = {"prefix", "max_tokens", *_UNCUT} <= about.keys()
         uncut = told and all(float(about[name]) == value for name, value in _UNCUT.items())
         rows.append(
             {
                 **condition._asdict(),
-                "samples": pl.scan_parquet(path).select(pl.len()).collect().item(),
+                "samples": pl.scan_parquet(files).select(pl.len()).collect().item(),
                 "prefix_text": about["prefix"] if told else None,
                 "max_tokens": int(about["max_tokens"]) if told else None,
                 "uncut": uncut if told else None,

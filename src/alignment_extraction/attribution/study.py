@@ -12,8 +12,13 @@ from alignment_extraction.attribution.kinds import kinds
 from alignment_extraction.attribution.membership import membership
 from alignment_extraction.attribution.ratios import ratios
 from alignment_extraction.attribution.repetitions import repetitions
-from alignment_extraction.attribution.risk import calibration, risk
-from alignment_extraction.attribution.rows import predictions, rows, sampled_conditions
+from alignment_extraction.attribution.predictions import (
+    calibration,
+    predictions,
+    sampled_conditions,
+)
+from alignment_extraction.attribution.risk import risk
+from alignment_extraction.attribution.rows import rows
 from alignment_extraction.attribution.shift import shift, tails
 from alignment_extraction.vocabulary import CONDITION, Condition
 

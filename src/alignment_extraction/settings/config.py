@@ -137,20 +137,15 @@ class Params(Settings):
             _check_distillation(at, study, self)
         return self
 
-    def trained(self, study: str) -> dict[tuple[str, str], bool]:
-        """Whether each model of a study was trained on each source of its corpus with members."""
+    def trained_on(self, study: str) -> dict[str, tuple[str, ...]]:
+        """The sources of a study's corpus that each of its models was trained on."""
         about = self.studies[study]
         sources = self.corpora[about.corpus].member_sources
+        given = {model: self.models[model].trained_on for model in about.used_models}
         return {
-            (model, source): source in self.sources_of(model, sources)
-            for model in about.used_models
-            for source in sources
+            model: sources if named is None else tuple(s for s in sources if s in named)
+            for model, named in given.items()
         }
-
-    def sources_of(self, model: str, sources: tuple[str, ...]) -> tuple[str, ...]:
-        """The sources among `sources` that a model was trained on."""
-        given = self.models[model].trained_on
-        return sources if given is None else tuple(s for s in sources if s in given)
 
 
 def _check_distillation(at: str, study: StudySettings, params: Params) -> None:

@@ -149,9 +149,9 @@ def test_groups_and_sources() -> None:
     assert params.corpora["reasoning-gym"].groups == ("reasoning-gym.unknown",)
     assert params.corpora["smol-smoltalk"].groups == ("smoltalk.member", "smoltalk.held-out")
     assert "sft.twin" in params.corpora["controlled"].groups
-    trained = params.trained("controlled")
-    assert trained["sft-q8", "sft"] and not trained["base-q8", "sft"]
-    assert trained["rl-q8", "rl"] and not trained["sft-q8", "rl"]
+    trained = params.trained_on("controlled")
+    assert (trained["base-q8"], trained["sft-q8"], trained["rl-q8"]) == ((), ("sft",), ("rl",))
+    assert params.trained_on("smollm2")["smollm2"] == ()
 
 
 def test_an_embedders_tokenizer_is_an_embedder() -> None:
