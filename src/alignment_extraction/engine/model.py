@@ -228,6 +228,51 @@ class Model:
             raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
         return self._piece_bytes(token, special=True).decode("utf-8", "replace")
 
+    def bytes_of(self, tokens: Sequence[int]) -> bytes:
+        """UTF-8 of `tokens`, special ones spelt out."""
+        return b"".join([self._piece_bytes(token, special=True) for token in tokens])
+
+    def conversation(self, text: str) -> list[int]:
+        """Token ids of a text from its beginning on, as llama.cpp feeds them to the model.
+
+        Special tokens are read as such, and the beginning-of-sequence token stands in front where
+        the vocabulary asks for one and the text does not spell it out.
+        """
+        tokens = self.tokenize(text)
+        if self.add_bos and self.bos is not None and tokens[:1] != [self.bos]:
+            return [self.bos, *tokens]
+        return tokens
+
+    def begins(self, token: int) -> bool:
+        """Whether a token is the beginning-of-sequence token."""
+        return token == self.bos
+
+    def control(self, token: int) -> bool:
+        """Whether a token is read from text alone where special tokens are (`tokenize`)."""
+        return bool(
+            llama_cpp.llama_vocab_get_attr(self._vocab, token)
+            & (llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN)
+        )
+
+    def special(self, token: int) -> bool:
+        """Whether a token is one that nobody writes: `<|im_start|>`, `</think>`.
+
+        A vocabulary's user-defined tokens count, but for those of white space (Gemma's line ends).
+        """
+        defined = (
+            llama_cpp.llama_vocab_get_attr(self._vocab, token)
+            & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        )
+        return self.control(token) or bool(defined and self.bytes_of([token]).strip())
+
+    def swallows(self, token: int) -> tuple[bool, bool]:
+        """Whether a special token takes the white space before it, and that behind it."""
+        attributes = llama_cpp.llama_vocab_get_attr(self._vocab, token)
+        return (
+            bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
+            bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
+        )
+
     def pieces(self) -> list[bytes]:
         """UTF-8 of every token, special ones included; some hold part of a character alone."""
         return [self._piece_bytes(token, special=True) for token in range(self.n_vocab)]

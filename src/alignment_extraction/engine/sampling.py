@@ -55,6 +55,9 @@ def sample(
     answer_header: Sequence[int] | None = None,
     max_answer_tokens: int = 0,
     end_text: str = "",
+    tail: str = "",
+    rest: int = 0,
+    leads: tuple[str, str] = ("", ""),
     slots: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
@@ -83,6 +86,10 @@ def sample(
         end_text: a text that ends the question too, "" for none: the assistant's header where no
             end token comes before it, so that the model writes the header itself. With
             `answer_header` the answer is then what it goes on to write.
+        tail: text that stands between question and end, token or text, and belongs to neither.
+        rest: how many of the header's last tokens are fed after `end_text`.
+        leads: what the tokens before question and answer leave to their first words, such as a
+            header's last space; no part of the texts.
         slots: sequences decoded together, 1 to 256, rounded up to a multiple of 8.
         progress: called about twice a second and at the end with the number of finished samples
             and the number of tokens drawn since the last call.
@@ -112,6 +119,7 @@ def sample(
     )
     # Never more slots than samples; the samples come out the same with any number of them.
     width = padded(min(slots, n))
+    pieces = model.pieces() if end_text.strip() or tail else []
     state = Slots(
         width,
         seed=seed,
@@ -120,8 +128,11 @@ def sample(
         header=header,
         max_answer_tokens=max_answer_tokens,
         eog=model.eog,
-        end_text=EndText(end_text, model.pieces()) if end_text.strip() else None,
+        end_text=EndText(end_text, pieces, tail) if end_text.strip() else None,
         n_vocab=model.n_vocab,
+        tail=tail.encode(),
+        rest=rest,
+        pieces=pieces,
     )
     every = np.arange(width)
     clock = _Clock(state, progress)
@@ -163,7 +174,7 @@ def sample(
                 context.truncate(int(slot), len(prefix))
             clock.tick()
     clock.tick(last=True)
-    return _frame(model, [(i, state.results[i]) for i in state.indices], end_text)
+    return _frame(model, [(i, state.results[i]) for i in state.indices], end_text, leads)
 
 
 def _decode_prefix(context: Context, prefix: Sequence[int]) -> Floats:
@@ -242,12 +253,14 @@ def _check(
         )
 
 
-def _frame(model: Model, samples: list[tuple[int, Sample]], end_text: str) -> pl.DataFrame:
+def _frame(
+    model: Model, samples: list[tuple[int, Sample]], end_text: str, leads: tuple[str, str]
+) -> pl.DataFrame:
     blank = end_text[len(end_text.rstrip()) :]  # what closes a header
     columns: dict[str, list[Any]] = {"index": [index for index, _ in samples]}
-    for name in ("question", "answer"):
+    for name, lead in zip(("question", "answer"), leads, strict=True):
         turns = [getattr(made, name) for _, made in samples]
-        columns[name] = [turn and model.detokenize(turn.tokens) for turn in turns]
+        columns[name] = [turn and model.detokenize(turn.tokens).removeprefix(lead) for turn in turns]
         columns[f"{name}_tokens"] = [turn and turn.tokens for turn in turns]
         columns[f"{name}_finish"] = [turn and turn.finish for turn in turns]
         columns[f"{name}_log_likelihood"] = [turn and turn.log_likelihood for turn in turns]

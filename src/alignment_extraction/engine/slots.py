@@ -54,10 +54,13 @@ class EndText:
     token that completes it.
     """
 
-    def __init__(self, text: str, pieces: Sequence[bytes]) -> None:
-        """Look for `text`, not blank, in what tokens of these `pieces` (vocabulary,) write."""
+    def __init__(self, text: str, pieces: Sequence[bytes], tail: str = "") -> None:
+        """Look for `text`, not blank, in what tokens of these `pieces` (vocabulary,) write.
+
+        `tail`, where it stands before the text, goes with it.
+        """
         self._core = text.strip().encode()
-        self._lead = text[: len(text) - len(text.lstrip())].encode()
+        self._lead = (tail or text[: len(text) - len(text.lstrip())]).encode()
         self._pieces = pieces
         last = self._core[-1:]
         self.may_close = np.array([last in piece for piece in pieces])
@@ -77,13 +80,19 @@ class EndText:
             return None
         if written[:start].endswith(self._lead):
             start -= len(self._lead)
-        kept, end = len(tokens) - len(tail), 0
-        for piece in tail:
-            if end >= start:
-                break
-            end += len(piece)
-            kept += 1
-        return kept, written[start:end]
+        kept, excess = _kept(tail, start)
+        return len(tokens) - len(tail) + kept, excess
+
+
+def _kept(pieces: Sequence[bytes], start: int) -> tuple[int, bytes]:
+    """How many of `pieces` begin before byte `start` of them all; the last one's bytes from it."""
+    kept, end = 0, 0
+    for piece in pieces:
+        if end >= start:
+            break
+        end += len(piece)
+        kept += 1
+    return kept, b"".join(pieces)[start:end]
 
 
 _PER_SLOT = (
@@ -114,6 +123,9 @@ class Slots:
         eog: frozenset[int],
         end_text: EndText | None,
         n_vocab: int,
+        tail: bytes = b"",
+        rest: int = 0,
+        pieces: Sequence[bytes] = (),
     ) -> None:
         """Make `count` empty slots for the samples `indices`; see `sampling.sample`."""
         self.seed = seed
@@ -124,6 +136,9 @@ class Slots:
         self.max_tokens = max_tokens
         self.max_answer_tokens = max_answer_tokens
         self.end_text = end_text
+        self.tail = tail
+        self.rest = rest
+        self.pieces = pieces
         # The last entry is what slots without forced tokens look up: in vain, or while idle.
         self.header = np.array([*header, 0], np.int32)
         self.is_end = np.zeros(n_vocab, bool)
@@ -229,10 +244,18 @@ class Slots:
         tokens = self.written[slot, : self.length[slot]].tolist()
         question = self.question[slot]
         excess = None
-        if self.end_text is not None and question is None and not stopped:
+        by_text = False  # whether the model has written the header itself, or its beginning
+        if question is None and stopped and self.tail:
+            last = [self.pieces[token] for token in tokens[-len(self.tail) :]]
+            written = b"".join(last)
+            if written.endswith(self.tail):
+                kept, excess = _kept(last, len(written) - len(self.tail))
+                tokens = tokens[: len(tokens) - len(last) + kept]
+        elif question is None and not stopped and self.end_text is not None:
             found = self.end_text.find(tokens)
             if found is not None:
-                stopped, tokens, excess = True, tokens[: found[0]], found[1]
+                by_text = stopped = True
+                tokens, excess = tokens[: found[0]], found[1]
         if not stopped and self.length[slot] < self.limit[slot]:
             return False
         finish = "stop" if stopped else "length"
@@ -244,9 +267,13 @@ class Slots:
             self.results[index] = Sample(turn)
             return True
         self.question[slot] = turn
-        if excess is None:  # the model has not written the header itself
-            self.token[slot] = self.header[0]
-            self.forced[slot] = len(self.header) - 2
+        if by_text:
+            self.forced[slot] = self.rest
+        else:
+            # What the model wrote of the header before its end token is not fed again.
+            first = 0 if excess is None else len(self.header) - 2 - self.rest
+            self.token[slot] = self.header[first]
+            self.forced[slot] = len(self.header) - 2 - first
         self.length[slot] = 0
         self.limit[slot] = self.max_answer_tokens
         self.log_likelihood[slot] = 0

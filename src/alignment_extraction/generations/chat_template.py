@@ -11,7 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-Message = dict[str, str]
+Message = dict[str, Any]
+
+TODAY = (2024, 7, 26)
+"""Year, month, day that `strftime_now` tells templates: always the same, so that a file always
+gives the same text. It is the date that Llama 3.1's template falls back to."""
 
 _SECONDS = 5  # of processor time; real templates take milliseconds
 _MEMORY = 1 << 30  # bytes of address space
@@ -23,77 +27,141 @@ class TemplateError(ValueError):
 
 
 def render(
-    template: str, conversations: Sequence[Sequence[Message]], *, bos: str = "", eos: str = ""
+    template: str,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    bos: str = "",
+    eos: str = "",
+    prompt: bool = False,
 ) -> list[str]:
-    """Render each conversation as transformers and llama.cpp do, without a generation prompt.
-
-    `strftime_now` is left undefined, so that templates which print the date fall back to the fixed
-    one they carry and the same file always gives the same text.
+    """Render each conversation as transformers' `apply_chat_template` does.
 
     Args:
         template: Jinja text.
         conversations: lists of messages {role, content}.
         bos: text of the beginning-of-sequence token, `bos_token` in templates.
         eos: text of the end-of-sequence token, `eos_token` in templates.
+        prompt: end with the header of an answer (`add_generation_prompt`).
 
     Raises:
         TemplateError: an error in the template, or more than 5 s, 1 GiB or 2^20 characters.
     """
-    request = json.dumps(
-        {"template": template, "conversations": conversations, "bos": bos, "eos": eos}
-    )
+    results = render_each(template, conversations, bos=bos, eos=eos, prompt=prompt)
+    for result in results:
+        if isinstance(result, TemplateError):
+            raise result
+    return [str(result) for result in results]
+
+
+def render_each(
+    template: str,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    bos: str = "",
+    eos: str = "",
+    prompt: bool = False,
+) -> list[str | TemplateError]:
+    """As `render`, with the error of each conversation that the template refuses in its place.
+
+    Raises:
+        TemplateError: all of them together take more than 5 s or 1 GiB.
+    """
+    request = {"template": template, "conversations": conversations, "prompt": prompt}
     # -P: the modules beside this file must not take the place of the standard library's.
     done = subprocess.run(
         [sys.executable, "-P", __file__],
-        input=request.encode(),
+        input=json.dumps(request | {"bos": bos, "eos": eos, "today": TODAY}).encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,
     )
     if done.returncode:
         raise TemplateError(f"takes more than {_SECONDS} s or {_MEMORY >> 20} MiB to render")
-    answer = json.loads(done.stdout)
-    if "error" in answer:
-        raise TemplateError(answer["error"])
-    texts: list[str] = answer["texts"]
-    return texts
+    return [
+        TemplateError(answer["error"]) if "error" in answer else answer["text"]
+        for answer in json.loads(done.stdout)
+    ]
 
 
-def _serve() -> None:
-    """Answer one request, JSON on standard input, within the limits."""
+def _environment(today: Sequence[int]) -> Any:
+    """The names, filters and tags that transformers gives templates (its `chat_template_utils`)."""
+    from datetime import datetime
+
     import jinja2
-    from jinja2.ext import loopcontrols
+    from jinja2 import nodes
+    from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    request = json.load(sys.stdin)
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
+    class Generation(Extension):
+        """`{% generation %}` marks what an assistant says, which changes no text."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("_written"), [], [], body).set_lineno(line)
+
+        def _written(self, caller: Any) -> str:
+            return str(caller())
 
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)
 
+    def strftime_now(form: str) -> str:
+        return datetime(today[0], today[1], today[2]).strftime(form)
+
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        # Jinja's own filter escapes <, > and &.
+        return json.dumps(
+            value,
+            ensure_ascii=ensure_ascii,
+            indent=indent,
+            separators=separators,
+            sort_keys=sort_keys,
+        )
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
-    try:
-        template = environment.from_string(request["template"])
-        texts = [
-            template.render(
+    environment.globals["strftime_now"] = strftime_now
+    return environment
+
+
+def _serve() -> None:
+    """Answer one request, JSON on standard input, within the limits."""
+    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    request = json.load(sys.stdin)
+    compiled: Any = None
+    answers: list[dict[str, str]] = []
+    for messages in request["conversations"]:
+        try:
+            if compiled is None:
+                compiled = _environment(request["today"]).from_string(request["template"])
+            text = compiled.render(
                 messages=messages,
+                tools=None,
+                documents=None,
                 bos_token=request["bos"],
                 eos_token=request["eos"],
-                add_generation_prompt=False,
+                add_generation_prompt=request["prompt"],
             )
-            for messages in request["conversations"]
-        ]
-        if any(len(text) > _LENGTH for text in texts):
-            raise OverflowError(f"renders more than {_LENGTH} characters")
-        answer: dict[str, Any] = {"texts": texts}
-    except Exception as error:  # whatever a template can raise is its own fault
-        answer = {"error": f"{type(error).__name__}: {error}"[:500]}
-    json.dump(answer, sys.stdout)
+            if len(text) > _LENGTH:
+                raise OverflowError(f"renders more than {_LENGTH} characters")
+            answers.append({"text": text})
+        except Exception as error:  # whatever a template can raise is its own fault
+            answers.append({"error": f"{type(error).__name__}: {error}"[:500]})
+    json.dump(answers, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.files import InputError, sha256
-from alignment_extraction.generations.prefix import model_turns, prefix_tokens
+from alignment_extraction.generations.conversation import ChatFormat, Ending
+from alignment_extraction.generations.prefix import prefix_and_lead
 
 
 def generate(
@@ -27,6 +28,7 @@ def generate(
     sampling: Mapping[str, Any],
     threads: int | None = None,
     gpu_layers: int = 0,
+    model_sha256: str | None = None,
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Draw generations `first` to `first + samples - 1` of one model, prefix and seed.
 
@@ -46,6 +48,7 @@ def generate(
         sampling: `temperature`, `top_k`, `top_p`, `min_p`, `slots`.
         threads: of llama.cpp; None uses every core.
         gpu_layers: layers offloaded to a GPU; -1 is all.
+        model_sha256: of the file, where it is known; None reads it for it.
 
     Returns:
         The generations (columns of `sampling.sample`), and what they were made with: model and its
@@ -56,9 +59,8 @@ def generate(
             an answer, or a number is out of range (see `Model`, `prefix_tokens`, `sample`).
     """
     with Model(model_path, threads=threads, gpu_layers=gpu_layers) as model:
-        tokens = prefix_tokens(model, prefix, prefix_text)
-        header = end_text or _answer_header(model, needed=max_answer_tokens is not None)
-        header_tokens = model.tokenize(header)
+        tokens, lead = prefix_and_lead(model, prefix, prefix_text)
+        ending = _ending(model, end_text, needed=max_answer_tokens is not None)
         frame = _sample_with_bar(
             model,
             tokens,
@@ -67,15 +69,17 @@ def generate(
             seed=seed,
             first=first,
             max_tokens=max_tokens,
-            answer_header=None if max_answer_tokens is None else header_tokens,
+            answer_header=None if max_answer_tokens is None else ending.header,
             max_answer_tokens=max_answer_tokens or 0,
-            # Behind an end token the model never gets to write the header.
-            end_text="" if model.eog.intersection(header_tokens) else header,
+            end_text=ending.end_text,
+            tail=ending.tail,
+            rest=ending.rest,
+            leads=(lead, ending.answer_lead),
             **sampling,
         )
         about = {
             "model": model_path.name,
-            "model_sha256": sha256(model_path),
+            "model_sha256": model_sha256 or sha256(model_path),
             "prefix": "".join(model.piece(token) for token in tokens),
             "seed": str(seed),
             "max_tokens": str(max_tokens),
@@ -85,16 +89,18 @@ def generate(
     return frame, about
 
 
-def _answer_header(model: Model, *, needed: bool) -> str:
-    """The text between question and answer; "" if unknown, as it may be for a literal prefix."""
+def _ending(model: Model, end_text: str, *, needed: bool) -> Ending:
+    """How a question ends; with nothing but end tokens if unknown, as for a literal prefix."""
+    if end_text:
+        return ChatFormat.literal(model, "", end_text).ending
     try:
-        return model_turns(model).answer_header
+        return ChatFormat.of(model).ending
     except InputError as error:
         if needed:
             raise InputError(
                 f"no answer can be drawn, as the assistant's header is unknown: {error}"
             ) from error
-        return ""
+        return Ending([])
 
 
 def _sample_with_bar(

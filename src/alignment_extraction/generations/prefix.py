@@ -1,35 +1,40 @@
 """Template prefixes: what a model is prompted with, derived from its own chat template.
 
-A prefix is the text before the first word of the user: the paper (arXiv 2510.18554, section 3)
-prompts with it alone, and the model writes the user's turn. It is found by rendering the template
-around sentinel messages and cutting at the sentinels, never typed from memory.
+A prefix is what stands before the first word of the user: the paper (arXiv 2510.18554, section 3)
+prompts with it alone, and the model writes the user's turn. It is the tokens that conversations
+with different first words share, never typed from memory.
 """
 
+import logging
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.chat_template import TemplateError, render
+from alignment_extraction.generations.conversation import ChatFormat
+from alignment_extraction.generations.turns import WORDS, shared_start, texts_of, turns_of
 
 if TYPE_CHECKING:
     from alignment_extraction.engine.model import Model
+
+_logger = logging.getLogger(__name__)
 
 FORMS = ("full", "user", "bos", "none")
 """Named prefixes, from the fullest to none of the template:
 
 - `full`: all that the template writes before the user's words, its default system turn included;
-- `user`: the header of the user's turn alone (after the beginning-of-sequence token, if the
-  template writes one);
+- `user`: the header of the user's turn alone (behind what begins every text, if something does);
 - `bos`: the first special token of `full`;
 - `none`: no template, only the token with which documents begin.
 """
 
-_USER, _ASSISTANT, _SECOND_USER = "sentinelUserTurn", "sentinelAssistantTurn", "sentinelSecondTurn"
-
 
 @dataclass(frozen=True)
-class Turns:
+class TurnTexts:
     """The fixed texts of a chat template around what user and assistant say."""
 
     full: str
@@ -40,15 +45,42 @@ class Turns:
     """Text between a user's words and the assistant's: end of turn and assistant header."""
 
 
-def _common_length(first: str, second: str) -> int:
-    """Number of characters with which both begin."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
+class Words:
+    """A vocabulary made up for a template without one.
+
+    Its tokens are what is written like a special token (`<|user|>`, `[INST]`, `</s>`), runs of
+    letters and digits, and single other characters.
+    """
+
+    _SPECIAL = r"<[|｜][^<>|｜\s]+[|｜]>|</?[A-Za-z_][\w.:-]*>|\[/?[A-Za-z_]*[A-Z][A-Z_]+\]|<<\w+>>"
+
+    def __init__(self, bos: str = "", eos: str = "") -> None:
+        """Make the vocabulary; `bos` and `eos` are special tokens of it, if not empty."""
+        self.bos = bos
+        names = [re.escape(name) for name in (bos, eos) if name]
+        self._special = re.compile("|".join([*names, self._SPECIAL]))
+        self._token = re.compile(rf"{self._special.pattern}|\w+|.", re.DOTALL)
+
+    def conversation(self, text: str) -> list[str]:
+        """The tokens of `text`."""
+        return [match[0] for match in self._token.finditer(text)]
+
+    def bytes_of(self, tokens: Sequence[str]) -> bytes:
+        """The text of `tokens`."""
+        return "".join(tokens).encode()
+
+    def special(self, token: str) -> bool:
+        """Whether `token` is written like a special token."""
+        return self._special.fullmatch(token) is not None
+
+    def begins(self, token: str) -> bool:
+        """Whether `token` begins every text."""
+        return bool(self.bos) and token == self.bos
 
 
-@lru_cache(maxsize=32)
-def derive_turns(template: str, bos: str = "", eos: str = "") -> Turns:
-    """The fixed texts of `template` (Jinja, as stored in a GGUF).
+@lru_cache(maxsize=256)
+def derive_turns(template: str, bos: str = "", eos: str = "") -> TurnTexts:
+    """The fixed texts of `template` (Jinja, as stored in a GGUF), in a made-up vocabulary.
 
     Args:
         template: the chat template.
@@ -58,100 +90,107 @@ def derive_turns(template: str, bos: str = "", eos: str = "") -> Turns:
     Raises:
         InputError: the template cannot be rendered, or does not show the messages as they are.
     """
-    user = {"role": "user", "content": _USER}
-    assistant = {"role": "assistant", "content": _ASSISTANT}
-    second = {"role": "user", "content": _SECOND_USER}
-    try:
-        rendered, one_exchange = render(
-            template, [[user, assistant, second], [user, assistant]], bos=bos, eos=eos
-        )
-    except TemplateError as error:
-        raise InputError(
-            f"chat template: cannot be rendered ({error}); give the prefix as a literal "
-            "{name, text}"
-        ) from error
-    shown = [rendered.find(sentinel) for sentinel in (_USER, _ASSISTANT, _SECOND_USER)]
-    once = all(rendered.count(sentinel) == 1 for sentinel in (_USER, _ASSISTANT, _SECOND_USER))
-    if not once or shown != sorted(shown) or one_exchange.count(_ASSISTANT) != 1:
-        raise InputError(
-            "chat template: does not show each user and assistant message once and in order, "
-            "so no prefix can be derived; give it as a literal {name, text}"
-        )
-    full, rest = rendered.split(_USER)
-    answer_header, rest = rest.split(_ASSISTANT)
-    between = rest.split(_SECOND_USER)[0]
-    # `between` is the assistant's end of turn and the user's header; the first is also what
-    # follows an assistant's turn that ends the conversation.
-    end = _common_length(between, one_exchange.split(_ASSISTANT)[1])
-    header = between[end:].lstrip() or between.lstrip()
-    if not end:
-        # The last turn is left open, so its end cannot be told apart that way; the first user's
-        # header is the other place to look.
-        alike = _common_length(between[::-1], full[::-1])
-        header = between[len(between) - alike :].lstrip() or header
-    if bos and full.startswith(bos) and not header.startswith(bos):
-        header = bos + header
-    return Turns(full=full, user=header, answer_header=answer_header)
-
-
-def model_turns(model: "Model") -> Turns:
-    """The fixed texts of a model's own chat template.
-
-    Raises:
-        InputError: the model has no chat template, or see `derive_turns`.
-    """
-    if model.chat_template is None:
-        raise InputError(
-            f"{model.path}: has no chat template in its metadata; "
-            "give the prefix as a literal {name, text}"
-        )
-    bos = "" if model.bos is None else model.piece(model.bos)
-    eos = "" if model.eos is None else model.piece(model.eos)
-    try:
-        return derive_turns(model.chat_template, bos, eos)
-    except InputError as error:
-        raise InputError(f"{model.path}: {error}") from error
-
-
-def _with_bos(model: "Model", tokens: list[int]) -> list[int]:
-    """Put the beginning-of-sequence token in front where the vocabulary asks for one."""
-    if model.add_bos and model.bos is not None and tokens[:1] != [model.bos]:
-        return [model.bos, *tokens]
-    return tokens
+    texts, vocabulary = texts_of(template, bos, eos), Words(bos, eos)
+    turns = turns_of(vocabulary, texts)
+    user = vocabulary.bytes_of(turns.user).decode()
+    return TurnTexts(texts.before, user, texts.middle)
 
 
 def prefix_tokens(model: "Model", form: str, text: str | None = None) -> list[int]:
-    """Token ids of a prefix.
+    """Token ids of a prefix: those that every text which goes on from it begins with.
 
     Args:
         model: the model whose template and vocabulary are used.
         form: one of `FORMS`, or any name where `text` is given.
-        text: a literal prefix, special tokens spelt out; None derives the prefix.
+        text: a literal prefix, special tokens spelt out; None derives the prefix. One that no
+            conversation in the model's own template begins with is warned of.
 
     Raises:
         InputError: the template cannot give this prefix.
     """
+    return prefix_and_lead(model, form, text)[0]
+
+
+def prefix_and_lead(model: "Model", form: str, text: str | None = None) -> tuple[list[int], str]:
+    """`prefix_tokens`, and the text that they leave to the first word behind them.
+
+    That text is a header's last space, or the mark of a SentencePiece vocabulary: no part of what
+    is said.
+    """
     if text is not None:
-        tokens = _with_bos(model, model.tokenize(text))
+        tokens, lead = _literal(model, text)
+        if tokens:
+            _warn_of_literal(model, form, tokens)
     elif form in ("full", "user"):
-        turns = model_turns(model)
-        tokens = _with_bos(model, model.tokenize(turns.full if form == "full" else turns.user))
+        turns = ChatFormat.of(model).turns
+        tokens, lead = (turns.full if form == "full" else turns.user), turns.lead
     elif form == "bos":
-        tokens = _with_bos(model, model.tokenize(model_turns(model).full))[:1]
+        tokens, lead = ChatFormat.of(model).turns.full[:1], _mark(model)
         if tokens and model.detokenize(tokens):
             raise InputError(
                 f"{model.path}: prefix 'bos': the chat template begins with the plain text "
                 f"{model.piece(tokens[0])!r}, not with a special token; leave 'bos' out"
             )
     elif form == "none":
-        tokens = [_document_start(model)]
+        tokens, lead = [_document_start(model)], _mark(model)
     else:
         raise InputError(
             f"prefix {form!r}: not one of {', '.join(FORMS)} and without a `text` of its own"
         )
     if not tokens:
         raise InputError(f"{model.path}: prefix {form!r} is empty; there is nothing to sample from")
-    return tokens
+    return tokens, lead
+
+
+def describe_prefix(model: "Model", form: str, text: str | None = None) -> pl.DataFrame:
+    """The tokens of a prefix, for a person to check: columns id Int32, piece String."""
+    tokens = prefix_tokens(model, form, text)
+    return pl.DataFrame(
+        {"id": tokens, "piece": [model.piece(token) for token in tokens]},
+        schema={"id": pl.Int32, "piece": pl.String},
+    )
+
+
+def _literal(model: "Model", text: str) -> tuple[list[int], str]:
+    """The tokens that texts which begin with `text` share, and what they leave to its first word.
+
+    Where a text does not end in white space the next word brings its own.
+    """
+    tokens = model.conversation(text)
+    apart = bool(text) and text == text.rstrip() and not model.special(tokens[-1])
+    space = " " if apart else ""
+    whole = [model.conversation(text + space + word) for word in WORDS]
+    shared = shared_start(whole)
+    tail = model.bytes_of(whole[0][len(shared) :]).decode("utf-8", "replace")
+    return shared, "" if apart else tail.partition(WORDS[0])[0]
+
+
+def _warn_of_literal(model: "Model", name: str, tokens: list[int]) -> None:
+    """Warn of a literal prefix with which no conversation of the model's template begins."""
+    if model.chat_template is None:
+        return
+    try:
+        turns = ChatFormat.of(model).turns
+    except InputError:
+        return
+    for known in (turns.full, turns.user):
+        size = min(len(known), len(tokens))
+        if known[:size] == tokens[:size]:
+            return
+    _logger.warning(
+        "%s: no conversation in the model's chat template begins with the tokens of prefix %r: %s; "
+        "its own begin with %s",
+        model.path,
+        name,
+        [(token, model.piece(token)) for token in tokens],
+        [(token, model.piece(token)) for token in turns.full],
+    )
+
+
+def _mark(model: "Model") -> str:
+    """What the vocabulary puts before a text's first word: a space, or nothing."""
+    text = model.bytes_of(model.tokenize(WORDS[0])).decode("utf-8", "replace")
+    return text.partition(WORDS[0])[0]
 
 
 def _document_start(model: "Model") -> int:
@@ -162,8 +201,12 @@ def _document_start(model: "Model") -> int:
     """
     conversation = ""
     if model.chat_template is not None:
-        turns = model_turns(model)
-        conversation = turns.full + turns.answer_header
+        try:
+            texts = ChatFormat.of(model).texts
+            conversation = texts.before + texts.middle
+        except InputError:
+            # A template that cannot be rendered still tells which tokens it writes.
+            conversation = model.chat_template
     if model.bos is not None and (model.add_bos or model.piece(model.bos) not in conversation):
         return model.bos
     separators = sorted(t for t in model.eog if model.piece(t) not in conversation)

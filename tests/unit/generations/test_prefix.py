@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
+from alignment_extraction.generations.conversation import ChatFormat
 from alignment_extraction.generations.prefix import (
     FORMS,
-    Turns,
+    TurnTexts,
     derive_turns,
-    model_turns,
     prefix_tokens,
 )
 from tests.tiny_models import CHATML, make_tiny_gguf
@@ -72,7 +72,7 @@ OPEN_ENDED = (
             CHATML,
             "<|im_start|>",
             "<|im_end|>",
-            Turns(
+            TurnTexts(
                 "<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
             ),
         ),
@@ -80,7 +80,7 @@ OPEN_ENDED = (
             SMOLLM2,
             "<|im_start|>",
             "<|im_end|>",
-            Turns(
+            TurnTexts(
                 f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n",
                 "<|im_start|>user\n",
                 "<|im_end|>\n<|im_start|>assistant\n",
@@ -90,13 +90,13 @@ OPEN_ENDED = (
             OLMO2,
             "<|endoftext|>",
             "<|endoftext|>",
-            Turns("<|endoftext|><|user|>\n", "<|endoftext|><|user|>\n", "\n<|assistant|>\n"),
+            TurnTexts("<|endoftext|><|user|>\n", "<|endoftext|><|user|>\n", "\n<|assistant|>\n"),
         ),
         (
             LLAMA3,
             "<|begin_of_text|>",
             "<|eot_id|>",
-            Turns(
+            TurnTexts(
                 "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
                 "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
                 "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
@@ -106,14 +106,14 @@ OPEN_ENDED = (
             ZEPHYR,
             "<s>",
             "</s>",
-            Turns("<|user|>\n", "<|user|>\n", "</s>\n<|assistant|>\n"),
+            TurnTexts("<|user|>\n", "<|user|>\n", "</s>\n<|assistant|>\n"),
         ),
-        (MISTRAL, "<s>", "</s>", Turns("<s>[INST] ", "<s>[INST] ", " [/INST]")),
+        (MISTRAL, "<s>", "</s>", TurnTexts("<s>[INST] ", "<s>[INST] ", " [/INST]")),
         (
             OPEN_ENDED,
             "",
             "",
-            Turns(
+            TurnTexts(
                 "<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
             ),
         ),
@@ -183,7 +183,7 @@ def test_smollm2(smollm2: Model) -> None:
     assert pieces(smollm2, "user") == "<|im_start|>user\n"
     assert pieces(smollm2, "bos") == "<|im_start|>"
     assert pieces(smollm2, "none") == "<|endoftext|>"
-    assert model_turns(smollm2).answer_header == "<|im_end|>\n<|im_start|>assistant\n"
+    assert ChatFormat.of(smollm2).texts.middle == "<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_forms_of_a_model_without_a_system_turn(tiny: Model) -> None:

@@ -1,0 +1,309 @@
+"""The fixed texts of a chat template around what is said, and the tokens in which turns begin.
+
+The texts come of rendering the template around sentinels. Where a prefix or a header begins and
+ends in them is read off tokens, never off characters: those that whole conversations share before
+their first words, and after their last ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from os.path import commonprefix
+from typing import Any, Protocol, TypeVar
+
+from alignment_extraction.files import InputError
+from alignment_extraction.generations.chat_template import (
+    Message,
+    TemplateError,
+    render,
+    render_each,
+)
+
+T = TypeVar("T")
+
+WORDS = ("the", "What", "how", "I", "Write", "a", "2", "17", "Zebra", "can", "Please", "you")
+"""First and last words of what is said in the conversations that are compared. Common ones, so
+that a vocabulary which binds a space to a word does so for one of them."""
+
+_USER, _ASSISTANT, _SECOND, _SYSTEM = (
+    "sentinelUserTurn",
+    "sentinelAssistantTurn",
+    "sentinelSecondTurn",
+    "sentinelSystemTurn",
+)
+_LITERAL = "give the prefix as a literal {name, text}"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The fixed texts around what is said: before + question + middle + answer + after.
+
+    Attributes:
+        before: text before the first user's words.
+        middle: text between a user's words and the assistant's, in a conversation of one exchange.
+        after: text after the assistant's words that end a conversation.
+        between: text between an assistant's words and the next user's; None where the template
+            shows one exchange alone.
+        opening: text before the words of a system turn; None where the template shows none.
+        in_parts: messages are lists of parts {type, text}, which some templates ask for.
+    """
+
+    before: str
+    middle: str
+    after: str = ""
+    between: str | None = None
+    opening: str | None = None
+    in_parts: bool = False
+
+
+class Vocabulary(Protocol[T]):
+    """What is asked of a tokenizer. Tokens may be anything that can be compared."""
+
+    def conversation(self, text: str) -> list[T]:
+        """Tokens of a text from its beginning on, as a model is given them."""
+        ...
+
+    def bytes_of(self, tokens: Sequence[T]) -> bytes:
+        """Text of tokens in UTF-8, special ones spelt out."""
+        ...
+
+    def special(self, token: T) -> bool:
+        """Whether the token is one that nobody writes, such as <|im_start|>."""
+        ...
+
+    def begins(self, token: T) -> bool:
+        """Whether it is the beginning-of-sequence token."""
+        ...
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The tokens of a chat template around what is said.
+
+    Attributes:
+        full: those before the first user's first word.
+        user: those of a user's header alone, behind what begins every text.
+        header: those between a user's last word and the assistant's first.
+        lead: text between `full` and the first word, which its tokens leave to the word.
+        answer_lead: the same between `header` and the answer.
+    """
+
+    full: list[Any]
+    user: list[Any]
+    header: list[Any]
+    lead: str
+    answer_lead: str
+
+
+def shared_start(sequences: Sequence[Sequence[T]]) -> list[T]:
+    """The tokens with which all `sequences` begin."""
+    common: list[T] = list(commonprefix(sequences))  # type: ignore[call-overload]
+    return common
+
+
+def shared_end(sequences: Sequence[Sequence[T]]) -> list[T]:
+    """The tokens with which all `sequences` end."""
+    return shared_start([sequence[::-1] for sequence in sequences])[::-1]
+
+
+def message(role: str, content: str, in_parts: bool) -> Message:
+    """A message as templates take it."""
+    return {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
+
+
+def _pieces(text: str, sentinels: Sequence[str]) -> list[str] | None:
+    """What stands around `sentinels`; None if they are not each there once and in order."""
+    places = [text.find(sentinel) for sentinel in sentinels]
+    if places != sorted(places) or any(text.count(sentinel) != 1 for sentinel in sentinels):
+        return None
+    pieces = []
+    for sentinel in sentinels:
+        piece, text = text.split(sentinel)
+        pieces.append(piece)
+    return [*pieces, text]
+
+
+@lru_cache(maxsize=256)
+def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
+    """The fixed texts of `template` (Jinja, as stored in a GGUF).
+
+    Args:
+        template: the chat template.
+        bos: text of the beginning-of-sequence token, `bos_token` in templates.
+        eos: text of the end-of-sequence token, `eos_token` in templates.
+
+    Raises:
+        InputError: the template cannot be rendered, or does not show a message as it is.
+    """
+    reason: Exception | None = None
+    for in_parts in (False, True):
+        said = [
+            message(role, text, in_parts)
+            for role, text in (
+                ("user", _USER),
+                ("assistant", _ASSISTANT),
+                ("user", _SECOND),
+                ("system", _SYSTEM),
+            )
+        ]
+        user, assistant, second, system = said
+        conversations = [
+            [user, assistant],
+            [user, assistant, second],
+            [system, user, assistant],
+        ]
+        try:
+            one, two, opened = render_each(template, conversations, bos=bos, eos=eos)
+        except TemplateError as error:
+            reason = error
+            break
+        exchange = None if isinstance(one, TemplateError) else _pieces(one, (_USER, _ASSISTANT))
+        if exchange is None:
+            # Templates of models that answer once: what would stand before the answer.
+            try:
+                prompted = render(template, [[user]], bos=bos, eos=eos, prompt=True)[0]
+                exchange = _pieces(prompted, (_USER,))
+            except TemplateError as error:
+                reason = reason or (one if isinstance(one, TemplateError) else error)
+        if exchange is None:
+            continue
+        three = two if isinstance(two, str) else ""
+        turns = _pieces(three, (_USER, _ASSISTANT, _SECOND))
+        first = opened if isinstance(opened, str) else ""
+        start = _pieces(first, (_SYSTEM, _USER, _ASSISTANT))
+        return Texts(
+            *(exchange if len(exchange) == 3 else [*exchange, ""]),
+            between=turns and turns[2],
+            opening=start and start[0],
+            in_parts=in_parts,
+        )
+    if reason is not None:
+        raise InputError(f"chat template: cannot be rendered ({reason}); {_LITERAL}") from reason
+    raise InputError(
+        "chat template: does not show each user and assistant message once and in order, so no "
+        f"prefix can be derived; {_LITERAL}"
+    )
+
+
+def turns_of(vocabulary: Vocabulary[T], texts: Texts) -> Turns:
+    """The tokens around what is said, in one vocabulary; see `Turns`.
+
+    `user` is the tail of `full` that begins at a token and heads every later user's turn too.
+    Before it stands what begins every text: the beginning-of-sequence token, where there is one, or
+    all that `full` has in front where it has no default system turn. Where the first turn has
+    another header than later ones, `user` is the later ones'.
+    """
+    between = texts.between or ""
+
+    def tokens(first: str, answer: str, second: str) -> list[T]:
+        shown = texts.before + first + texts.middle + answer
+        return vocabulary.conversation(
+            shown + (texts.after if texts.between is None else between + second)
+        )
+
+    base, other = WORDS[0], WORDS[1:]
+    whole = tokens(base, base, base)
+    firsts = [whole, *(tokens(word, base, base) for word in other)]
+    answers = [whole, *(tokens(base, word, base) for word in other)]
+    full = shared_start(firsts)
+    asked = len(whole) - len(shared_end(firsts))
+    answering = max(asked, len(shared_start(answers)))
+    header = whole[asked:answering]
+    user = full
+    if texts.between is not None:
+        answered = len(whole) - len(shared_end(answers))
+        seconds = [whole, *(tokens(base, base, word) for word in other)]
+        later = whole[answered : max(answered, len(shared_start(seconds)))]
+        end = vocabulary.conversation(texts.before + base + texts.middle + base + texts.after)
+        starts = [full]
+        if texts.opening is not None:
+            starts.append(vocabulary.conversation(texts.opening))
+        user = _user(vocabulary, full, later, [header, end[answered:]], starts)
+    return Turns(
+        full,
+        user,
+        header,
+        lead=_lead(vocabulary, whole[len(full) : asked], base),
+        answer_lead=_lead(vocabulary, whole[answering:], base),
+    )
+
+
+def _lead(vocabulary: Vocabulary[T], tokens: Sequence[T], word: str) -> str:
+    """The text that `tokens` have before `word`."""
+    return vocabulary.bytes_of(tokens).decode("utf-8", "replace").partition(word)[0]
+
+
+def _user(
+    vocabulary: Vocabulary[T],
+    full: list[T],
+    later: list[T],
+    others: Sequence[list[T]],
+    starts: Sequence[list[T]],
+) -> list[T]:
+    """The header of a user's turn, behind what begins every text.
+
+    Args:
+        vocabulary: of the tokens.
+        full: tokens before the first user's words.
+        later: tokens between an assistant's words and the next user's: the end of a turn, and then
+            the header.
+        others: what else follows words, and so begins with the end of a turn too.
+        starts: how conversations begin, which is with a header.
+    """
+    closing = max(_closing(vocabulary, later, other, starts) for other in others)
+    text = vocabulary.bytes_of(full)
+    tails = (later[start:] for start in range(closing, len(later)))
+    header = next((tail for tail in tails if text.endswith(vocabulary.bytes_of(tail))), None)
+    if header is None:
+        header = later[closing:]
+        while header and not vocabulary.bytes_of(header[:1]).strip():
+            header = header[1:]
+    if not header:
+        return full
+    front = full[: len(full) - len(header)]
+    if full[len(front) :] == header and all(map(vocabulary.special, front)):
+        return full
+    begin: list[T] = []
+    for token in full:
+        if token == header[0] or not vocabulary.special(token):
+            break
+        begin.append(token)
+    if full[len(begin)] != header[0]:
+        # Plain text of a default system turn follows, so the last of these opens that turn.
+        begin = begin[:-1] or [token for token in begin if vocabulary.begins(token)]
+    # A SentencePiece vocabulary marks the first word of a text with a space.
+    rest = vocabulary.bytes_of(full[len(begin) :])
+    if rest.lstrip(b" ") == vocabulary.bytes_of(header).lstrip(b" "):
+        return full
+    return [*begin, *header]
+
+
+def _closing(
+    vocabulary: Vocabulary[T], later: list[T], other: list[T], starts: Sequence[list[T]]
+) -> int:
+    """How many tokens of `later` end a turn, as far as `other` tells, which ends one too.
+
+    What both begin with may run on into the next header, which often begins as every header does
+    (`<|im_start|>`): such tokens begin a conversation too, and are left to the header.
+    """
+    common = shared_start([later, other])
+    overlap = 0
+    for start in starts:
+        special = [vocabulary.special(token) for token in start]
+        places = set(range(special.index(False) if False in special else len(start)))
+        if start and vocabulary.begins(start[0]):
+            places.add(1)
+        for place in {0, *places}:
+            most = min(len(common), len(start) - place)
+            sizes = (n for n in range(most, 0, -1) if common[-n:] == start[place : place + n])
+            overlap = max(overlap, next(sizes, 0))
+    closing = len(common) - overlap
+    if not overlap:
+        while closing and not _ends(vocabulary, common[closing - 1]):
+            closing -= 1
+    return closing
+
+
+def _ends(vocabulary: Vocabulary[T], token: T) -> bool:
+    """Whether a token can be the last one of what ends a turn: a special one, or white space."""
+    return vocabulary.special(token) or not vocabulary.bytes_of([token]).strip()
