@@ -23,7 +23,7 @@ import numpy as np
 from rapidfuzz import process
 from record import THREADS, write
 
-from alignment_extraction.corpora.formats import Conversation, generate_rows
+from alignment_extraction.corpora.conversations import Conversation, generate_rows
 from alignment_extraction.search.string_search import LEAST_SIMILARITY, StringMatches, best_matches
 from alignment_extraction.search.strings import METRICS, SCORERS, Metric
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignment_extraction.corpora.formats import Conversation, generate_rows
+from alignment_extraction.corpora.conversations import Conversation, generate_rows
 from alignment_extraction.files import InputError
 
 _KINDS = ("gsm_symbolic", "knights_knaves", "course_schedule", "time_intervals", "dice")

@@ -33,12 +33,8 @@ def corpus_texts(corpus: pl.DataFrame, part: str) -> tuple[list[str], Any]:
 
 
 def groups_of(corpus: pl.DataFrame) -> pl.Series:
-    """The group of each corpus row: its source, and its split where it has one."""
-    return corpus.select(
-        pl.concat_str([pl.col("source"), pl.col("split")], separator=".", ignore_nulls=True).alias(
-            "group"
-        )
-    )["group"]
+    """The group of each corpus row: its source and its role, as `source.role`."""
+    return corpus.select(group=pl.concat_str("source", "role", separator="."))["group"]
 
 
 def item_texts(corpus: pl.DataFrame, parts: Iterable[str]) -> pl.DataFrame:
