@@ -30,7 +30,7 @@ class Rates(NamedTuple):
 
 
 def _problems(kind: str, size: int, seed: int) -> list[str]:
-    rows = (row for _, row in generate_rows(kind, size, {}, seed))
+    rows = (row for _, row, _ in generate_rows(kind, size, {}, seed))
     return [row.question for row in rows if isinstance(row, Conversation)]
 
 

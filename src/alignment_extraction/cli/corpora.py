@@ -107,9 +107,10 @@ def fetch(
             raise
     if gguf:
         from alignment_extraction.engine.model import probe
+        from alignment_extraction.models.gguf_file import check_gguf
 
         try:
-            sources.check_gguf(output)
+            check_gguf(output)
             probe(output)
         except InputError:
             output.unlink(missing_ok=True)

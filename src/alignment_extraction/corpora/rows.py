@@ -92,6 +92,9 @@ def raw_rows(path: Path, name: str | None = None) -> Rows:
                 yield from _delimited(stream, encoding, name, kind)
             else:
                 yield from _json(stream, encoding, name, array=kind == ".json")
+    except UnicodeDecodeError as error:
+        reason = f"not {error.encoding} text ({error.reason})"
+        raise InputError(f"{name}: {reason}; it is cut off or damaged, fetch it again") from error
     except (EOFError, zlib.error) as error:
         raise InputError(f"{name}: cut off or damaged ({error}); fetch it again") from error
     except OSError as error:
@@ -138,30 +141,27 @@ def _byte_lines(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
 def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -> Rows:
     """JSON Lines, or one value of many lines; `array`: what the ending says of the ambiguous."""
     lines = _byte_lines(stream, encoding)
-    try:
-        head = _until_text(lines)
-        first = head[-1].strip() if head else b""
-        value = first[:1] == b"[" or (array and first[:1] == b"{")
-        likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
-        whole = value and likely and not _valid(first)
-        if array and not whole:
-            # One line may be all the file has; several are rows, though they be arrays.
-            more = _until_text(lines)
-            whole = value and not (more and more[-1].strip())
-            head += more
-        if whole:
-            yield from enumerate(_whole(b"".join([*head, *lines]), name), 1)
-            return
-        for number, line in enumerate(itertools.chain(head, lines), 1):
-            if not line.strip():
-                continue
-            try:
-                yield number, _parse(line)
-            except (ValueError, RecursionError) as error:
-                start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
-                yield number, RowError(f"the line is not JSON ({error})", start)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not {encoding} text ({error.reason}); fetch it again") from error
+    head = _until_text(lines)
+    first = head[-1].strip() if head else b""
+    value = first[:1] == b"[" or (array and first[:1] == b"{")
+    likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
+    whole = value and likely and not _valid(first)
+    if array and not whole:
+        # One line may be all the file has; several are rows, though they be arrays.
+        more = _until_text(lines)
+        whole = value and not (more and more[-1].strip())
+        head += more
+    if whole:
+        yield from enumerate(_whole(b"".join([*head, *lines]), name), 1)
+        return
+    for number, line in enumerate(itertools.chain(head, lines), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, _parse(line)
+        except (ValueError, RecursionError) as error:
+            start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
+            yield number, RowError(f"the line is not JSON ({error})", start)
 
 
 def _until_text(lines: Iterator[bytes]) -> list[bytes]:
@@ -226,8 +226,6 @@ def _delimited(stream: io.BufferedReader, encoding: str, name: str, kind: str) -
             f"{name}, line {reader.line_num}: not CSV ({error}); a quote is open or out of place, "
             "correct it there"
         ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not {encoding} text ({error.reason}); fetch it again") from error
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -2,8 +2,6 @@
 
 import fnmatch
 import glob
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,9 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from alignment_extraction.corpora.conversations import Turns
 from alignment_extraction.corpora.formats import FileFormat
 from alignment_extraction.corpora.hub_data import hub_data, hub_files
-from alignment_extraction.files import InputError, sha256
+from alignment_extraction.files import InputError
 from alignment_extraction.hub import HubName, Revision, download_hub
-from alignment_extraction.source_lock import LOCK, LockedSource, check_lock, locked_commit
+from alignment_extraction.source_lock import (
+    LOCK,
+    LockedSource,
+    check_lock,
+    listing_sha256,
+    locked_commit,
+)
 
 Role = Literal["member", "twin", "held-out", "control", "unknown"]
 
@@ -137,7 +141,7 @@ def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Pat
         name = f"dataset {source.path}"
         commit = locked_commit(lock, name, data.repo, data.revision, "dataset")
         found = hub_files(data, commit)
-        check_lock(lock, name, LockedSource(commit, _listing(found)))
+        check_lock(lock, name, LockedSource(commit, listing_sha256(found)))
         return found
     if not source.hf:
         return [(str(path), path) for path in source.local_files()]
@@ -154,11 +158,5 @@ def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Pat
             f"{source.hf}: files {pattern!r} matches nothing in it; correct files of source "
             f"{source.name}"
         )
-    check_lock(lock, name, LockedSource(commit, _listing(found)))
+    check_lock(lock, name, LockedSource(commit, listing_sha256(found)))
     return found
-
-
-def _listing(files: Sequence[tuple[str, Path]]) -> str:
-    """SHA-256 of named files' listing, as `files.sha256` makes that of a folder."""
-    lines = (f"{sha256(path)}  {name}\n" for name, path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -213,8 +213,8 @@ def test_a_value_that_is_cut_off(write: Write) -> None:
         ("x.jsonl.gz", b"not packed", r"x.jsonl.gz: cannot be read \(Not a gzipped file"),
         ("x.jsonl.zst", b"not packed", r"x.jsonl.zst: cannot be read \(ZSTD decompress failed"),
         ("x.csv", b'a,b\n"1,2\n', r"x.csv, line 2: not CSV \(unexpected end of data\); a quote"),
-        ("x.csv", "a,b\n1,2\n".encode("utf-16")[:-1], "x.csv: not utf-16 text"),
-        ("x.jsonl", "{}\n".encode("utf-16")[:-1], "x.jsonl: not utf-16 text .truncated data"),
+        ("x.csv", "a,b\n1,2\n".encode("utf-16")[:-1], "x.csv: not utf-16-le text"),
+        ("x.jsonl", "{}\n".encode("utf-16")[:-1], "x.jsonl: not utf-16-le text .truncated data"),
     ],
 )  # fmt: skip
 def test_files_that_are_refused(write: Write, name: str, data: bytes, reason: str) -> None:
