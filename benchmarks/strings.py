@@ -23,7 +23,7 @@ import numpy as np
 from rapidfuzz import process
 from record import THREADS, write
 
-from alignment_extraction.corpora.formats import Conversation, generate_rows
+from alignment_extraction.corpora.conversations import Conversation, generate_rows
 from alignment_extraction.search.string_search import LEAST_SIMILARITY, StringMatches, best_matches
 from alignment_extraction.search.strings import METRICS, SCORERS, Metric
 
@@ -46,7 +46,7 @@ def problems(kinds: Sequence[str], size: int, seed: int) -> list[str]:
     texts: list[str] = []
     for number, kind in enumerate(kinds):
         share = size * (number + 1) // len(kinds) - size * number // len(kinds)
-        rows = (row for _, row in generate_rows(kind, share, {}, seed))
+        rows = (row for _, row, _ in generate_rows(kind, share, {}, seed))
         texts += [row.question for row in rows if isinstance(row, Conversation)]
     return texts
 

@@ -93,6 +93,19 @@ def resolve_commit(repo: str, revision: str, repo_type: RepoType) -> str:
     return str(found.sha)
 
 
+def list_files(repo: str, commit: str, repo_type: RepoType) -> list[str]:
+    """The paths of all files in a repository at a commit.
+
+    Raises:
+        InputError: see `download_hub`.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(repo, commit, repo_type):
+        token = os.environ.get("HF_TOKEN") or False
+        return HfApi(token=token).list_repo_files(repo, revision=commit, repo_type=repo_type)
+
+
 def download_hub(
     repo: str,
     revision: str,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignment_extraction.corpora.formats import Conversation, generate_rows
+from alignment_extraction.corpora.conversations import Conversation, generate_rows
 from alignment_extraction.files import InputError
 
 _KINDS = ("gsm_symbolic", "knights_knaves", "course_schedule", "time_intervals", "dice")
@@ -30,7 +30,7 @@ class Rates(NamedTuple):
 
 
 def _problems(kind: str, size: int, seed: int) -> list[str]:
-    rows = (row for _, row in generate_rows(kind, size, {}, seed))
+    rows = (row for _, row, _ in generate_rows(kind, size, {}, seed))
     return [row.question for row in rows if isinstance(row, Conversation)]
 
 

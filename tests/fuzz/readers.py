@@ -29,12 +29,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 os.environ["GGML_NO_BACKTRACE"] = "1"
 
-from alignment_extraction.corpora.formats import ADAPTERS, EXCERPT, Conversation, read_rows
+from alignment_extraction.corpora.conversations import Conversation, read_rows
+from alignment_extraction.corpora.formats import ADAPTERS
+from alignment_extraction.corpora.rows import EXCERPT
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, write_json
-from alignment_extraction.sources import check_gguf
+from alignment_extraction.models.gguf_file import check_gguf
 from tests.tiny_models import make_tiny_gguf
 
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".csv.zst", ".parquet")
 SECONDS = 10  # of processor time that one file may take
 MEMORY = 4 << 30  # bytes of address space that llama.cpp's loader may ask for
 INTEGERS = [0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**60]
@@ -46,6 +49,14 @@ ROWS = [
     '{"instruction": "Do", "input": "this", "output": "done"}',
     '{"instruction": "Do", "response": "done"}',
     '[{"from": "human", "value": "q"}, {"from": "assistant", "ground_truth": {"value": "7"}}]',
+    '{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}',
+    '{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}], "tools": null}',
+    '{"prompt": [{"role": "user", "content": "q"}], "reward_model": {"ground_truth": "7"}}',
+    '{"prompt": "q", "chosen": "a", "rejected": "b"}',
+    '{"chosen": "\\n\\nHuman: q\\n\\nAssistant: a"}',
+    '{"text": "<|im_start|>user\\nq<|im_end|>\\n<|im_start|>assistant\\na<|im_end|>"}',
+    '{"message_tree_id": "t", "parent_id": null, "role": "prompter", "text": "q"}',
+    '{"instruction": "Do", "instances": [{"input": "", "output": "done"}]}',
 ]
 
 Generator = np.random.Generator
@@ -130,10 +141,11 @@ def load_model(data: bytes, rng: Generator, folder: Path) -> str:
 
 def read_data(data: bytes, rng: Generator, folder: Path) -> str:
     """Every row of a data set, of a random format and file type."""
-    path = folder / f"rows{('.jsonl', '.json')[rng.integers(0, 2)]}"
+    path = folder / f"rows{ENDINGS[rng.integers(0, len(ENDINGS))]}"
     path.write_bytes(data)
-    form = sorted(ADAPTERS)[rng.integers(0, len(ADAPTERS))]
-    for number, row in read_rows(path, form):
+    form = "auto" if rng.random() < 0.5 else sorted(ADAPTERS)[rng.integers(0, len(ADAPTERS))]
+    turns = ("first", "all")[rng.integers(0, 2)]
+    for number, row, _ in read_rows(path, form, turns=turns):
         assert number >= 1
         if isinstance(row, Conversation):
             assert row.question.strip()
@@ -145,10 +157,11 @@ def read_data(data: bytes, rng: Generator, folder: Path) -> str:
 
 
 def some_rows(rng: Generator) -> bytes:
-    """Rows of the published formats, as lines or as an array, damaged."""
+    """Rows of the published formats, as lines, an array or a table, damaged."""
     rows = [ROWS[i] for i in rng.integers(0, len(ROWS), rng.integers(1, 6))]
-    text = "\n".join(rows) if rng.random() < 0.6 else f"[{','.join(rows)}]"
-    return damage(text.encode(), rng, 1 << 20)
+    forms = ["\n".join(rows), f"[{','.join(rows)}]", 'question,answer\n"a, ""b""",c\nd,e\n']
+    text = forms[rng.choice(3, p=[0.5, 0.3, 0.2])]
+    return damage(text.encode(("utf-8", "utf-16")[int(rng.random() < 0.1)]), rng, 1 << 20)
 
 
 def targets(folder: Path) -> list[Target]:

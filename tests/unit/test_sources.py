@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
+from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.source_lock import LockedSource, read_lock
-from alignment_extraction.sources import PinnedSource, check_gguf, fetch
+from alignment_extraction.sources import PinnedSource, fetch
 from tests.hub import COMMIT, FILES, Hub, client_environment, digest, serve
 from tests.tiny_models import make_tiny_gguf
 

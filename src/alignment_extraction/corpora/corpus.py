@@ -1,32 +1,38 @@
 """Corpora: files, hub data sets and generated problems, brought into one schema."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 from tqdm import tqdm
 
-from alignment_extraction.corpora.formats import (
+from alignment_extraction.corpora.conversations import (
     Conversation,
     NumberedRow,
-    RowError,
     generate_rows,
     read_rows,
 )
+from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError
 from alignment_extraction.source_lock import LOCK
+from alignment_extraction.statistics import named_seed
+
+_logger = logging.getLogger(__name__)
 
 SCHEMA = pl.Schema(
     {
         "id": pl.String(),
         "source": pl.String(),
         "role": pl.String(),
-        "split": pl.String(),
         "template": pl.String(),
+        "pair": pl.String(),
         "repetitions": pl.Int32(),
+        "seed_problem": pl.String(),
+        "edit": pl.String(),
         "question": pl.String(),
         "answer": pl.String(),
         "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
@@ -37,13 +43,16 @@ SCHEMA = pl.Schema(
 """Every corpus has these columns.
 
 - `id`: unique in the corpus and the same in every build.
-- `source`, `split`: where the row is from; `split` is null unless the source has parts.
-- `role`: what is known of the row's part in training: `member` (trained on), `held-out` (like the
-  members, but not trained on), `control` (of another kind, not trained on) or `unknown`.
+- `source`: the data set that the row is from.
+- `role`: what is known of the row's part in training: `member` (trained on), `twin` (a coin kept it
+  from being a member), `held-out` (like the members, but not trained on), `control` (of another
+  kind, not trained on, not searched) or `unknown`. Source and role are the row's group.
 - `template`: the generator that wrote the row, null where there is none.
+- `pair`: an id that a member and its twin share; null where the row has no partner.
 - `repetitions`: how often an epoch of training shows the row.
-- `question`, `answer`: the first user message and the first assistant message after it, the latter
-  null where there is none.
+- `seed_problem`, `edit`: the problem that the row is a variant of, and the kind of labelled edit.
+- `question`, `answer`: the first user message and the first assistant text after it, the latter
+  null where there is none; with `turns: all`, a user message and the reply to it.
 - `messages`: all turns of the conversation; none for raw text.
 - `text`: question, line break, answer; the question alone where there is no answer.
 - `metadata`: whatever else the row had, as JSON; null where that is nothing.
@@ -78,11 +87,13 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
     """Read or generate every source, in memory that does not grow with the number of rows.
 
     A row's id is its source and its number there, rejected rows counted: it is the same in every
-    build from the same files. Duplicates (question and answer equal, character for character) are
-    kept and counted: how often something was trained on matters.
+    build from the same files. The role comes in between unless that is `member` or `unknown`, and
+    the second and later user turns of a row have theirs behind it. Duplicates (question and answer
+    equal, character for character) are kept and counted: how often something was trained on
+    matters.
 
     Args:
-        sources: with different names.
+        sources: no two of one name and role.
         seed: of generated problems; each data set has a random stream of its own.
         folder: an empty one, for the rows that were read so far.
         lock: the file that pins what comes from the hub (see `source_lock`).
@@ -91,23 +102,27 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
         The corpus. Its statistics are `rows` (read), `usable`, `rejected`, `duplicates` (usable
         rows that an earlier one equals), `questions_in_several_roles` (distinct questions whose
         rows differ in role, which spoils a control) and `roles` (usable rows of each), and under
-        `sources` the same of each source: `role`, `files`, `rows`, `usable`, `rejected`,
-        `duplicates`.
+        `sources` of each group, `{source}.{role}`: `files`, `rows`, `usable`, `rejected`,
+        `duplicates`, `turns`, `reasons` (the three commonest for which rows were rejected, with
+        the number of each).
 
     Raises:
-        InputError: two sources of one name or none at all; a file without a usable row, unreadable
-            or of an unknown kind; nothing to read; a data set or option that reasoning-gym lacks.
+        InputError: two sources of one name and role or none at all; a file without a usable row,
+            unreadable or of an unknown kind; more than half of a source's rows unusable, unless
+            `allow_rejects`; a data set or option that reasoning-gym lacks.
     """
-    names = [source.name for source in sources]
+    names = [source.group for source in sources]
     if not names or len(set(names)) < len(names):
         raise InputError(
-            f"sources: expected data sets with different names, found {names or 'none'}"
+            "sources: expected data sets with different names, or one name in different roles, "
+            f"found {', '.join(names) or 'none'}"
         )
-    parts = [_read_source(source, seed, folder / source.name, lock) for source in sources]
+    parts = [_read_source(source, seed, folder / source.group, lock) for source in sources]
     frame = pl.concat([part.frame for part in parts])
     rejects = pl.concat([part.rejects for part in parts])
     roles = frame.group_by("role").len().collect(engine="streaming")
     statistics = {
+        "rows": sum(part.statistics["rows"] for part in parts),
         **_counts(frame, rejects),
         "questions_in_several_roles": _shared_questions(frame),
         "roles": dict(sorted(roles.iter_rows())),
@@ -122,7 +137,6 @@ def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
     pair = pl.struct("question", "answer").hash()
     usable, distinct = frame.select(pl.len(), pair.n_unique()).collect(engine="streaming").row(0)
     return {
-        "rows": usable + rejects.height,
         "usable": usable,
         "rejected": rejects.height,
         "duplicates": usable - distinct,
@@ -140,63 +154,115 @@ def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> C
     pieces: list[Path] = []
     rejects = [REJECTS.to_frame()]
     count = files = 0
-    with tqdm(desc=source.name, unit=" rows", unit_scale=True) as bar:
+    with tqdm(desc=source.group, unit=" rows", unit_scale=True) as bar:
         for file, numbered in _inputs(source, seed, lock):
-            rows = itertools.islice(numbered, source.limit and source.limit - count)
+            rows = _counted(numbered, count, source.limit)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
-                frame = _frame(source, file, batch, count + 1)
+                frame = _frame(source, file, batch)
                 pieces.append(folder / f"{len(pieces):06d}.parquet")
                 frame.write_parquet(pieces[-1])
                 rejects.append(_rejects(source, file, batch))
-                count += len(batch)
-                bar.update(len(batch))
+                bar.update(batch[-1][0] - count)
+                count = batch[-1][0]
                 if not usable and rejects[-1].height:
                     reason = "row {2}: {3}".format(*rejects[-1].row(0))
                 usable += frame.height
             if not usable:
                 raise InputError(
-                    f"{file}: no usable row of format {source.format} ({reason}); correct the "
-                    "format or the file"
+                    f"{file}: no usable row ({reason}); correct the file, or name the fields of "
+                    "question and answer: question_field, answer_field"
                 )
             files += 1
             if count == source.limit:
                 break
     read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)
-    about = {"role": source.role, "files": files, **_counts(read, rejected)}
+    counted = rejected["reason"].value_counts().sort(-pl.col("count").cast(int), "reason")
+    reasons: dict[str, int] = dict(counted.head(3).iter_rows())
+    about = {
+        "files": files,
+        "rows": count,
+        **_counts(read, rejected),
+        "turns": source.turns,
+        "reasons": reasons,
+    }
+    check_rejects(source.group, count, rejected.height, reasons, source.allow_rejects)
     return Corpus(read, rejected, about)
 
 
-def _frame(
-    source: CorpusSource, file: str, batch: Sequence[NumberedRow], first: int
-) -> pl.DataFrame:
-    """The usable rows of a batch whose first row is the source's `first`."""
-    good = [(n, row) for n, (_, row) in enumerate(batch, first) if isinstance(row, Conversation)]
+def check_rejects(
+    name: str, rows: int, rejected: int, reasons: Mapping[str, int], allowed: bool
+) -> None:
+    """Say on the terminal that rows cannot be used, where they are more than one in a hundred.
+
+    Args:
+        name: what the message calls the rows.
+        rows: all that were read.
+        rejected: those of them that cannot be used.
+        reasons: the commonest reasons, with the number of each.
+        allowed: go on where more than half cannot be used.
+
+    Raises:
+        InputError: more than half cannot be used, and this is not allowed.
+    """
+    if rejected * 100 <= rows:
+        return
+    why = "; ".join(f"{reason} ({number})" for reason, number in reasons.items())
+    message = f"{name}: {rejected:,} of {rows:,} rows cannot be used: {why}"
+    if rejected * 2 > rows and not allowed:
+        raise InputError(
+            f"{message}; correct them, name the fields (question_field, answer_field), or go on "
+            "with the others: allow_rejects: true, --allow-rejects"
+        )
+    _logger.warning(message)
+
+
+Counted = tuple[int, NumberedRow]
+"""A row of a source: its number there, and in its file."""
+
+
+def _counted(rows: Iterator[NumberedRow], before: int, limit: int | None) -> Iterator[Counted]:
+    """Rows with their numbers in the source, up to its limit; the turns of a row share its."""
+    for row in rows:
+        before += row.turn == 1
+        if limit and before > limit:
+            return
+        yield before, row
+
+
+def _frame(source: CorpusSource, file: str, batch: Sequence[Counted]) -> pl.DataFrame:
+    """The usable rows of a batch."""
+    good = [(n, row.turn, row.row) for n, row in batch if isinstance(row.row, Conversation)]
     columns = {
-        "id": [f"{source.name}/{n:07d}" for n, _ in good],
-        **{name: [getattr(row, name) for _, row in good] for name in Conversation._fields},
+        "id": [
+            f"{source.id_prefix}/{n:07d}{f'.{turn}' if turn > 1 else ''}" for n, turn, _ in good
+        ],
+        **{name: [getattr(row, name) for _, _, row in good] for name in Conversation._fields},
+    }
+    given: dict[str, Any] = {
+        "source": source.name,
+        "role": source.role,
+        "template": file if source.datasets else None,
+        "repetitions": 1,
     }
     schema = {name: dtype for name, dtype in SCHEMA.items() if name in columns}
-    return pl.DataFrame(columns, schema=schema).select(
-        "id",
-        source=pl.lit(source.name),
-        role=pl.lit(source.role),
-        split=pl.lit(None, pl.String),
-        template=pl.lit(file if source.datasets else None, pl.String),
-        repetitions=pl.lit(1, pl.Int32),
-        question="question",
-        answer="answer",
-        messages="messages",
-        text=pl.concat_str("question", "answer", separator="\n", ignore_nulls=True),
-        metadata="metadata",
+    return (
+        pl.DataFrame(columns, schema=schema)
+        .with_columns(
+            pl.lit(given.get(name), dtype).alias(name)
+            for name, dtype in SCHEMA.items()
+            if name not in columns
+        )
+        .with_columns(text=pl.concat_str("question", "answer", separator="\n", ignore_nulls=True))
+        .select(SCHEMA.names())
     )
 
 
-def _rejects(source: CorpusSource, file: str, batch: Sequence[NumberedRow]) -> pl.DataFrame:
+def _rejects(source: CorpusSource, file: str, batch: Sequence[Counted]) -> pl.DataFrame:
     rows = [
-        (source.name, file, number, str(row), row.excerpt)
-        for number, row in batch
-        if isinstance(row, RowError)
+        (source.name, file, row.number, str(row.row), row.row.excerpt)
+        for _, row in batch
+        if isinstance(row.row, RowError)
     ]
     return pl.DataFrame(rows, schema=REJECTS, orient="row")
 
@@ -205,13 +271,21 @@ def _inputs(
     source: CorpusSource, seed: int, lock: Path
 ) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
     """The files of a source, or its generated data sets, with their names and rows."""
-    if source.format == "reasoning-gym":
-        # Not at the top: it imports reasoning_gym, and every parse of the workflow imports this.
-        from alignment_extraction.training.controlled import stream
-
+    if source.datasets:
         for name, data in source.datasets.items():
-            own_seed = stream(seed, f"corpus/{source.name}/{name}")
+            own_seed = named_seed(seed, f"corpus/{source.id_prefix}/{name}")
             yield name, generate_rows(name, data.size, data.options, own_seed)
         return
+    form = "auto" if source.format == "reasoning-gym" else source.format
     for name, path in source_files(source, lock):
-        yield name, read_rows(path, source.format, name)
+        yield (
+            name,
+            read_rows(
+                path,
+                form,
+                name,
+                question_field=source.question_field,
+                answer_field=source.answer_field,
+                turns=source.turns,
+            ),
+        )

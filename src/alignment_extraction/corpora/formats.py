@@ -1,47 +1,63 @@
-"""Published formats of post-training data, read row by row into conversations.
+"""Published formats of post-training data: what a row of each is as conversations.
 
+A row says by its keys how it is written; few shapes cover what is published: a list of turns, a
+question and an answer under known names, a transcript in one text, a tree of messages, a bare text.
 A row that cannot be used becomes a `RowError`, in its place in the file; it stops nothing.
 """
 
+import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from alignment_extraction.files import InputError
+from alignment_extraction.corpora.rows import RowError
 
-FileFormat = Literal["messages", "orz", "gsm8k", "alpaca"]
-EXCERPT = 200
-"""Characters of a malformed row that are shown."""
-_BATCH = 1000  # rows of a Parquet file that are Python objects at one time
+FileFormat = Literal["auto", "messages", "orz", "gsm8k", "alpaca", "text"]
+TURN_KEYS = ("messages", "conversations", "conversation", "dialogue", "dialog", "data")
+"""Keys that lists of turns are kept under: the chat format, ShareGPT, WildChat, UltraChat."""
+QUESTION_KEYS = ("instruction", "prompt", "question", "problem", "query", "input")
+CONTEXT_KEYS = ("input", "context")
+"""What belongs to the question where another key holds that: Alpaca's input, Dolly's context."""
+SYSTEM_KEYS = ("system_prompt", "system")
+ANSWER_KEYS = (
+    *("output", "response", "completion", "chosen", "answer", "final_answer", "solution"),
+    *("reward_model.ground_truth", "ground_truth", "generated_solution", "expected_answer"),
+    "target",
+)
+"""In order of preference: of a problem with `answer` and `solution`, the answer."""
+ROLES = {
+    **dict.fromkeys(("human", "prompter", "instruction", "[inst]", "h"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bot", "model", "ai", "bing", "bard"), "assistant"),
+    **dict.fromkeys(("response", "[/inst]", "a", "chatbot"), "assistant"),
+    **dict.fromkeys(("function", "observation", "tool_response", "ipython"), "tool"),
+}
+"""What else the roles of turns are called."""
+
+_MARKERS = [  # where a turn begins in a transcript
+    re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|System): ?"),
+    re.compile(r"### ?(Human|User|Instruction|Assistant|Response|System):[ \n]*"),
+    re.compile(r"<\|im_start\|>(\w+)\n"),
+    re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\s*"),
+    re.compile(r"<\|(user|assistant|system)\|>\n?"),
+    re.compile(r"(\[INST\]|\[/INST\])"),
+]
+_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|begin_of_text|>", "<|endoftext|>", "<s>", "</s>")
 
 
-class Conversation(NamedTuple):
-    """One usable row."""
+class Turn(NamedTuple):
+    """One turn before it is checked."""
 
-    messages: list[dict[str, str]]
-    """Turns, each with `role` and `content`; the first user turn is not blank."""
-    question: str
-    """The first user turn."""
-    answer: str | None
-    """The first assistant turn after it; None where there is none or it is blank."""
-    metadata: str | None
-    """What else the row held, as a JSON object."""
+    role: str
+    content: str | None
+    """None where the turn has no text: it calls a tool."""
 
 
-class RowError(ValueError):
-    """A row that cannot be used: why, and how it begins."""
-
-    def __init__(self, reason: str, excerpt: str = "") -> None:
-        super().__init__(reason)
-        self.excerpt = excerpt.encode("utf-8", "replace").decode()[:EXCERPT]
+Parsed = tuple[list[Turn], Mapping[str, Any]]
+"""A row's turns and what else it holds."""
 
 
-class NumberedRow(NamedTuple):
-    """A row of a file: its line, or its number in an array, both from 1."""
-
-    number: int
-    row: Conversation | RowError
+# Values -----------------------------------------------------------------------------------------
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
@@ -50,247 +66,295 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     return value
 
 
-def _text(values: Mapping[str, Any], key: str, what: str = "the row") -> str:
-    if values.get(key) is None:
-        raise RowError(f"{what} has no `{key}`")
-    if not isinstance(values[key], str):
-        raise RowError(f"`{key}` of {what} is {_kind(values[key])}, not text")
-    return str(values[key])
-
-
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "a boolean"}
     return names.get(type(value), "a number" if isinstance(value, int | float) else "no JSON value")
 
 
-def _conversation(messages: list[dict[str, str]], rest: Mapping[str, Any]) -> Conversation:
-    roles = [message["role"] for message in messages]
-    if "user" not in roles:
-        raise RowError("it has no user message")
-    first = roles.index("user")
-    question = messages[first]["content"]
-    if not question.strip():
-        raise RowError("its question is blank")
-    replies = (m["content"] for m in messages[first:] if m["role"] == "assistant")
-    answer = next(replies, "")
-    try:
-        "".join(text for message in messages for text in message.values()).encode()
-    except UnicodeEncodeError:
-        raise RowError("it holds half of a surrogate pair, which is not Unicode") from None
-    return Conversation(messages, question, answer if answer.strip() else None, _metadata(rest))
+def at(row: Any, path: str) -> Any:
+    """The value under a dotted path of keys and list positions; None where there is none.
 
-
-def _metadata(rest: Mapping[str, Any]) -> str | None:
-    rest = {key: value for key, value in rest.items() if value is not None}
-    if not rest:
-        return None
-    try:
-        return json.dumps(rest, sort_keys=True, default=str, allow_nan=False)
-    except ValueError:
-        # JSON has no NaN and no infinity, a Parquet column and Python's parser (1e999) do.
-        finite = json.loads(json.dumps(rest, default=str), parse_constant=lambda _: None)
-        return json.dumps(finite, sort_keys=True)
-
-
-def pair(question: str, answer: str, rest: Mapping[str, Any]) -> Conversation:
-    """A conversation of one question and one answer.
-
-    Args:
-        question: the user turn.
-        answer: the assistant turn.
-        rest: what else is known of it, kept as metadata.
-
-    Raises:
-        RowError: the question is blank, or a text is not Unicode.
+    A key that has dots itself comes first; capitals in keys do not matter.
     """
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return _conversation(turns, rest)
+    if isinstance(row, Mapping):
+        if path in row:
+            return row[path]
+        keys = {str(key).lower(): key for key in row}
+        if path.lower() in keys:
+            return row[keys[path.lower()]]
+        head, _, rest = path.partition(".")
+        return at(row[keys[head.lower()]], rest) if rest and head.lower() in keys else None
+    head, _, rest = path.partition(".")
+    if isinstance(row, list) and head.isdecimal() and int(head) < len(row):
+        return at(row[int(head)], rest) if rest else row[int(head)]
+    return None
 
 
-def _others(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in keys}
+def _present(row: Mapping[str, Any]) -> set[str]:
+    return {str(key).lower() for key, value in row.items() if value is not None}
 
 
-def messages(row: Any) -> Conversation:
-    """Chat messages, as in SmolTalk and Tulu 3: `messages`, a list of `role` and `content`."""
-    row = _mapping(row, "the row")
-    turns = row.get("messages")
-    if not isinstance(turns, list) or not turns:
-        raise RowError("`messages` of the row is no list of messages")
-    clean = []
-    for i, turn in enumerate(turns, 1):
-        turn = _mapping(turn, f"message {i}")
-        clean.append({key: _text(turn, key, f"message {i}") for key in ("role", "content")})
-    return _conversation(clean, _others(row, "messages"))
-
-
-def orz(row: Any) -> Conversation:
-    """Open-Reasoner-Zero: `[{from, value}, {from, ground_truth: {value, pass_at_n}}]`."""
-    if not isinstance(row, list) or len(row) != 2:
-        raise RowError("the row is not a list of two turns")
-    human, assistant = _mapping(row[0], "turn 1"), _mapping(row[1], "turn 2")
-    if human.get("from") != "human" or assistant.get("from") != "assistant":
-        raise RowError("its turns are not `from` a human and then an assistant")
-    truth = _mapping(assistant.get("ground_truth"), "`ground_truth`")
-    return pair(
-        _text(human, "value", "turn 1"),
-        _text(truth, "value", "`ground_truth`"),
-        _others(truth, "value"),
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The first name under which the row has a value."""
+    keys = _present(row)
+    return next(
+        (n for n in names if n.lower() in keys or ("." in n and at(row, n) is not None)), None
     )
 
 
-def gsm8k(row: Any) -> Conversation:
-    """GSM8K: `question` and `answer`, the latter with its `<<48/2=24>>` marks as it is."""
+def _others(row: Mapping[str, Any], *used: str | None) -> dict[str, Any]:
+    names = {name.lower() for name in used if name}
+    return {str(key): value for key, value in row.items() if str(key).lower() not in names}
+
+
+# Shapes -----------------------------------------------------------------------------------------
+
+
+def _turn(value: Any, place: int) -> Turn:
+    """A turn as the chat format, ShareGPT, OpenAI's content parts and ORZ have it."""
+    what = f"message {place}"
+    turn = _mapping(value, what)
+    role = _first(turn, ("role", "from", "speaker"))
+    if role is None:
+        raise RowError(f"{what} has no `role`")
+    if not isinstance(at(turn, role), str):
+        raise RowError(f"`{role}` of {what} is {_kind(at(turn, role))}, not text")
+    named = at(turn, role).strip().lower()
+    key = _first(turn, ("content", "value", "text", "ground_truth.value"))
+    content = at(turn, key) if key else None
+    if isinstance(content, list):
+        content = _joined_parts(content)
+    if content is None and not ({"content", "value", "tool_calls", "function_call"} & set(turn)):
+        raise RowError(f"{what} has no `content`")
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        content = str(content)
+    if content is not None and not isinstance(content, str):
+        raise RowError(f"`{key}` of {what} is {_kind(content)}, not text")
+    return Turn(ROLES.get(named, named), content)
+
+
+def _joined_parts(parts: list[Any]) -> Any:
+    """The text of content parts, as chat templates join it; None where they have none."""
+    if not all(isinstance(part, str | Mapping) for part in parts):
+        return parts
+    texts = [part if isinstance(part, str) else part.get("text") for part in parts]
+    return "".join(text for text in texts if isinstance(text, str)) or None
+
+
+def _turns(value: Any, what: str) -> list[Turn]:
+    """A list of turns, or of texts that user and assistant write by turns, or JSON of either."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, list) or not value:
+        raise RowError(f"{what} is no list of messages")
+    if all(isinstance(text, str) for text in value):
+        return [Turn(("user", "assistant")[i % 2], text) for i, text in enumerate(value)]
+    return [_turn(turn, place) for place, turn in enumerate(value, 1)]
+
+
+def messages(row: Any) -> Parsed:
+    """A list of turns: chat messages, ShareGPT, UltraChat's alternating texts."""
     row = _mapping(row, "the row")
-    return pair(_text(row, "question"), _text(row, "answer"), _others(row, "question", "answer"))
+    key = _turn_key(row) or _first(row, TURN_KEYS) or "messages"
+    return _with_system(row, _turns(at(row, key), f"`{key}` of the row"), key)
 
 
-def alpaca(row: Any) -> Conversation:
-    """Alpaca: `instruction`, perhaps `input`, and `output` or `response`.
+def _turn_key(row: Mapping[str, Any]) -> str | None:
+    keys = _present(row)
+    return next((key for key in TURN_KEYS if key in keys and _holds_turns(at(row, key))), None)
 
-    The question is the instruction, followed on a line of its own by the input if there is one.
+
+def _holds_turns(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.lstrip()[:1] == "[" and "{" in value
+    one = value[0] if isinstance(value, list) and value else None
+    return isinstance(one, str) or (
+        isinstance(one, Mapping) and _first(one, ("role", "from", "speaker")) is not None
+    )
+
+
+def _with_system(row: Mapping[str, Any], turns: list[Turn], *used: str | None) -> Parsed:
+    key = _first(row, SYSTEM_KEYS)
+    text = at(row, key) if key else None
+    if isinstance(text, str) and text.strip() and turns[0].role != "system":
+        return [Turn("system", text), *turns], _others(row, key, *used)
+    return turns, _others(row, *used)
+
+
+def turn_list(row: Any) -> Parsed:
+    """A row that is the list of turns itself; Open-Reasoner-Zero: `[{from, value}, {from,
+    ground_truth: {value, pass_at_n}}]`."""
+    if not isinstance(row, list) or not row:
+        raise RowError("the row is not a list of turns")
+    truths = [turn.get("ground_truth") for turn in row if isinstance(turn, Mapping)]
+    rest: dict[str, Any] = {}
+    for truth in truths:
+        rest |= truth if isinstance(truth, Mapping) else {}
+    return _turns(row, "the row"), _others(rest, "value")
+
+
+def pair(
+    row: Any,
+    questions: tuple[str, ...] = QUESTION_KEYS,
+    answers: tuple[str, ...] = ANSWER_KEYS,
+    contexts: tuple[str, ...] = CONTEXT_KEYS,
+    *,
+    alone: bool = False,
+) -> Parsed:
+    """A question and an answer under the first of these names that the row has.
+
+    Either may be text, a number or a list of turns; the context follows the question on a line of
+    its own. `alone`: a question will do.
     """
     row = _mapping(row, "the row")
-    answer = "response" if row.get("output") is None and "response" in row else "output"
-    question = _text(row, "instruction")
-    if row.get("input") is not None and _text(row, "input").strip():
-        question = f"{question}\n{row['input']}" if question.strip() else ""
-    return pair(question, _text(row, answer), _others(row, "instruction", "input", answer))
+    question = _first(row, questions)
+    if question is None:
+        raise RowError(f"the row has no `{questions[0]}`" if len(questions) == 1 else _unknown(row))
+    asked = at(row, question)
+    prompt = _turns(asked, f"`{question}`") if isinstance(asked, list) else None
+    context = None
+    if prompt is None:
+        text = _plain(asked, question)
+        context = _first(row, tuple(key for key in contexts if key != question))
+        if context and _plain(at(row, context), context).strip():
+            text = f"{text}\n{at(row, context)}" if text.strip() else ""
+        prompt = _asked(text)
+    answer = _first(row, answers)
+    used = (question, context, answer)
+    if answer is None:
+        instances = at(row, "instances")
+        if isinstance(instances, list) and instances:  # self-instruct
+            one = {"instruction": prompt[-1].content, **_mapping(instances[0], "instance 1")}
+            return pair(one, ("instruction",), ("output",))[0], _others(row, question, "instances")
+        if not alone and isinstance(asked, str):
+            raise RowError(f"the row has no `{answers[0]}`" if len(answers) < 3 else _unknown(row))
+        return _with_system(row, prompt, *used)
+    replied = at(row, answer)
+    if isinstance(replied, list):
+        reply = _turns(replied, f"`{answer}`")
+        whole = any(turn.role == "user" for turn in reply)
+        return _with_system(row, reply if whole else prompt + reply, *used)
+    text = _plain(replied, answer)
+    # Completions begin with the space between them and the prompt.
+    text = text.lstrip(" ") if answer == "completion" else text
+    return _with_system(row, [*prompt, Turn("assistant", text)], *used)
 
 
-ADAPTERS: dict[FileFormat, Callable[[Any], Conversation]] = {
+def _asked(text: str) -> list[Turn]:
+    """The turns of a prompt that is a transcript ending where the assistant begins."""
+    turns = transcript(text) or []
+    ends = len(turns) > 1 and turns[-1].role == "assistant" and not turns[-1].content
+    return turns[:-1] if ends else [Turn("user", text)]
+
+
+def _plain(value: Any, key: str) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise RowError(f"`{key}` of the row is {_kind(value)}, not text")
+    return value
+
+
+def _unknown(row: Mapping[str, Any]) -> str:
+    keys = ", ".join(f"`{key}`" for key in list(row)[:8])
+    return (
+        f"none of its keys ({keys or 'it has none'}) is known to hold a question and its answer; "
+        "name them: --question-field KEY --answer-field KEY"
+    )
+
+
+def transcript(text: str) -> list[Turn] | None:
+    """The turns of a conversation in one text, as HH-RLHF and rendered chat templates write it.
+
+    None where the text is no such transcript: no marker of a user's turn, or something other than
+    special tokens and a system's words before the first.
+    """
+    for marker in _MARKERS:
+        found = list(marker.finditer(text))
+        roles = [ROLES.get(match[1].lower(), match[1].lower()) for match in found]
+        if "user" not in roles:
+            continue
+        ends = [*(match.start() for match in found[1:]), len(text)]
+        turns = [
+            Turn(role, _bare(text[match.end() : end]))
+            for role, match, end in zip(roles, found, ends, strict=True)
+        ]
+        before = _bare(text[: found[0].start()])
+        if before and marker is _MARKERS[0]:
+            continue
+        return [Turn("system", before), *turns] if before else turns
+    return None
+
+
+def _bare(text: str) -> str:
+    """Without the special tokens and blanks around it."""
+    while True:
+        shorter = text.strip()
+        for token in _TOKENS:
+            shorter = shorter.removeprefix(token).removesuffix(token)
+        if shorter == text:
+            return text
+        text = shorter
+
+
+def text(row: Any) -> Parsed:
+    """A bare `text`, such as pretraining has: all of it is the question."""
+    row = _mapping(row, "the row")
+    if _first(row, ("text",)) is None:
+        raise RowError("the row has no `text`")
+    return [Turn("text", _plain(at(row, "text"), "text"))], _others(row, "text")
+
+
+def tree(row: Mapping[str, Any]) -> Parsed:
+    """OpenAssistant's tree of messages: the best ranked reply to each, from the root down."""
+    turns: list[Turn] = []
+    node = at(row, "prompt")
+    while isinstance(node, Mapping):
+        turns.append(_turn(node, len(turns) + 1))
+        replies = [reply for reply in node.get("replies") or [] if isinstance(reply, Mapping)]
+        node = min(replies, key=_rank, default=None)
+    return turns, _others(row, "prompt")
+
+
+def _rank(message: Mapping[str, Any]) -> float:
+    rank = message.get("rank")
+    return rank if isinstance(rank, int | float) else float("inf")
+
+
+def auto(row: Any) -> Parsed:
+    """The shape that the row's keys tell."""
+    if isinstance(row, list):
+        return turn_list(row)
+    row = _mapping(row, "the row")
+    if isinstance(at(row, "prompt"), Mapping) and "replies" in at(row, "prompt"):
+        return tree(row)
+    if _turn_key(row):
+        return messages(row)
+    question = _first(row, QUESTION_KEYS)
+    chosen = at(row, "chosen")
+    if question is None and isinstance(chosen, list):
+        return _turns(chosen, "`chosen`"), _others(row, "chosen")
+    for key in ("chosen", "text"):
+        value = at(row, key)
+        turns = transcript(value) if question is None and isinstance(value, str) else None
+        if turns:
+            return turns, _others(row, key)
+    if question is None and at(row, "text") is not None:
+        return text(row)
+    if question is None and _first(row, TURN_KEYS[:3]):
+        return messages(row)
+    return pair(row)
+
+
+ADAPTERS: dict[FileFormat, Callable[[Any], Parsed]] = {
+    "auto": auto,
     "messages": messages,
-    "orz": orz,
-    "gsm8k": gsm8k,
-    "alpaca": alpaca,
+    "orz": turn_list,
+    "gsm8k": functools.partial(pair, questions=("question",), answers=("answer",), contexts=()),
+    "alpaca": functools.partial(pair, questions=("instruction",), answers=("output", "response")),
+    "text": text,
 }
-
-
-def read_rows(path: Path, form: FileFormat, name: str | None = None) -> Iterator[NumberedRow]:
-    """Read a file of rows without holding all of it, a JSON array aside.
-
-    Args:
-        path: JSON Lines (.jsonl), an array of rows or JSON Lines (.json), or Parquet (.parquet).
-        form: the format of each row.
-        name: how messages call the file; its path by default.
-
-    Yields:
-        Every row in file order, usable or not. A blank line is no row.
-
-    Raises:
-        InputError: the file cannot be read, has another ending, is no Parquet, or is an array that
-            is not JSON.
-    """
-    name = name or str(path)
-    readers = {".jsonl": _read_lines, ".json": _read_json, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise InputError(f"{name}: ends in none of {', '.join(readers)}; convert or rename it")
-    adapter = ADAPTERS[form]
-    try:
-        for number, value in readers[path.suffix](path, name):
-            yield NumberedRow(number, _adapt(adapter, value))
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
-
-
-def _adapt(adapter: Callable[[Any], Conversation], value: Any) -> Conversation | RowError:
-    if isinstance(value, RowError):
-        return value
-    try:
-        return adapter(value)
-    except RowError as error:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-        return RowError(str(error), text)
-    except RecursionError:
-        return RowError("it is nested too deeply")
-
-
-def _parse(text: bytes) -> Any:
-    return json.loads(text, parse_constant=lambda _: None)
-
-
-def _read_lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield number, _parse(line)
-            except (ValueError, RecursionError) as error:
-                start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
-                yield number, RowError(f"the line is not JSON ({error})", start)
-
-
-def _read_json(path: Path, name: str) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        start = file.read(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if start != b"[":
-        yield from _read_lines(path, name)
-        return
-    try:
-        rows = _parse(path.read_bytes())
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{name}, line {error.lineno}: not JSON ({error.msg}); the file is cut off or damaged, "
-            "fetch it again"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not JSON ({error}); fetch it again") from error
-    yield from enumerate(rows, 1)
-
-
-def _read_parquet(path: Path, name: str) -> Iterator[tuple[int, Any]]:
-    import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    with path.open("rb") as handle:
-        try:
-            for batch in pq.ParquetFile(handle).iter_batches(_BATCH):
-                for row in pl.DataFrame(batch).iter_rows(named=True):
-                    number += 1
-                    yield number, row
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"{name}, after row {number}: not readable as Parquet "
-                f"({' '.join(str(error).split())}); fetch it again"
-            ) from error
-
-
-def generate_rows(
-    dataset: str, size: int, options: Mapping[str, Any], seed: int
-) -> Iterator[NumberedRow]:
-    """Draw problems of a reasoning-gym data set.
-
-    Args:
-        dataset: its name in reasoning-gym.
-        size: number of problems.
-        options: its settings.
-        seed: of the draws.
-
-    Yields:
-        `size` rows; their metadata is what `tasks.verify` takes.
-
-    Raises:
-        InputError: reasoning-gym has no such data set, or refuses an option.
-    """
-    import reasoning_gym
-
-    try:
-        problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size, **options)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise InputError(
-            f"reasoning-gym cannot make the data set {dataset!r} ({error}); correct its name or "
-            "options"
-        ) from error
-    for index in range(size):
-        row: Conversation | RowError
-        try:
-            entry = problems[index]
-            about = {"dataset": dataset, "entry": entry}
-            row = pair(str(entry["question"]), str(entry["answer"]), about)
-        except Exception as error:
-            # A few generators divide by a zero that they drew themselves.
-            row = RowError(f"the generator failed ({error})")
-        yield NumberedRow(index + 1, row)
+"""What `read_rows` can be told; "auto" takes all that the others do."""

@@ -2,19 +2,25 @@
 
 import fnmatch
 import glob
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from alignment_extraction.files import InputError, sha256
+from alignment_extraction.corpora.conversations import Turns
+from alignment_extraction.corpora.formats import FileFormat
+from alignment_extraction.corpora.hub_data import hub_data, hub_files
+from alignment_extraction.files import InputError
 from alignment_extraction.hub import HubName, Revision, download_hub
-from alignment_extraction.source_lock import LOCK, LockedSource, check_lock, locked_commit
+from alignment_extraction.source_lock import (
+    LOCK,
+    LockedSource,
+    check_lock,
+    listing_sha256,
+    locked_commit,
+)
 
-SourceFormat = Literal["messages", "orz", "gsm8k", "alpaca", "reasoning-gym"]
-Role = Literal["member", "held-out", "control", "unknown"]
+Role = Literal["member", "twin", "held-out", "control", "unknown"]
 
 
 class GeneratedData(BaseModel):
@@ -39,10 +45,27 @@ class CorpusSource(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] = Field(
         description="what results call it; first part of its rows' ids"
     )
-    format: SourceFormat = Field(description="how a row is written")
+    format: FileFormat | Literal["reasoning-gym"] = Field(
+        "auto", description="how a row is written; by default its keys tell"
+    )
+    question_field: str | None = Field(
+        None, min_length=1, description="the key of the question, dotted where it lies deeper"
+    )
+    answer_field: str | None = Field(
+        None, min_length=1, description="the key of the answer, dotted where it lies deeper"
+    )
+    turns: Turns = Field(
+        "first", description="user turns that are rows: the first, or all, each with its reply"
+    )
+    allow_rejects: bool = Field(
+        False, description="go on where more than half of the rows cannot be used"
+    )
     role: Role = Field(description="what is known of its part in the target's training")
     path: str | None = Field(
-        None, min_length=1, description="a file or glob (.json, .jsonl, .parquet)"
+        None,
+        min_length=1,
+        description="a file or glob (.jsonl, .json, .csv, .tsv, .parquet; also .gz, .zst), or"
+        " hf:owner/name[:config][@revision][/split]",
     )
     hf: HubName | None = Field(None, description="a hub data set, `owner/name`")
     revision: Revision | None = Field(
@@ -59,8 +82,10 @@ class CorpusSource(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.format == "reasoning-gym") != bool(self.datasets):
+        if self.format != "auto" and (self.format == "reasoning-gym") != bool(self.datasets):
             raise ValueError("format `reasoning-gym` and `datasets` go together")
+        if self.path and self.path.startswith("hf:"):
+            hub_data(self.path)
         if sum((self.path is not None, self.hf is not None, bool(self.datasets))) != 1:
             raise ValueError("give exactly one of `path`, `hf` and `datasets`")
         if self.hf and not (self.revision and self.files):
@@ -73,15 +98,26 @@ class CorpusSource(BaseModel):
             raise ValueError("`limit` is for files; `datasets` has sizes of its own")
         return self
 
+    @property
+    def group(self) -> str:
+        """What its rows are called together: its name and their role."""
+        return f"{self.name}.{self.role}"
+
+    @property
+    def id_prefix(self) -> str:
+        """The first part of its rows' ids: members keep theirs where other roles come to them."""
+        return self.name if self.role in ("member", "unknown") else self.group
+
     def local_files(self) -> list[Path]:
-        """Files that `path` names, in order of their names; none without `path`.
+        """Files that `path` names, in order of their names; none without one on this machine.
 
         Raises:
             InputError: a glob that matches nothing.
         """
-        if not self.path:
+        if not self.path or self.path.startswith("hf:"):
             return []
-        if not glob.has_magic(self.path):
+        # What is there under that very name is no pattern, whatever characters it has.
+        if Path(self.path).is_file() or not glob.has_magic(self.path):
             return [Path(self.path)]
         found = [Path(name) for name in sorted(glob.glob(self.path, recursive=True))]  # noqa: PTH207
         files = [path for path in found if path.is_file()]
@@ -100,6 +136,13 @@ def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Pat
     Raises:
         InputError: nothing matches, or it cannot be downloaded, or it is not what the lock pins.
     """
+    if source.path and source.path.startswith("hf:"):
+        data = hub_data(source.path)
+        name = f"dataset {source.path}"
+        commit = locked_commit(lock, name, data.repo, data.revision, "dataset")
+        found = hub_files(data, commit)
+        check_lock(lock, name, LockedSource(commit, listing_sha256(found)))
+        return found
     if not source.hf:
         return [(str(path), path) for path in source.local_files()]
     pattern, revision = str(source.files), str(source.revision)
@@ -115,11 +158,5 @@ def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Pat
             f"{source.hf}: files {pattern!r} matches nothing in it; correct files of source "
             f"{source.name}"
         )
-    check_lock(lock, name, LockedSource(commit, _listing(found)))
+    check_lock(lock, name, LockedSource(commit, listing_sha256(found)))
     return found
-
-
-def _listing(files: Sequence[tuple[str, Path]]) -> str:
-    """SHA-256 of named files' listing, as `files.sha256` makes that of a folder."""
-    lines = (f"{sha256(path)}  {name}\n" for name, path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

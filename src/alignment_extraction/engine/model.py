@@ -136,6 +136,12 @@ class Model:
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self._model:
             raise InputError(f"{self.path}: llama.cpp cannot load this model: {last_error()}")
+        if llama_cpp.llama_model_has_encoder(self._model):
+            self.close()
+            raise InputError(
+                f"{self.path}: an encoder-decoder or encoder model; give a language model that "
+                "predicts the next token"
+            )
         if self._metadata(f"{self._metadata('general.architecture')}.attention.causal") == "false":
             self.close()
             raise InputError(

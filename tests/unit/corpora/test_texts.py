@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from alignment_extraction.corpora.texts import texts_of, unique_texts
+from alignment_extraction.corpora.texts import groups_of, texts_of, unique_texts
 
 
 def test_texts_of() -> None:
@@ -18,3 +18,8 @@ def test_texts_of() -> None:
 def test_unique_texts_keep_their_order_and_drop_empty_ones() -> None:
     frame = pl.DataFrame({"question": ["z", "", None, "a", "z", " "]})
     assert unique_texts(frame, "question") == ["z", "a", " "]
+
+
+def test_a_group_is_a_source_in_a_role() -> None:
+    frame = pl.DataFrame({"source": ["a", "a", "b"], "role": ["member", "held-out", "unknown"]})
+    assert groups_of(frame).to_list() == ["a.member", "a.held-out", "b.unknown"]

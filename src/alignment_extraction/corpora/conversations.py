@@ -1,0 +1,235 @@
+"""Rows as conversations: files of published formats read row by row, and generated problems.
+
+A row that cannot be used becomes a `RowError`, in its place in the file; it stops nothing.
+"""
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from alignment_extraction.corpora.formats import (
+    ADAPTERS,
+    ANSWER_KEYS,
+    CONTEXT_KEYS,
+    QUESTION_KEYS,
+    FileFormat,
+    Parsed,
+    Turn,
+    pair,
+)
+from alignment_extraction.corpora.rows import RowError, Rows, raw_rows
+from alignment_extraction.files import InputError
+
+Turns = Literal["first", "all"]
+"""Which user turns of a conversation are rows: the first, or each with the reply to it."""
+
+
+class Conversation(NamedTuple):
+    """One usable row."""
+
+    messages: list[dict[str, str]]
+    """Turns, each with `role` and `content`; none of a bare text."""
+    question: str
+    """The user turn, or the bare text; not blank."""
+    answer: str | None
+    """The first assistant text after it; None where there is none or it is blank."""
+    metadata: str | None
+    """What else the row held, as a JSON object."""
+
+
+class NumberedRow(NamedTuple):
+    """A row of a file: its line, or its number in an array, both from 1."""
+
+    number: int
+    row: Conversation | RowError
+    turn: int = 1
+    """Which of the row's user turns it is, from 1."""
+
+
+def _metadata(rest: Mapping[str, Any]) -> str | None:
+    rest = {key: value for key, value in rest.items() if value is not None}
+    if not rest:
+        return None
+    try:
+        return json.dumps(rest, sort_keys=True, default=str, allow_nan=False)
+    except (ValueError, TypeError):
+        # JSON has no NaN and no infinity, a Parquet column and Python's parser (1e999) do.
+        finite = json.loads(json.dumps(rest, default=str), parse_constant=lambda _: None)
+        return json.dumps(finite, sort_keys=True)
+
+
+def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:
+    """The conversations of a row: one, or with "all" one for each user turn and its reply.
+
+    Raises:
+        RowError: there is no user turn, it is blank or not Unicode, or none that replies to it has
+            a text (they call tools).
+    """
+    said, rest = parsed
+    metadata = _metadata(rest)
+    try:
+        "".join(turn.role + (turn.content or "") for turn in said).encode()
+    except UnicodeEncodeError:
+        raise RowError(
+            "it holds bytes or half of a surrogate pair that are not Unicode; save it as UTF-8"
+        ) from None
+    if said and said[0].role == "text":
+        if not (said[0].content or "").strip():
+            raise RowError("its question is blank")
+        return [Conversation([], str(said[0].content), None, metadata)]
+    users = [place for place, turn in enumerate(said) if turn.role == "user"]
+    if not users:
+        raise RowError("it has no user message")
+    ends = [*users[1:], len(said)] if turns == "all" else [len(said)]
+    found, refused = [], None
+    for start, end in zip(users, ends, strict=False):
+        question = said[start].content or ""
+        replies = [turn.content for turn in said[start:end] if turn.role == "assistant"]
+        if not question.strip():
+            refused = refused or RowError("its question is blank")
+        elif replies and all(reply is None for reply in replies):
+            refused = refused or RowError("no assistant message after the question has text")
+        else:
+            answer = next((reply for reply in replies if reply and reply.strip()), None)
+            own = said[start if turns == "all" and start != users[0] else 0 : end]
+            clean = [{"role": turn.role, "content": turn.content or ""} for turn in own]
+            found.append(Conversation(clean, question, answer, metadata))
+    if refused and not found:
+        raise refused
+    return found
+
+
+def conversation(question: str, answer: str, rest: Mapping[str, Any]) -> Conversation:
+    """A conversation of one question and one answer.
+
+    Args:
+        question: the user turn.
+        answer: the assistant turn.
+        rest: what else is known of it, kept as metadata.
+
+    Raises:
+        RowError: the question is blank, or a text is not Unicode.
+    """
+    return conversations(([Turn("user", question), Turn("assistant", answer)], rest))[0]
+
+
+def read_rows(
+    path: Path,
+    form: FileFormat = "auto",
+    name: str | None = None,
+    *,
+    question_field: str | None = None,
+    answer_field: str | None = None,
+    turns: Turns = "first",
+) -> Iterator[NumberedRow]:
+    """Read a file of rows as conversations.
+
+    Args:
+        path: see `rows.raw_rows`.
+        form: the format of each row; by default its keys tell.
+        name: how messages call the file; its path by default.
+        question_field: the dotted path of the question, in place of the known names.
+        answer_field: the dotted path of the answer.
+        turns: which user turns are rows.
+
+    Yields:
+        Every row in file order, usable or not; messages of OpenAssistant's flat files by tree.
+
+    Raises:
+        InputError: see `rows.raw_rows`.
+    """
+    adapter = ADAPTERS[form]
+    if question_field or answer_field:
+        adapter = functools.partial(
+            pair,
+            questions=(question_field,) if question_field else QUESTION_KEYS,
+            answers=(answer_field,) if answer_field else ANSWER_KEYS,
+            contexts=() if question_field else CONTEXT_KEYS,
+            alone=not answer_field,
+        )
+    rows = raw_rows(path, name)
+    for number, value in rows if question_field else _trees(rows):
+        try:
+            if isinstance(value, RowError):
+                raise value
+            found = conversations(adapter(value), turns)
+        except RowError as error:
+            if error is not value:
+                excerpt = json.dumps(value, ensure_ascii=False, default=str)
+                error = RowError(str(error), excerpt)
+            yield NumberedRow(number, error)
+        except RecursionError:
+            yield NumberedRow(number, RowError("it is nested too deeply"))
+        else:
+            for turn, row in enumerate(found, 1):
+                yield NumberedRow(number, row, turn)
+
+
+def _trees(rows: Rows) -> Rows:
+    """Rows as they are; of OpenAssistant's single messages, one row for each tree of them.
+
+    A tree's messages follow each other, and its row has the number of the first.
+    """
+    own: list[tuple[int, Mapping[str, Any]]] = []
+    for number, row in rows:
+        single = isinstance(row, Mapping) and {"message_tree_id", "parent_id", "text"} <= set(row)
+        if own and not (single and row["message_tree_id"] == own[0][1]["message_tree_id"]):
+            yield own[0][0], _tree_of([message for _, message in own])
+            own = []
+        if single:
+            own.append((number, row))
+        else:
+            yield number, row
+    if own:
+        yield own[0][0], _tree_of([message for _, message in own])
+
+
+def _tree_of(flat: list[Mapping[str, Any]]) -> dict[str, Any]:
+    nodes: dict[str, dict[str, Any]] = {}
+    for message in flat:  # a reply follows what it replies to
+        node = {**message, "replies": []}
+        if parent := nodes.get(str(message["parent_id"])):
+            parent["replies"].append(node)
+        nodes[str(message.get("message_id"))] = node
+    root = next(iter(nodes.values()))
+    return {"prompt": root, "message_tree_id": flat[0]["message_tree_id"]}
+
+
+def generate_rows(
+    dataset: str, size: int, options: Mapping[str, Any], seed: int
+) -> Iterator[NumberedRow]:
+    """Draw problems of a reasoning-gym data set.
+
+    Args:
+        dataset: its name in reasoning-gym.
+        size: number of problems.
+        options: its settings.
+        seed: of the draws.
+
+    Yields:
+        `size` rows; their metadata is what `tasks.verify` takes.
+
+    Raises:
+        InputError: reasoning-gym has no such data set, or refuses an option.
+    """
+    import reasoning_gym
+
+    try:
+        problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size, **options)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise InputError(
+            f"reasoning-gym cannot make the data set {dataset!r} ({error}); correct its name or "
+            "options"
+        ) from error
+    for index in range(size):
+        row: Conversation | RowError
+        try:
+            entry = problems[index]
+            about = {"dataset": dataset, "entry": entry}
+            row = conversation(str(entry["question"]), str(entry["answer"]), about)
+        except Exception as error:
+            # A few generators divide by a zero that they drew themselves.
+            row = RowError(f"the generator failed ({error})")
+        yield NumberedRow(index + 1, row)

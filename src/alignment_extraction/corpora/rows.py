@@ -1,0 +1,268 @@
+"""Files of rows as people have them: JSON Lines, JSON, CSV and Parquet, compressed or not.
+
+Rows are read one after the other, in memory that does not grow with their number; an array in JSON
+is read all at once. A row that cannot be read becomes a `RowError` in its place and stops nothing.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from alignment_extraction.files import InputError
+
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+"""Kinds of files, in any letter case; all but Parquet may also end in one of `COMPRESSED`."""
+COMPRESSED = (".gz", ".zst")
+EXCERPT = 200
+"""Characters of a malformed row that are shown."""
+_BATCH = 1000  # rows of a Parquet file that are Python objects at one time
+_FIELD = 1 << 24  # characters that a field of CSV may have; more is a quote that never ends
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WRAPPERS = ("data", "rows", "examples", "train")  # keys that some files keep all rows under
+
+Rows = Iterator[tuple[int, Any]]
+
+
+class RowError(ValueError):
+    """A row that cannot be used: why, and how it begins."""
+
+    def __init__(self, reason: str, excerpt: str = "") -> None:
+        super().__init__(reason)
+        self.excerpt = excerpt.encode("utf-8", "replace").decode()[:EXCERPT]
+
+
+def is_data_file(name: str) -> bool:
+    """Whether a file's name ends as one that `raw_rows` reads."""
+    return _kind_of(name)[0] in ENDINGS
+
+
+def _kind_of(name: str) -> tuple[str, str]:
+    """A file's kind and its compression, by its name; "" where there is none."""
+    path = Path(name.lower())
+    packed = path.suffix if path.suffix in COMPRESSED else ""
+    return Path(path.stem).suffix if packed else path.suffix, packed
+
+
+def raw_rows(path: Path, name: str | None = None) -> Rows:
+    """The rows of a file as it has them, each with its line (Parquet, arrays: its number), from 1.
+
+    Text is UTF-8, or UTF-16 or UTF-32 where a byte order mark, or the zeros of JSON's first
+    characters (RFC 4627, section 3), say so. The first line of CSV names the columns; its delimiter
+    is whichever of comma, semicolon and tab that line has most of, and the tab for .tsv. A blank
+    line is no row.
+
+    Args:
+        path: a file that ends as `ENDINGS` and `COMPRESSED` say.
+        name: how messages call the file; its path by default.
+
+    Yields:
+        The line or number, and the row: an object, a list, whatever it is, or a `RowError`.
+
+    Raises:
+        InputError: the file cannot be read, ends otherwise, is damaged, or is JSON as a whole (an
+            array) and not valid.
+    """
+    name = name or str(path)
+    kind, packed = _kind_of(path.name)
+    if kind not in ENDINGS or (kind == ".parquet" and packed):
+        raise InputError(
+            f"{name}: ends in none of {', '.join(ENDINGS)} (the text files also with "
+            f"{' or '.join(COMPRESSED)} behind it); convert or rename it"
+        )
+    try:
+        if kind == ".parquet":
+            yield from _parquet(path, name)
+            return
+        with path.open("rb") as file:
+            stream, encoding = _text(file, packed)
+            if kind in (".csv", ".tsv"):
+                yield from _delimited(stream, encoding, name, kind)
+            else:
+                yield from _json(stream, encoding, name, array=kind == ".json")
+    except UnicodeDecodeError as error:
+        reason = f"not {error.encoding} text ({error.reason})"
+        raise InputError(f"{name}: {reason}; it is cut off or damaged, fetch it again") from error
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{name}: cut off or damaged ({error}); fetch it again") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
+
+
+def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
+    """The decompressed bytes after a byte order mark, and their encoding."""
+    raw: Any = file
+    if packed == ".gz":
+        raw = gzip.GzipFile(fileobj=file)
+    elif packed == ".zst":
+        import pyarrow as pa
+
+        raw = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+    stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
+    start = stream.peek(4)[:4]
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            if encoding == "utf-8":
+                stream.read(len(mark))
+            return stream, encoding
+    # Without a mark, as JSON's first characters are ASCII; of CSV's names the first one is.
+    found = json.detect_encoding(start) if start else "utf-8"
+    return stream, found.removesuffix("-sig")
+
+
+# JSON -------------------------------------------------------------------------------------------
+
+
+def _parse(text: bytes | str) -> Any:
+    return json.loads(text, parse_constant=lambda _: None)
+
+
+def _byte_lines(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
+    """Lines as UTF-8; a line break is the line feed alone, whatever the encoding."""
+    if encoding == "utf-8":
+        return iter(stream)
+    # Half a surrogate pair passes here and is refused with its row.
+    text = io.TextIOWrapper(stream, encoding, errors="surrogatepass", newline="\n")
+    return (line.encode("utf-8", "surrogatepass") for line in text)
+
+
+def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -> Rows:
+    """JSON Lines, or one value of many lines; `array`: what the ending says of the ambiguous."""
+    lines = _byte_lines(stream, encoding)
+    head = _until_text(lines)
+    first = head[-1].strip() if head else b""
+    value = first[:1] == b"[" or (array and first[:1] == b"{")
+    likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
+    whole = value and likely and not _valid(first)
+    if array and not whole:
+        # One line may be all the file has; several are rows, though they be arrays.
+        more = _until_text(lines)
+        whole = value and not (more and more[-1].strip())
+        head += more
+    if whole:
+        yield from enumerate(_whole(b"".join([*head, *lines]), name), 1)
+        return
+    for number, line in enumerate(itertools.chain(head, lines), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, _parse(line)
+        except (ValueError, RecursionError) as error:
+            start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
+            yield number, RowError(f"the line is not JSON ({error})", start)
+
+
+def _until_text(lines: Iterator[bytes]) -> list[bytes]:
+    """The next lines up to the first that is not blank."""
+    taken = []
+    for line in lines:
+        taken.append(line)
+        if line.strip():
+            break
+    return taken
+
+
+def _valid(line: bytes) -> bool:
+    try:
+        _parse(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _whole(text: bytes, name: str) -> list[Any]:
+    """The rows of a file that is one value: an array, or an object with the rows under one key."""
+    try:
+        value = _parse(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}, line {error.lineno}: not JSON ({error.msg}); the file is cut off or damaged, "
+            "fetch it again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not JSON ({error}); fetch it again") from error
+    if isinstance(value, list):
+        return value
+    wrapped = [value[key] for key in _WRAPPERS if isinstance(value.get(key), list)]
+    objects = [rows for rows in wrapped if rows and all(isinstance(row, dict) for row in rows)]
+    return objects[0] if objects else [value]
+
+
+# CSV --------------------------------------------------------------------------------------------
+
+
+def _delimited(stream: io.BufferedReader, encoding: str, name: str, kind: str) -> Rows:
+    # Bytes that are no text become halves of surrogate pairs, which the row is refused for.
+    errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"
+    text = io.TextIOWrapper(stream, encoding, errors=errors, newline="")
+    first = text.readline()
+    delimiter = "\t" if kind == ".tsv" else max(",;\t", key=first.count)
+    csv.field_size_limit(_FIELD)
+    reader = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
+    try:
+        names = _distinct(next(reader, []))
+        line = reader.line_num + 1
+        for row in reader:
+            if len(row) == len(names):
+                yield line, dict(zip(names, row, strict=True))
+            elif row:
+                reason = f"it has {len(row)} fields where the first line names {len(names)}"
+                yield line, RowError(reason, delimiter.join(row))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"{name}, line {reader.line_num}: not CSV ({error}); a quote is open or out of place, "
+            "correct it there"
+        ) from error
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names of columns; one that is there already gets its number behind it."""
+    return [name if name not in names[:i] else f"{name}.{i + 1}" for i, name in enumerate(names)]
+
+
+# Parquet ----------------------------------------------------------------------------------------
+
+
+def _parquet(path: Path, name: str) -> Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    with path.open("rb") as handle:
+        try:
+            for batch in pq.ParquetFile(handle).iter_batches(_BATCH):
+                names = _distinct(batch.schema.names)
+                for row in zip(*map(_values, batch.columns), strict=True):
+                    number += 1
+                    yield number, dict(zip(names, row, strict=True))
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"{name}, after row {number}: not readable as Parquet "
+                f"({' '.join(str(error).split())}); fetch it again"
+            ) from error
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; as text where Python has no such value, none where there is no text."""
+    import pyarrow as pa
+
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, ImportError, pa.ArrowException):
+        try:
+            return list(column.cast(pa.string()).to_pylist())
+        except pa.ArrowException:
+            return [None] * len(column)

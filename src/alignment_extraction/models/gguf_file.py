@@ -1,0 +1,157 @@
+"""GGUF files: whether one is a whole language model, and parts or adapters made into one.
+
+What llama.cpp cannot sample from - half of a model, an encoder, a projector - is refused here in a
+sentence that says what it is, before a loader that may die of it sees the file.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignment_extraction.files import InputError
+
+_PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+_ENCODERS = re.compile(r".*bert.*|t5encoder|gemma-embedding|llama-embed|pangu-embed", re.IGNORECASE)
+_NEEDED = "give a language model that predicts the next token"
+_MERGE = "llama-gguf-split --merge FIRST-PART MERGED.gguf"
+
+
+def open_gguf(path: Path) -> Any:
+    """A reader of the file's header and tensors.
+
+    Raises:
+        InputError: not a GGUF file, cut off or damaged.
+    """
+    from gguf import GGUFReader
+
+    class Reader(GGUFReader):  # type: ignore[misc]
+        """GGUFReader itself reads on past the end of a file, without an error."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *rest: Any, **named: Any) -> Any:
+            if offset + int(count) * np.dtype(dtype).itemsize > len(self.data):
+                raise EOFError(f"{len(self.data)} bytes are fewer than it promises")
+            return super()._get(offset, dtype, count, *rest, **named)
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start[:4] != b"GGUF":
+            raise InputError(f"{path}: not a GGUF file (it does not start with the bytes GGUF)")
+        if start[4:7] == b"\0\0\0" and len(start) == 8:
+            raise InputError(
+                f"{path}: a big-endian GGUF, for other processors; fetch the little-endian one, or "
+                "turn it with gguf_convert_endian.py of llama.cpp"
+            )
+        return Reader(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); fetch it first") from None
+    except (
+        *(EOFError, ValueError, KeyError, IndexError, TypeError, OverflowError),
+        RecursionError,  # arrays within arrays
+    ) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: a cut-off or damaged GGUF file ({error}); fetch it again"
+        ) from error
+
+
+def value(reader: Any, key: str) -> Any:
+    """An entry of a header; None where it has none, or one that cannot be read."""
+    field = reader.fields.get(key)
+    try:
+        return None if field is None else field.contents()
+    except (ValueError, IndexError, TypeError, UnicodeDecodeError):
+        return None
+
+
+def check_gguf(path: Path) -> None:
+    """Check that `path` is a whole GGUF file of a language model that can be sampled from.
+
+    Header, entries and the data of every tensor are there. Of a split model one part will do whose
+    other parts lie beside it.
+
+    Raises:
+        InputError: missing, not GGUF, big-endian, cut off or damaged; without tensors (a vocabulary
+            alone); an adapter, a projector or an importance matrix; an encoder, with a decoder or
+            not, or an embedding model; a part of a split model without the others.
+    """
+    parts = part_files(path)
+    readers = [open_gguf(part) for part in parts]
+    if what := _unlike_a_model(readers[0]):
+        raise InputError(f"{path}: {what}")
+    count = value(readers[0], "split.count")
+    if isinstance(count, int) and count > 1 and count != len(parts):
+        raise InputError(
+            f"{path}: one of {count} parts of a split GGUF, under another name; give all parts "
+            f"their names NAME-00001-of-{count:05d}.gguf back, or merge them: {_MERGE}"
+        )
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether it is a LoRA adapter in GGUF.
+
+    Raises:
+        InputError: not GGUF, cut off or damaged.
+    """
+    return bool(value(open_gguf(path), "general.type") == "adapter")
+
+
+def _unlike_a_model(reader: Any) -> str | None:
+    """What a GGUF is that no text can be drawn from, and what would do."""
+    kind = str(value(reader, "general.type") or "model").lower()
+    architecture = str(value(reader, "general.architecture") or "").lower()
+    names = {tensor.name for tensor in reader.tensors}
+    causal = value(reader, f"{architecture}.attention.causal")
+    pooling = value(reader, f"{architecture}.pooling_type")
+    if kind == "adapter" or any(name.endswith((".lora_a", ".lora_b")) for name in names):
+        return "a LoRA adapter without its base; name the model that it was trained on: --base"
+    if kind == "mmproj" or architecture == "clip":
+        return f"a projector of images or sound (mmproj), no language model; {_NEEDED}"
+    if kind == "imatrix" or any(name.endswith(".in_sum2") for name in names):
+        return f"an importance matrix for quantising (imatrix), no model; {_NEEDED}"
+    if not names:
+        return f"a GGUF file without tensors, a vocabulary alone; {_NEEDED}"
+    if any(name.startswith("enc.") for name in names) and architecture != "t5encoder":
+        return f"an encoder-decoder model ({architecture}), which answers a text; {_NEEDED}"
+    if _ENCODERS.fullmatch(architecture) or (isinstance(pooling, int) and pooling > 0):
+        return f"an embedding model or encoder ({architecture}), which writes no text; {_NEEDED}"
+    if causal is False:
+        return f"an encoder or diffusion model ({architecture}: attention is not causal); {_NEEDED}"
+    if architecture.startswith("wavtokenizer"):
+        return f"a decoder of sound ({architecture}), which writes no text; {_NEEDED}"
+    return None
+
+
+# Split models -----------------------------------------------------------------------------------
+
+
+def part_files(path: Path) -> list[Path]:
+    """The files of a split model of which `path` is one, in order; `path` alone where it is whole.
+
+    Raises:
+        InputError: a part is missing.
+    """
+    found = _PART.fullmatch(path.name)
+    if not found:
+        return [path]
+    parts = [path.with_name(name) for name in part_names(path.name)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing and path.exists():
+        raise InputError(
+            f"{path}: part {int(found['number'])} of {len(parts)} of a split GGUF, and "
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not beside it; fetch all "
+            f"parts into one folder, or give the merged model ({_MERGE})"
+        )
+    return parts if path.exists() else [path]
+
+
+def part_names(name: str) -> list[str]:
+    """The names of all parts of a split model of which `name` is one; it alone where it is not."""
+    found = _PART.fullmatch(name)
+    if not found or not 0 < int(found["count"]) < 1000:
+        return [name]
+    count = int(found["count"])
+    return [f"{found['stem']}-{i:05d}-of-{count:05d}.gguf" for i in range(1, count + 1)]
