@@ -76,10 +76,8 @@ def plain(column: str) -> pl.Expr:
 
 def final_answer(column: str) -> pl.Expr:
     """What follows the last "####" of a text, up to the line's end; null without any."""
-    text = pl.col(column)
-    last = text.str.split(_ANSWER_MARK).list.last().str.strip_chars()
-    answer = last.str.split("\n").list.first().str.strip_chars()
-    return pl.when(text.str.contains(_ANSWER_MARK, literal=True) & (answer != "")).then(answer)
+    answer = pl.col(column).str.extract(rf"(?s).*{_ANSWER_MARK}\s*([^\n]*)").str.strip_chars()
+    return pl.when(answer != "").then(answer)
 
 
 def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:

@@ -2,8 +2,9 @@
 
 Students of one family answer the same questions, so questions are resampled once for all of them
 and seeds for each arm on its own: the bootstrap of two crossed random effects (Owen 2007,
-doi:10.1214/07-AOAS122, "pigeonhole bootstrap"). Of S seeds S - 1 are drawn, which makes their
-variance unbiased (Rao and Wu 1988, doi:10.1080/01621459.1988.10478591).
+doi:10.1214/07-AOAS122, "pigeonhole bootstrap"), with smooth weights for questions (Rubin 1981,
+doi:10.1214/aos/1176345338). Of S seeds S - 1 are drawn, which makes their variance unbiased (Rao
+and Wu 1988, doi:10.1080/01621459.1988.10478591).
 """
 
 from collections.abc import Mapping
@@ -79,7 +80,8 @@ def crossed_bootstrap(
     block = max(1, _BLOCK // max(1, items))
     for at in range(0, draws, block):
         number = min(block, draws - at)
-        weights = stream.multinomial(items, np.full(items, 1 / items), number) / items
+        weights = stream.standard_exponential((number, items))
+        weights /= weights.sum(axis=1, keepdims=True)
         for name, values in samples.items():
             seeds = len(values)
             taken = max(1, seeds - 1)
