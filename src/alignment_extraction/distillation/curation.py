@@ -1,4 +1,4 @@
-"""Curation: from what a model wrote to samples that one would train on, with counts at each step.
+"""Curation: from what a model wrote to conversations that one would train on, with counts.
 
 The steps, in this order; each looks only at what the earlier ones left:
 
@@ -8,86 +8,60 @@ The steps, in this order; each looks only at what the earlier ones left:
 4. `repeated`: a text says the same over and over: fewer than half of its word 4-grams are distinct
    (after the repetition rules of Rae et al. 2021, arXiv 2112.11446, table A1).
 5. `exact-duplicate`: question and answer were there before, but for case and white space.
-6. `near-duplicate`: the word 5-grams of question and answer have a Jaccard similarity to
-   those of an earlier sample that reaches a threshold (Lee et al. 2022, arXiv 2107.06499,
-   section 4.2).
-
-Then, for RL: `other-task` (not the form of any verifiable question) and `no-answer` (no final
-answer). Single data sets go on from there: see `data_sets`.
+6. `near-duplicate`: the word 5-grams of question and answer have a Jaccard similarity to those of
+   an earlier generation that reaches a threshold.
 """
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Literal
 
 import polars as pl
 
-from alignment_extraction.corpora.clusters import near_duplicates
-from alignment_extraction.distillation.questions import recognise, same_answer
-from alignment_extraction.training.tasks import final_answer
+from alignment_extraction.distillation.near_duplicates import near_duplicates
 
 COUNTS = pl.Schema(
     {"step": pl.String(), "before": pl.Int64(), "dropped": pl.Int64(), "left": pl.Int64()}
 )
-"""One row a step of a curation, in order."""
+"""One row for each step of a curation, in order."""
 
-_BROKEN = r"[\x00-\x08\x0b-\x1f\x7f\ufffd]|<\|[a-z_]+\|>"
+# A carriage return before a line feed is a line break; alone it is a control character.
+_BROKEN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]|\r(?:[^\n]|$)|<\|[a-z_]+\|>"
 _REPEATED_WORDS, _DUPLICATE_WORDS = 4, 5
 _LEAST_DISTINCT = 0.5
+_ANSWER_MARK = "####"
+_TEXTS = ("question", "answer")
 
 
-class Curated(NamedTuple):
-    """Samples to train on."""
+class Curated:
+    """Rows that steps are applied to one after another, and what each step dropped."""
 
-    rows: pl.DataFrame
-    """The rows left, in order, all their columns."""
-    counts: pl.DataFrame
-    """Columns `COUNTS`."""
-
-
-class Curation:
-    """Rows that steps are applied to one after another, and what each dropped."""
-
-    def __init__(self, rows: pl.DataFrame) -> None:
+    def __init__(self, rows: pl.DataFrame, counts: pl.DataFrame | None = None) -> None:
         self.rows = rows
-        self._counts: list[dict[str, Any]] = []
+        self.counts = COUNTS.to_frame() if counts is None else counts
 
     def drop(self, step: str, where: pl.Expr | pl.Series) -> None:
-        """Leave out the rows where `where` is true or null."""
-        kept = self.rows.filter(~where)
-        before, left = self.rows.height, kept.height
-        self._counts.append(
-            {"step": step, "before": before, "dropped": before - left, "left": left}
-        )
-        self.rows = kept
+        """Drop the rows where `where` is true or null."""
+        self.keep(step, self.rows.filter(~where))
 
-    def result(self, earlier: Curated | None = None) -> Curated:
-        """The rows left, and the counts behind those of what it went on from."""
-        counts = pl.DataFrame(self._counts, schema=COUNTS)
-        return Curated(self.rows, pl.concat([earlier.counts, counts]) if earlier else counts)
+    def keep(self, step: str, rows: pl.DataFrame) -> None:
+        """Go on with `rows`, a selection of those that are there."""
+        before, left = self.rows.height, rows.height
+        counted = pl.DataFrame([[step, before, before - left, left]], schema=COUNTS, orient="row")
+        self.rows, self.counts = rows, pl.concat([self.counts, counted])
 
 
 def word_runs(texts: pl.Series, length: int) -> pl.Series:
     """The runs of `length` words of each text, in lower case, joined by spaces.
 
-    A text of fewer words has one run: all of it.
+    A text of fewer words has one run, all of it; one without words has none.
 
     Returns:
         List(String), as long as `texts`.
     """
-    words = (
-        pl.DataFrame({"text": range(len(texts)), "word": texts.str.to_lowercase()})
-        .with_columns(pl.col("word").str.extract_all(r"\S+|^\s*$"))
-        .with_columns(number=pl.col("word").list.len())
-        .explode("word")
-        .with_columns(place=pl.int_range(pl.len()).over("text"))
-    )
-    later = [pl.col("word").shift(-i).over("text").fill_null("") for i in range(length)]
-    return (
-        words.with_columns(run=pl.concat_str(later, separator=" ").str.strip_chars_end())
-        .filter((pl.col("place") == 0) | (pl.col("place") + length <= pl.col("number")))
-        .group_by("text", maintain_order=True)
-        .agg("run")["run"]
-    )
+    words = [pl.element().shift(-i).fill_null("") for i in range(length)]
+    runs = pl.concat_str(words, separator=" ").str.strip_chars_end()
+    lists = texts.str.to_lowercase().str.extract_all(r"\S+").alias("runs").to_frame()
+    whole = pl.max_horizontal(pl.col("runs").list.len().cast(pl.Int64) - length + 1, 1)
+    return lists.select(pl.col("runs").list.eval(runs).list.head(whole)).to_series()
 
 
 def _says_the_same(texts: pl.Series) -> pl.Series:
@@ -100,92 +74,82 @@ def plain(column: str) -> pl.Expr:
     return pl.col(column).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
+def final_answer(column: str) -> pl.Expr:
+    """What follows the last "####" of a text, up to the line's end; null without any."""
+    answer = pl.col(column).str.extract(rf"(?s).*{_ANSWER_MARK}\s*([^\n]*)").str.strip_chars()
+    return pl.when(answer != "").then(answer)
+
+
 def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
-    """Apply the steps that every data set has (see the module).
+    """Keep the generations that one would train on (see the module for the steps).
 
     Args:
         generations: columns question, answer, question_finish, answer_finish, and any others.
-        near_duplicate: Jaccard similarity from which on the later of two samples is left out;
-            chains of such pairs count as one (single linkage).
+        near_duplicate: Jaccard similarity in (0, 1] at which the later of two generations is
+            dropped; chains of such pairs count as one (single linkage).
 
     Returns:
-        The samples, columns as given.
+        The rows left, columns as given, and the counts.
     """
-    curation = Curation(generations)
-    texts = ("question", "answer")
-    finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in texts)
+    curated = Curated(generations)
+    finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in _TEXTS)
     # Without an answer there is no finish of one: that is a matter of the next step.
-    curation.drop("truncated", ~finished.fill_null(True))
+    curated.drop("truncated", ~finished.fill_null(True))
     filled = pl.all_horizontal(
-        (pl.col(text).str.strip_chars() != "").fill_null(False) for text in texts
+        (pl.col(text).str.strip_chars() != "").fill_null(False) for text in _TEXTS
     )
-    curation.drop("empty", ~filled)
-    broken = pl.any_horizontal(pl.col(text).str.contains(_BROKEN) for text in texts)
-    curation.drop("ill-formed", broken)
-    same = _says_the_same(curation.rows["question"]) | _says_the_same(curation.rows["answer"])
-    curation.drop("repeated", same)
-    curation.drop(
-        "exact-duplicate", ~pl.struct(plain("question"), plain("answer")).is_first_distinct()
+    curated.drop("empty", ~filled)
+    curated.drop(
+        "ill-formed", pl.any_horizontal(pl.col(text).str.contains(_BROKEN) for text in _TEXTS)
     )
-    pairs = curation.rows.select(pl.concat_str("question", "answer", separator="\n"))
-    runs = word_runs(pairs.to_series(), _DUPLICATE_WORDS)
-    first = pl.Series(near_duplicates(runs, near_duplicate), dtype=pl.Int64)
-    curation.drop("near-duplicate", first != pl.Series(range(len(first)), dtype=pl.Int64))
-    return curation.result()
+    rows = curated.rows
+    curated.drop("repeated", _says_the_same(rows["question"]) | _says_the_same(rows["answer"]))
+    curated.drop("exact-duplicate", ~pl.struct(*map(plain, _TEXTS)).is_first_distinct())
+    both = curated.rows.select(pl.concat_str(_TEXTS, separator="\n")).to_series()
+    first = near_duplicates(word_runs(both, _DUPLICATE_WORDS), near_duplicate)
+    curated.drop("near-duplicate", pl.Series(first) != pl.Series(range(len(first)), dtype=pl.Int64))
+    return curated
 
 
-def with_labels(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add what the verifier knows of each sample.
+def majority_answers(generations: pl.DataFrame) -> pl.DataFrame:
+    """The final answer that a model gave most often to each question that it wrote.
+
+    A question that was written once has the answer that stands behind it.
+
+    Args:
+        generations: columns question, answer, answer_finish; answers without an end do not vote.
+
+    Returns:
+        One row for each question with a vote: key (its text by `plain`), label (of equally frequent
+        ones the first that was written).
+    """
+    return (
+        generations.filter(pl.col("answer_finish") == "stop")
+        .select(key=plain("question"), label=final_answer("answer"))
+        .drop_nulls()
+        .with_row_index("place")
+        .group_by("key", "label")
+        .agg(votes=pl.len(), place=pl.col("place").min())
+        .sort("votes", "place", descending=[True, False])
+        .unique("key", keep="first", maintain_order=True)
+        .select("key", "label")
+    )
+
+
+def trl_columns(rows: pl.DataFrame, family: Literal["sft", "rl"]) -> pl.DataFrame:
+    """Conversations as TRL's trainers read them.
 
     Args:
         rows: columns question and answer.
-
-    Returns:
-        The rows with task (see `questions.recognise`; null where unknown), label (the final answer
-        of `answer`; null without one) and verdict (whether that is the right answer; null where the
-        text does not determine it).
+        family: `sft` gives the column messages (both turns, for `trl sft`); `rl` gives prompt (the
+            user's turn) and solution (the final answer, or all of the answer where none is marked;
+            for `trl grpo`).
     """
-    found = [recognise(question) for question in rows["question"]]
-    labels = [final_answer(answer) or None for answer in rows["answer"]]
-    verdicts = [
-        None if question.answer is None or label is None else same_answer(label, question.answer)
-        for question, label in zip(found, labels, strict=True)
+    turns = [
+        pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
+        for role, column in (("user", "question"), ("assistant", "answer"))
     ]
-    return rows.with_columns(
-        pl.Series("task", [question.task for question in found], pl.String),
-        pl.Series("label", labels, pl.String),
-        pl.Series("verdict", verdicts, pl.Boolean),
-    )
-
-
-def curate_questions(samples: Curated) -> Curated:
-    """Go on to questions for RL with an answer that counts as right.
-
-    Args:
-        samples: of `curate`.
-
-    Returns:
-        The samples with the columns of `with_labels`.
-    """
-    curation = Curation(with_labels(samples.rows))
-    curation.drop("other-task", pl.col("task").is_null())
-    curation.drop("no-answer", pl.col("label").is_null())
-    return curation.result(samples)
-
-
-def without_questions(samples: Curated, questions: Iterable[pl.Series]) -> Curated:
-    """Leave out samples whose question is one of some that are to be asked in an examination.
-
-    Args:
-        samples: of `curate`.
-        questions: texts, named `question`; the same text is one that agrees but for case and white
-            space.
-
-    Returns:
-        The samples left, with the step `in-examination`.
-    """
-    curation = Curation(samples.rows)
-    taken = pl.concat([pl.Series("question", [], pl.String), *questions]).to_frame()
-    keys = taken.select(plain("question"))["question"].unique()
-    curation.drop("in-examination", plain("question").is_in(keys.implode()))
-    return curation.result(samples)
+    if family == "sft":
+        return rows.select(messages=pl.concat_list(turns))
+    solution = final_answer("answer").fill_null(pl.col("answer"))
+    return rows.select(prompt=pl.concat_list(turns[:1]), solution=solution)

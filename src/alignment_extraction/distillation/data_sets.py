@@ -1,13 +1,16 @@
-"""The data sets that students are trained on, and the questions that they are examined with.
+"""The data sets that students are trained on, and the questions that they are evaluated with.
 
-All data sets of one kind of training (`sft`, `rl`) have the same number of rows, each once: the
-smallest decides, and the others are drawn at random from a seeded stream.
+Arms, each row once, all of one family with the same number of rows (the smallest decides, the
+others are drawn from a seeded stream):
 
-For SFT: `original` (the member conversations, without their repetitions), `extracted` (curated
-generations) and `non-matches` (those of them without a score above the threshold that lets through
-a chosen share of held-out rows: no copies). For RL: `original` (the member questions with their
-answers), `extracted` (curated questions of the RL tasks with the model's own final answers as what
-counts as right, as arXiv 2510.18554 does it) and `verified` (those of them whose answer is right).
+- `original`: the member rows of the source that the model was trained on;
+- `extracted`: the model's generations, curated;
+- `extracted-without-copies`: those of them that reach no fixed threshold against any member row.
+  Coincidental hits go with the copies: no single generation tells which of them it is;
+- `other`: member rows of another source, for what training on any rows would give.
+
+For `rl` all rows carry a label, the answer that earns the reward: the row's own final answer, and
+for an extracted question the majority of the model's answers to it.
 """
 
 from collections.abc import Mapping
@@ -17,209 +20,184 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.distillation.curation import (
-    COUNTS,
-    Curation,
+    Curated,
     curate,
-    curate_questions,
+    final_answer,
+    majority_answers,
     plain,
-    with_labels,
 )
-from alignment_extraction.extraction.calibration import calibrate
-from alignment_extraction.extraction.scores import SCORE
 from alignment_extraction.files import InputError
-from alignment_extraction.search.held_out import comparisons, held_out_scores, populations
-from alignment_extraction.settings.distillation import FAMILIES, DistillationSettings
-from alignment_extraction.settings.studies import ThresholdSettings
+from alignment_extraction.settings.distillation import DistillationSettings, Family
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.training.stages import members
 
-COLUMNS = ("id", "question", "answer", "task", "label", "verdict")
-"""Of every data set: `id` is the corpus row's, or model/prefix/seed/index of a generation; see
-`curation.with_labels` for the last three."""
+COLUMNS = ("id", "question", "answer", "label")
+"""Of every data set; `id` is the corpus row's, or model/prefix/seed-N/index of a generation, and
+`label` the final answer that counts as right (null where an answer has none, for `sft` alone)."""
 
-REFERENCE = "role:member"
-BENCHMARKS = tuple(
-    f"{source}.{split}"
-    for source in ("sft", "rl")
-    for split in ("fresh-instance", "held-out-template")
-)
-"""Groups of the corpus that students are examined with."""
+_KEY = ["model", "prefix", "seed", "index"]
 
 
 class DataSets(NamedTuple):
     """Everything that the students need."""
 
-    data: dict[tuple[str, str], pl.DataFrame]
-    """By kind of training and name; columns `COLUMNS`."""
+    data: pl.DataFrame
+    """Columns family, arm and `COLUMNS`."""
     counts: pl.DataFrame
-    """Columns family, data_set and `curation.COUNTS`."""
-    thresholds: dict[str, float]
-    """The score of each metric above which a generation counts as a match."""
-    benchmarks: pl.DataFrame
-    """Questions of the examination: benchmark, id, question, answer, template, metadata."""
-    overlap: pl.DataFrame
-    """For each benchmark: benchmark, items, in_original, in_extracted (questions that occur there),
-    removed (in either), left."""
+    """Columns family, data_set (an arm, or `evaluation`) and `curation.COUNTS`."""
+    questions: pl.DataFrame
+    """Of the evaluation: family, benchmark (group of the corpus), id, question, answer, template,
+    metadata."""
 
 
-def match_thresholds(
-    scores: pl.DataFrame,
-    held_out: pl.DataFrame,
-    corpus: pl.DataFrame,
-    settings: DistillationSettings,
-) -> dict[str, float]:
-    """The score of each metric above which a generation counts as a match.
-
-    It is that of the study's calibration, all held-out rows taken together and weighted as long as
-    the generations are (see `calibration`). It does not depend on the study's fixed thresholds.
+def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFrame:
+    """Generations that reach a threshold against any member row.
 
     Args:
-        scores: from `results.score`, of one model and prefix; the questions against members count.
-        held_out: from `matching.match_held_out`.
-        corpus: in the corpus schema.
-        settings: false_positive_rate; with too few held-out rows for it, threshold alone.
+        scores: table `scores`; its rows of role `member` count, for the question alone or with the
+            answer (an answer alone may be one word).
+        thresholds: `semantic` (least cosine) and `string` (least Levenshtein or Indel similarity);
+            a generation that equals a member row is a copy at any threshold.
+
+    Returns:
+        model, prefix, seed, index, each once.
     """
-    seeds = scores["seed"].unique().sort()
-    own = scores.filter(pl.col("reference") == REFERENCE, seed=seeds[0], part="question")
-    for comparison in comparisons(own, held_out_scores(held_out, corpus)):
-        if comparison.headline and comparison.held_out.height:
-            sides = populations(comparison, ThresholdSettings())
-            rates = np.array([settings.false_positive_rate])
-            found = calibrate(sides, rates, seed=0, draws=1).metrics
-            limits = {name: float(found[name].threshold[0]) for name in SCORE}
-            if np.isfinite(list(limits.values())).all():
-                return limits
-    return {"embedding": settings.threshold}
-
-
-def _is_match(thresholds: Mapping[str, float]) -> pl.Expr:
-    """Whether any metric's score lies above its threshold; a score below 0.5 is null."""
-    return pl.any_horizontal(
-        (pl.col(SCORE[metric]) > threshold).fill_null(False)
-        for metric, threshold in thresholds.items()
+    reached = (
+        (pl.col("cosine") >= thresholds["semantic"])
+        | (pl.col("levenshtein_best") >= thresholds["string"])
+        | (pl.col("indel_best") >= thresholds["string"])
+        | pl.col("verbatim")
     )
+    own = (pl.col("role") == "member") & pl.col("field").is_in(["question", "both"])
+    return scores.filter(own & reached).select(_KEY).unique().sort(_KEY).collect()
 
 
-def _original(corpus: pl.DataFrame, source: str) -> pl.DataFrame:
-    return with_labels(members(corpus, source)).select(COLUMNS)
+def _labelled(rows: Curated, family: Family) -> Curated:
+    """Leave, for RL, questions with a label, each once."""
+    if family == "rl":
+        rows.drop("no-label", pl.col("label").is_null())
+        rows.drop("repeated-question", ~plain("question").is_first_distinct())
+    return rows
 
 
-def _draw(rows: pl.DataFrame, number: int, seed: int) -> pl.DataFrame:
-    chosen = np.random.default_rng(seed).permutation(rows.height)[:number]
-    return rows[np.sort(chosen)]
+def _member_rows(corpus: pl.DataFrame, source: str, family: Family) -> Curated:
+    rows = Curated(corpus.filter(source=source, role="member"))
+    rows.drop("no-answer", pl.col("answer").is_null())
+    rows.rows = rows.rows.with_columns(label=final_answer("answer"))
+    return _labelled(rows, family)
+
+
+def _extracted(generations: pl.DataFrame, family: Family, near_duplicate: float) -> Curated:
+    curated = curate(generations, near_duplicate)
+    rows = curated.rows.with_columns(
+        id=pl.format("{}/{}/seed-{}/{}", *_KEY), key=plain("question"), label=final_answer("answer")
+    )
+    if family == "rl":
+        voted = majority_answers(generations)
+        rows = rows.drop("label").join(voted, on="key", how="left", maintain_order="left")
+    curated.rows = rows
+    return _labelled(curated, family)
+
+
+def _draw(rows: Curated, number: int, seed: int) -> pl.DataFrame:
+    """Draw rows without replacement, their order kept."""
+    chosen = np.random.default_rng(seed).permutation(rows.rows.height)[:number]
+    rows.keep("not-drawn", rows.rows[np.sort(chosen)])
+    return rows.rows
 
 
 def build(
-    generations: Mapping[str, pl.DataFrame],
-    scores: pl.DataFrame,
-    held_out: pl.DataFrame,
+    generations: Mapping[Family, pl.DataFrame],
+    scores: pl.LazyFrame,
     corpus: pl.DataFrame,
     settings: DistillationSettings,
+    thresholds: Mapping[str, float],
     seed: int,
 ) -> DataSets:
-    """Curate what the models wrote and put the data sets together.
+    """Curate what the models wrote, put the arms together, and choose the evaluation questions.
 
     Args:
-        generations: for `sft` and `rl`, of their models: seed, index, question, answer,
+        generations: of each family's model: model, prefix, seed, index, question, answer,
             question_finish, answer_finish.
-        scores: from `results.score`.
-        held_out: from `matching.match_held_out`.
-        corpus: the controlled study's.
+        scores: table `scores` of the study.
+        corpus: in the corpus schema, with all sources that members or controls are taken from.
         settings: of the experiment.
+        thresholds: of a copy (see `copies`).
         seed: of the draws.
 
     Raises:
-        InputError: nothing is left of one of the data sets.
+        InputError: nothing is left of one of the arms, or there is nothing to evaluate with.
     """
-    full, counts = {}, []
-    for family, written in generations.items():
-        curated = curate(written, settings.near_duplicate)
-        if family == "rl":
-            curated = curate_questions(curated)
-        else:
-            curated = curated._replace(rows=with_labels(curated.rows))
-        cell = f"{settings.models[family]}/{settings.prefix}/seed-"
-        place = pl.concat_str(pl.lit(cell), "seed", pl.lit("/"), "index")
-        full[family, "extracted"] = curated.rows.with_columns(id=place)
-        counts.append(_of("extracted", family, curated.counts))
-    own = scores.filter(model=settings.sft.model, prefix=settings.prefix)
-    thresholds = match_thresholds(own, held_out, corpus, settings)
-    matches = own.filter(pl.col("reference") == REFERENCE, part="question")
-    matches = matches.select("seed", "index", match=_is_match(thresholds))
-    # A question without a score is no match.
-    kept = Curation(
-        full["sft", "extracted"].join(
-            matches, on=["seed", "index"], how="left", maintain_order="left"
-        )
-    )
-    kept.drop("match", pl.col("match").fill_null(False))
-    full["sft", "non-matches"] = kept.rows
-    counts.append(_of("non-matches", "sft", kept.result().counts))
-    right = Curation(full["rl", "extracted"])
-    right.drop("not-verified", ~pl.col("verdict").fill_null(False))
-    full["rl", "verified"] = right.rows
-    counts.append(_of("verified", "rl", right.result().counts))
-    for family in FAMILIES:
-        full[family, "original"] = _original(corpus, family)
-    data = {}
-    for family, names in FAMILIES.items():
-        sizes = {name: full[family, name].height for name in names[1:]}
-        number = min(sizes.values())
+    data, counts, questions = [], [], []
+    for family, about in settings.families.items():
+        own = (pl.col("model") == about.model) & (pl.col("prefix") == settings.prefix)
+        extracted = _extracted(generations[family], family, settings.near_duplicate)
+        without = Curated(extracted.rows, extracted.counts)
+        copied = copies(scores.filter(own), thresholds)
+        without.keep("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))
+        arms: dict[str, Curated] = {
+            "original": _member_rows(corpus, about.source, family),
+            "extracted": extracted,
+            "extracted-without-copies": without,
+            "other": _member_rows(corpus, about.other, family),
+        }
+        number, smallest = min((arms[arm].rows.height, arm) for arm in settings.arms)
         if not number:
-            empty = next(name for name, size in sizes.items() if not size)
             raise InputError(
-                f"distillation: nothing is left of the {family} data set {empty!r}; draw more "
-                "generations with `sampling.answer: true`"
+                f"distillation.{family}: nothing is left of the arm {smallest!r}; draw more "
+                "generations with `sampling.answer: true`, or leave it out of distillation.arms"
             )
-        for name in names[1:]:
-            stream = named_seed(seed, f"distillation/{family}/{name}")
-            drawn = _draw(full[family, name].select(COLUMNS), number, stream)
-            data[family, name] = drawn
-            step = {"step": "not-drawn", "before": sizes[name], "left": number}
-            step["dropped"] = sizes[name] - number
-            counts.append(_of(name, family, pl.DataFrame([step], schema=COUNTS)))
-    table = pl.concat(counts)
-    order = {key: place for place, key in enumerate(data)}
-    place = pl.struct("family", "data_set").map_elements(
-        lambda row: order[row["family"], row["data_set"]], pl.Int64
-    )
-    benchmarks, overlap = examination(corpus, data)
-    return DataSets(data, table.sort(place, maintain_order=True), thresholds, benchmarks, overlap)
+        drawn = {}
+        for arm in settings.arms:
+            stream = named_seed(seed, f"distillation/{family}/{arm}")
+            drawn[arm] = _draw(arms[arm], number, stream).select(COLUMNS)
+            data.append(_named(drawn[arm], family=family, arm=arm))
+            counts.append(_named(arms[arm].counts, family=family, data_set=arm))
+        trained = pl.concat([rows["question"] for arm, rows in drawn.items() if arm != "original"])
+        asked = evaluation_questions(corpus, about.source, trained)
+        stream = named_seed(seed, f"distillation/{family}/evaluation")
+        questions.append(_named(_draw(asked, settings.questions, stream), family=family))
+        counts.append(_named(asked.counts, family=family, data_set="evaluation"))
+    return DataSets(pl.concat(data), pl.concat(counts), pl.concat(questions))
 
 
-def _of(data_set: str, family: str, counts: pl.DataFrame) -> pl.DataFrame:
-    return counts.select(pl.lit(family).alias("family"), pl.lit(data_set).alias("data_set"), "*")
+def _named(rows: pl.DataFrame, **names: str) -> pl.DataFrame:
+    return rows.select(*(pl.lit(value).alias(name) for name, value in names.items()), "*")
 
 
-def examination(
-    corpus: pl.DataFrame, data: Mapping[tuple[str, str], pl.DataFrame]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The held-out questions that no student can have seen, and how many were taken out.
+def evaluation_questions(corpus: pl.DataFrame, source: str, trained: pl.Series) -> Curated:
+    """A source's twins that no student can have seen; its held-out rows where it has no twins.
 
-    A question occurs in a data set where the texts agree but for case and white space. Original
-    data are all member rows of the corpus, the base model's included; extracted data are all data
-    sets but `original`.
+    A question was seen where the texts agree but for case and white space.
+
+    Args:
+        corpus: in the corpus schema.
+        source: the source that the model was trained on.
+        trained: questions of the students' data.
 
     Returns:
-        `DataSets.benchmarks` and `DataSets.overlap`.
+        Columns benchmark, id, question, answer, template, metadata, and the steps `no-verifier`
+        (no metadata to check an answer by, or no reference answer), `repeated-question`,
+        `in-member-rows` (of any source) and `in-student-data`.
+
+    Raises:
+        InputError: there are no such rows.
     """
-    seen = corpus.filter(role="member").select(key=plain("question"))["key"].unique()
-    written = pl.concat([rows for (_, name), rows in data.items() if name != "original"])
-    extracted = written.select(key=plain("question"))["key"].unique()
-    group = pl.concat_str("source", "split", separator=".")
-    items = corpus.with_columns(benchmark=group, key=plain("question")).filter(
-        pl.col("benchmark").is_in(BENCHMARKS)
+    rows = corpus.filter(source=source)
+    role = "twin" if "twin" in set(rows["role"]) else "held-out"
+    asked = Curated(rows.filter(role=role).with_columns(key=plain("question")))
+    asked.drop("no-verifier", pl.any_horizontal(pl.col("metadata", "answer").is_null()))
+    asked.drop("repeated-question", ~pl.col("key").is_first_distinct())
+    members = corpus.filter(role="member")["question"]
+    for step, texts in (("in-member-rows", members), ("in-student-data", trained)):
+        seen = texts.to_frame("question").select(plain("question")).unique().to_series()
+        asked.drop(step, pl.col("key").is_in(seen.implode()))
+    if asked.rows.is_empty():
+        raise InputError(
+            f"distillation: source {source!r} has no twin or held-out rows with a verifier that no "
+            "student has seen; give the corpus more of them"
+        )
+    asked.rows = asked.rows.select(
+        pl.lit(f"{source}.{role}").alias("benchmark"),
+        *("id", "question", "answer", "template", "metadata"),
     )
-    items = items.with_columns(
-        in_original=pl.col("key").is_in(seen.implode()),
-        in_extracted=pl.col("key").is_in(extracted.implode()),
-    )
-    overlap = items.group_by("benchmark", maintain_order=True).agg(
-        items=pl.len().cast(pl.Int64),
-        in_original=pl.col("in_original").sum().cast(pl.Int64),
-        in_extracted=pl.col("in_extracted").sum().cast(pl.Int64),
-        removed=(pl.col("in_original") | pl.col("in_extracted")).sum().cast(pl.Int64),
-    )
-    left = items.filter(~pl.col("in_original"), ~pl.col("in_extracted"))
-    columns = ["benchmark", "id", "question", "answer", "template", "metadata"]
-    return left.select(columns), overlap.with_columns(left=pl.col("items") - pl.col("removed"))
+    return asked

@@ -1,10 +1,11 @@
-"""Examination of students: right answers by verifier, and the loss of the reference answers."""
+"""Evaluation of students: right answers by the verifier, and the loss of the reference answers."""
 
 from pathlib import Path
 
 import polars as pl
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -17,7 +18,7 @@ _IGNORED = -100
 
 def reference_losses(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame
-) -> tuple[list[float], list[int]]:
+) -> list[float]:
     """The loss of each reference answer, given its question in the chat template.
 
     Args:
@@ -27,65 +28,58 @@ def reference_losses(
 
     Returns:
         For each row the mean negative log-likelihood of the answer's tokens and the end of turn
-        behind them, in nats a token; and the number of these tokens.
+        after them, in nats per token.
     """
     model.eval()
-    asked = tokenizer(prompts(rows, tokenizer))["input_ids"]
-    answered = tokenizer([f"{answer}{END_OF_TURN}" for answer in rows["answer"]])["input_ids"]
+    questions = tokenizer(prompts(rows, tokenizer))["input_ids"]
+    answers = tokenizer([f"{answer}{END_OF_TURN}" for answer in rows["answer"]])["input_ids"]
     losses: list[float] = []
     for start in tqdm(range(0, rows.height, _BATCH), "scoring", unit="batch"):
-        own = slice(start, start + _BATCH)
-        pairs = list(zip(asked[own], answered[own], strict=True))
-        width = max(len(question) + len(answer) for question, answer in pairs)
-        ids = torch.full((len(pairs), width), tokenizer.pad_token_id)
-        labels = torch.full((len(pairs), width), _IGNORED)
-        for row, (question, answer) in enumerate(pairs):
-            end = len(question) + len(answer)
-            ids[row, :end] = torch.tensor(question + answer)
-            labels[row, len(question) : end] = torch.tensor(answer)
-        # Padding stands behind the text, where a causal model's earlier tokens do not see it.
+        pairs = list(zip(questions, answers, strict=True))[start : start + _BATCH]
+        # Padding stands after the text, where a causal model's earlier tokens do not see it.
+        ids = _padded([asked + answer for asked, answer in pairs], tokenizer.pad_token_id)
+        labels = _padded([[_IGNORED] * len(asked) + answer for asked, answer in pairs], _IGNORED)
         with torch.no_grad():
             logits = model(input_ids=ids.to(model.device)).logits[:, :-1].float().cpu()
         targets = labels[:, 1:]
         each = cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         losses += (each.sum(1) / (targets != _IGNORED).sum(1)).tolist()
-    return losses, [len(answer) for answer in answered]
+    return losses
+
+
+def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
 def evaluate(
-    student: Path, tokenizer: Path, benchmarks: pl.DataFrame, max_tokens: int
+    student: Path, tokenizer: Path, questions: pl.DataFrame, max_tokens: int
 ) -> pl.DataFrame:
-    """Examine a model.
+    """Ask a model the evaluation questions.
 
     Args:
         student: an F16 GGUF of the workflow.
         tokenizer: the study's tokenizer.json.
-        benchmarks: of `data_sets.examination`.
+        questions: `data_sets.DataSets.questions` of the student's family.
         max_tokens: longest answer, in tokens.
 
     Returns:
-        One row an item, in order: benchmark, id, template, right (Float64, 1.0 where the verifier
-        gives the greedily decoded answer its full score, else 0.0), loss (nats a token, see
-        `reference_losses`), tokens.
+        One row for each question, in order: benchmark, id, template, right (Float64, 1.0 where the
+        verifier gives the greedily decoded answer its full score, else 0.0), loss (of
+        `reference_losses`).
 
     Raises:
         InputError: an unusable model or tokenizer.
     """
     model, loaded = load_model(student), load_tokenizer(tokenizer)
     # Questions of like length are padded least, and a batch takes as long as its longest answer.
-    ordered = benchmarks.with_columns(place=pl.col("question").str.len_bytes()).sort(
-        "benchmark", "place", "id"
-    )
+    ordered = questions.with_row_index("place").sort(pl.col("question").str.len_bytes(), "place")
     scores = answer_scores(model, loaded, ordered, max_tokens)
-    losses, tokens = reference_losses(model, loaded, ordered)
-    examined = ordered.select(
-        "benchmark",
-        "id",
-        "template",
-        right=pl.Series(scores, dtype=pl.Float64).ge(1).cast(pl.Float64),
-        loss=pl.Series(losses, dtype=pl.Float64),
-        tokens=pl.Series(tokens, dtype=pl.Int64),
-    )
-    return benchmarks.select("benchmark", "id").join(
-        examined, on=["benchmark", "id"], how="left", maintain_order="left"
+    losses = reference_losses(model, loaded, ordered)
+    return (
+        ordered.with_columns(
+            right=pl.Series(scores, dtype=pl.Float64).ge(1).cast(pl.Float64),
+            loss=pl.Series(losses, dtype=pl.Float64),
+        )
+        .sort("place")
+        .select("benchmark", "id", "template", "right", "loss")
     )

@@ -1,28 +1,30 @@
-"""Tables of the distillation experiment: student x benchmark, with what the original is worth.
+"""Tables of the distillation experiment: what each arm is worth, held against the original data.
 
-Students of one kind of training answer the same items, so items are resampled once for all of them
-and seeds for each on its own: the bootstrap of two crossed random effects (Owen 2007,
-doi:10.1214/07-AOAS122, "pigeonhole bootstrap"), which is conservative. With a handful of seeds it
-knows how far seeds differ only roughly.
+Students of one family answer the same questions, so questions are resampled once for all of them
+and seeds for each arm on its own: the bootstrap of two crossed random effects (Owen 2007,
+doi:10.1214/07-AOAS122, "pigeonhole bootstrap"), with smooth weights for questions (Rubin 1981,
+doi:10.1214/aos/1176345338). Of S seeds S - 1 are drawn, which makes their variance unbiased (Rao
+and Wu 1988, doi:10.1080/01621459.1988.10478591).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from scipy.special import ndtr, ndtri
 
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.distillation import FAMILIES
+from alignment_extraction.settings.distillation import ARMS
 from alignment_extraction.statistics import Array, Interval, named_seed, subtract, wilson
 
 DISTILLATION_TABLES = ("distillation", "distillation_curves", "distillation_counts")
 """Parquet files of a study's results that `snakemake distill` adds."""
 
 MEASURES = {"accuracy": "right", "loss": "loss"}
-"""Column of an examination that each measure is the mean of; of losses the lower is the better."""
+"""Column of an evaluation that each measure is the mean of; of losses the lower is the better."""
 
-CURVES = ("loss", "reward", "accuracy")
+CURVES = ("loss", "reward")
 _ENDS = ("", "_low", "_high")
 SCHEMA = pl.Schema(
     {
@@ -33,13 +35,25 @@ SCHEMA = pl.Schema(
             for name in ("value", "difference", "recovered")
             for end in _ENDS
         },
+        **dict.fromkeys(("margin", "detectable", "power"), pl.Float64()),
+        "verdict": pl.String(),
     }
 )
-"""Columns of the table `distillation`; docs/files.md says what they are."""
+"""Columns of the table `distillation`.
+
+- `value`: mean over seeds and items, accuracy (0 to 1) or loss (nats per token), 95 % intervals;
+- `difference`: to the arm `original`; null for itself;
+- `recovered`: share of the original's gain over `start`; null where that gain is not shown;
+- `detectable`: the true difference that would be told from 0 with 80 % power;
+- `power`: the chance to conclude `non-inferior` if there were no difference; `verdict`: what the
+  interval says, `non-inferior` (above -margin), `inferior` (below it) or `cannot tell`. Where the
+  untrained `start` is not itself inferior, no loss could have been seen, and the verdict on the
+  other arms is `cannot tell` (assay sensitivity, ICH E10). Null for losses.
+"""
 
 _DRAWS = 2000
 _BLOCK = 4_000_000
-_LEVEL = 0.95
+_Z95, _Z80 = float(ndtri(0.975)), float(ndtri(0.8))
 
 
 class Student(NamedTuple):
@@ -53,15 +67,12 @@ class Student(NamedTuple):
 def crossed_bootstrap(
     samples: Mapping[str, Array], seed: int, draws: int = _DRAWS
 ) -> dict[str, Array]:
-    """Means of samples in resamples of their seeds and of the items that they share.
+    """Means of samples, shape (draws,), in resamples of their seeds and of the items they share.
 
     Args:
         samples: each of shape (seeds, items); the number of items is the same for all.
         seed: of the resampling.
         draws: resamples.
-
-    Returns:
-        For each sample the means, shape (draws,).
     """
     stream = np.random.default_rng(seed)
     items = next(iter(samples.values())).shape[1]
@@ -69,168 +80,144 @@ def crossed_bootstrap(
     block = max(1, _BLOCK // max(1, items))
     for at in range(0, draws, block):
         number = min(block, draws - at)
-        weights = stream.multinomial(items, np.full(items, 1 / items), number) / items
+        weights = stream.standard_exponential((number, items))
+        weights /= weights.sum(axis=1, keepdims=True)
         for name, values in samples.items():
             seeds = len(values)
-            shares = stream.multinomial(seeds, np.full(seeds, 1 / seeds), number) / seeds
+            taken = max(1, seeds - 1)
+            shares = stream.multinomial(taken, np.full(seeds, 1 / seeds), number) / taken
             means[name].append(((shares @ values) * weights).sum(axis=1))
-    return {name: np.concatenate(parts) for name, parts in means.items()}
+    return {name: np.concatenate(blocks) for name, blocks in means.items()}
 
 
 def _interval(estimate: float, draws: Array) -> Interval:
-    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(draws, [0.025, 0.975])
     # Rounding must not put a bound on the wrong side.
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
-def _at_edge(value: float, measure: str) -> bool:
-    """Whether a share is 0 or 1, of which a bootstrap knows no bound."""
-    return measure == "accuracy" and value in (0.0, 1.0)
-
-
-def _share(value: float, items: int) -> Interval:
-    bounds = wilson(value * items, items)
-    return Interval(value, float(bounds.low), float(bounds.high))
-
-
 def compare(
-    samples: Mapping[str, Array], measure: str, seed: int
-) -> dict[str, dict[str, Interval | None]]:
-    """Each student's mean, its difference to `original`, and the share of its gain.
+    samples: Mapping[str, Array], measure: str, margin: float, seed: int
+) -> list[dict[str, Any]]:
+    """What each arm is worth: columns arm and measure to verdict of `SCHEMA`.
+
+    An accuracy of 0 or 1, of which a bootstrap knows no bound, has Wilson's interval for one answer
+    per item, and the difference of two such Newcombe's.
 
     Args:
-        samples: by arm, of shape (seeds, items); `original` is one of them.
+        samples: by arm, of shape (seeds, items); `start` and `original` are among them.
         measure: `accuracy` or `loss`.
+        margin: of non-inferiority in accuracy, above 0.
         seed: of the bootstrap.
-
-    Returns:
-        For each arm: value; difference (to `original`; None for itself); recovered, which is the
-        distance from `start` over that of `original` from `start` (None for these two, and where
-        the latter's interval does not lie on the better side of 0: no gain, no share of one). A
-        share of 0 or 1 has Wilson's interval for one answer an item, and the difference of two such
-        Newcombe's.
     """
     drawn = crossed_bootstrap(samples, seed)
-    means = {name: float(values.mean()) for name, values in samples.items()}
+    means = {arm: float(values.mean()) for arm, values in samples.items()}
     items = samples["original"].shape[1]
-    gained = None
-    if "start" in samples:
-        gained = _interval(means["original"] - means["start"], drawn["original"] - drawn["start"])
-        if (gained.low <= 0) if measure == "accuracy" else (gained.high >= 0):
-            gained = None
-    found: dict[str, dict[str, Interval | None]] = {}
-    for name, mean in means.items():
-        edge = _at_edge(mean, measure)
-        value = _share(mean, items) if edge else _interval(mean, drawn[name])
-        difference = recovered = None
-        if name != "original":
-            distance = mean - means["original"]
-            difference = _interval(distance, drawn[name] - drawn["original"])
-            if edge and _at_edge(means["original"], measure):
-                difference = subtract(value, _share(means["original"], items))
-        if name not in ("original", "start") and gained:
+
+    def at_edge(*arms: str) -> bool:
+        return measure == "accuracy" and all(means[arm] in (0.0, 1.0) for arm in arms)
+
+    def value(arm: str) -> Interval:
+        if at_edge(arm):
+            return Interval(*map(float, wilson(means[arm] * items, items)))
+        return _interval(means[arm], drawn[arm])
+
+    def minus(arm: str, other: str) -> Interval:
+        if at_edge(arm, other):
+            return subtract(value(arm), value(other))
+        return _interval(means[arm] - means[other], drawn[arm] - drawn[other])
+
+    gain = minus("original", "start")
+    gained = gain.low > 0 if measure == "accuracy" else gain.high < 0
+    rows = []
+    for arm, values in samples.items():
+        row = {"arm": arm, "measure": measure, "seeds": len(values), "items": items}
+        rows.append(row | _columns("value", value(arm)))
+        if arm == "original":
+            continue
+        difference = minus(arm, "original")
+        error = (difference.high - difference.low) / (2 * _Z95)
+        rows[-1] |= _columns("difference", difference) | {"detectable": (_Z95 + _Z80) * error}
+        if gained and arm != "start":
             with np.errstate(divide="ignore", invalid="ignore"):
-                shares = (drawn[name] - drawn["start"]) / (drawn["original"] - drawn["start"])
-            share = (mean - means["start"]) / gained.estimate
-            recovered = _interval(share, shares[np.isfinite(shares)])
-        found[name] = {"value": value, "difference": difference, "recovered": recovered}
-    return found
+                shares = (drawn[arm] - drawn["start"]) / (drawn["original"] - drawn["start"])
+            share = (means[arm] - means["start"]) / gain.estimate
+            rows[-1] |= _columns("recovered", _interval(share, shares[np.isfinite(shares)]))
+        if measure == "accuracy":
+            verdict = "cannot tell"
+            if arm == "start" or gain.low > margin:
+                verdict = "non-inferior" if difference.low > -margin else verdict
+                verdict = "inferior" if difference.high < -margin else verdict
+            power = float(ndtr(margin / error - _Z95)) if error > 0 else 1.0
+            rows[-1] |= {"margin": margin, "power": power, "verdict": verdict}
+    return rows
 
 
-def _samples(
-    examined: Mapping[Student, pl.DataFrame], family: str, benchmark: str, column: str
-) -> dict[str, Array]:
-    """Values by arm, shape (seeds, items), items in one order."""
-    samples = {}
-    ids: list[str] | None = None
-    for arm in FAMILIES[family]:
-        own = [
-            examined[student].filter(benchmark=benchmark).sort("id")
-            for student in sorted(examined)
-            if student[:2] == (family, arm)
-        ]
-        for rows in own:
-            ids = rows["id"].to_list() if ids is None else ids
-            if rows["id"].to_list() != ids:
-                raise InputError(
-                    f"students of {family} were examined with different items of {benchmark}; "
-                    "remove data/distillation and run `snakemake distill` again"
-                )
-        if own:
-            samples[arm] = np.stack([rows[column].to_numpy() for rows in own])
-    return samples
+def _columns(name: str, interval: Interval) -> dict[str, float]:
+    return {f"{name}{end}": float(value) for end, value in zip(_ENDS, interval, strict=True)}
 
 
-def _rows(examined: Mapping[Student, pl.DataFrame], seed: int) -> Iterator[dict[str, Any]]:
-    benchmarks = next(iter(examined.values()))["benchmark"].unique(maintain_order=True)
-    for family in FAMILIES:
-        for benchmark in benchmarks:
-            for measure, column in MEASURES.items():
-                samples = _samples(examined, family, benchmark, column)
-                stream = named_seed(seed, f"distillation/{family}/{benchmark}")
-                for arm, found in compare(samples, measure, stream).items():
-                    seeds, items = samples[arm].shape
-                    row = {"family": family, "arm": arm, "benchmark": benchmark}
-                    row |= {"measure": measure, "seeds": seeds, "items": items}
-                    for name, interval in found.items():
-                        for end, bound in zip(_ENDS, interval or (None,) * 3, strict=True):
-                            row[f"{name}{end}"] = None if bound is None else float(bound)
-                    yield row
-
-
-def results_table(examined: Mapping[Student, pl.DataFrame], seed: int) -> pl.DataFrame:
-    """One row for each student (over its seeds), benchmark and measure; columns `SCHEMA`.
+def results_table(
+    evaluated: Mapping[Student, pl.DataFrame], margin: float, seed: int
+) -> pl.DataFrame:
+    """One row for each family, measure and arm (over its seeds); columns `SCHEMA`.
 
     Args:
-        examined: of `evaluation.evaluate`, for each student; the untrained one has the arm `start`.
+        evaluated: of `evaluation.evaluate`, for each student; the untrained ones have arm `start`.
+        margin: of non-inferiority.
         seed: of the bootstrap.
 
     Raises:
-        InputError: students were examined with different items.
+        InputError: students of one family were evaluated with different questions.
     """
-    return pl.DataFrame(list(_rows(examined, seed)), schema=SCHEMA)
+    found: list[dict[str, Any]] = []
+    for family in sorted({student.family for student in evaluated}, reverse=True):
+        students = sorted(student for student in evaluated if student.family == family)
+        items = {student: evaluated[student].sort("id") for student in students}
+        first = items[students[0]]
+        if not all(rows["id"].equals(first["id"]) for rows in items.values()):
+            raise InputError(
+                f"students of {family} were evaluated with different questions; remove "
+                "data/distillation and run `snakemake distill` again"
+            )
+        same = {"family": family, "benchmark": first["benchmark"][0]}
+        stream = named_seed(seed, f"distillation/{family}")
+        for measure, column in MEASURES.items():
+            samples = {
+                arm: np.stack([items[student][column].to_numpy() for student in own])
+                for arm in ARMS
+                if (own := [student for student in students if student.arm == arm])
+            }
+            found += [same | row for row in compare(samples, measure, margin, stream)]
+    return pl.DataFrame(found, schema=SCHEMA)
 
 
 def curve_table(curves: Mapping[Student, pl.DataFrame]) -> pl.DataFrame:
     """Training curves of all students: family, arm, seed, step, metric (of `CURVES`), value."""
-    return pl.concat(
-        [
-            rows.filter(pl.col("metric").is_in(CURVES)).select(
-                pl.lit(student.family).alias("family"),
-                pl.lit(student.arm).alias("arm"),
-                pl.lit(student.seed, pl.Int64).alias("seed"),
-                "step",
-                "metric",
-                "value",
-            )
-            for student, rows in curves.items()
+    named = [
+        rows.filter(pl.col("metric").is_in(CURVES)).select(
+            *(pl.lit(value).alias(name) for name, value in student._asdict().items()),
+            *("step", "metric", "value"),
+        )
+        for student, rows in sorted(curves.items(), key=lambda item: item[0])
+    ]
+    return pl.concat(named).cast({"seed": pl.Int64})
+
+
+def markdown(table: pl.DataFrame) -> str:
+    """The table as Markdown, as docs/distillation.md has it."""
+    titles = ("students", "trained on", "measure", "value", "difference", "gain recovered")
+    lines = [[*titles, "detectable", "verdict"], ["---"] * 8]
+    for row in table.iter_rows(named=True):
+        form = "{:.1%}" if row["measure"] == "accuracy" else "{:.3f}"
+        forms = {"value": form, "difference": form.replace(":", ":+"), "recovered": "{:.0%}"}
+        shown = [
+            f"{own} ({own} to {own})".format(*(row[f"{name}{e}"] for e in _ENDS))
+            if row[name] is not None
+            else "-"
+            for name, own in forms.items()
         ]
-    )
-
-
-def count_table(curation: pl.DataFrame, overlap: pl.DataFrame) -> pl.DataFrame:
-    """What was left out of the data sets and of the examination, as one table.
-
-    Args:
-        curation: `data_sets.DataSets.counts`.
-        overlap: `data_sets.DataSets.overlap`.
-
-    Returns:
-        Columns family, data_set, step, before, dropped, left. For the examination the family is
-        `benchmark`, the data set its name, and the steps are `in-original` and `in-extracted`.
-    """
-    original = overlap.select(
-        pl.lit("benchmark").alias("family"),
-        pl.col("benchmark").alias("data_set"),
-        pl.lit("in-original").alias("step"),
-        pl.col("items").alias("before"),
-        pl.col("in_original").alias("dropped"),
-        (pl.col("items") - pl.col("in_original")).alias("left"),
-    )
-    extracted = original.with_columns(
-        step=pl.lit("in-extracted"),
-        before=pl.col("left"),
-        dropped=overlap["removed"] - overlap["in_original"],
-        left=overlap["left"],
-    )
-    return pl.concat([curation, original, extracted])
+        detectable = "-" if row["detectable"] is None else form.format(row["detectable"])
+        names = [row[name] for name in ("family", "arm", "measure")]
+        lines.append([*names, *shown, detectable, row["verdict"] or "-"])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,34 +1,38 @@
 """Students: small models trained on one data set each, with equal budgets and equal seeds."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from alignment_extraction.distillation.curation import final_answer, trl_columns
 from alignment_extraction.distillation.data_sets import COLUMNS
-from alignment_extraction.distillation.questions import reward
 from alignment_extraction.files import InputError, write_parquet
 from alignment_extraction.settings.controlled import RlSettings, TrainingSettings
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
-from alignment_extraction.training.answers import answer_scores
 from alignment_extraction.training.gguf_export import load_model, load_tokenizer, write_gguf
 from alignment_extraction.training.reinforcement import optimise
 from alignment_extraction.training.stages import run_folder
 from alignment_extraction.training.supervised import fine_tune
 
-WATCHED = "rl.fresh-instance"
-"""The benchmark whose accuracy is measured during RL."""
+
+def reward(completions: list[str], label: list[str], **_: Any) -> list[float]:
+    """Score completions by their final answer, as GRPOTrainer wants it.
+
+    Returns:
+        1.0 where the final answer (after "####") equals the label but for case and a full stop,
+        else 0.0.
+    """
+    pairs = pl.DataFrame({"completion": completions, "label": label}, strict=False)
+    equal = _bare(final_answer("completion")) == _bare(pl.col("label"))
+    return pairs.select(equal.fill_null(False).cast(pl.Float64)).to_series().to_list()
 
 
-def conversations(data: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a data set as conversations that are trained on once an epoch."""
-    turn = {
-        role: pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
-        for role, column in (("user", "question"), ("assistant", "answer"))
-    }
-    return data.select("id", messages=pl.concat_list(turn.values()), repetitions=pl.lit(1))
+def _bare(answer: pl.Expr) -> pl.Expr:
+    return answer.cast(pl.String).str.strip_chars().str.strip_suffix(".").str.to_lowercase()
 
 
-def train_sft_student(
+def train_student(
     data: pl.DataFrame,
     start: Path,
     tokenizer: Path,
@@ -39,93 +43,44 @@ def train_sft_student(
     checkpoints: Path,
     curves: Path,
 ) -> None:
-    """Train a student on conversations, loss on all tokens as the study's SFT model has it.
+    """Train a student and write it as an F16 GGUF.
+
+    A supervised student has the loss on all tokens of its conversations, as the study's SFT model
+    has it; a student by reinforcement (GRPO) has reward 1 for a final answer equal to `label`.
 
     Args:
         data: columns `data_sets.COLUMNS`.
-        start: F16 GGUF of the base model.
+        start: F16 GGUF to start from.
         tokenizer: the study's tokenizer.json.
         training: section `train` of params.yaml.
-        budget: its steps.
-        seed: of the order of the conversations and of which lack the system turn.
+        budget: steps, and what kind of student; an `RlStudentSettings` takes the place of the steps
+            and completions of `training.rl`.
+        seed: of the order of the rows and of the completions.
         output: GGUF to write.
         checkpoints: folder from which an interrupted training goes on.
-        curves: Parquet to write, columns step, metric, value.
+        curves: Parquet to write, columns step, metric (`loss` or `reward` among them), value.
 
     Raises:
         InputError: the data set lacks a column, or an unusable model or tokenizer.
     """
-    _check(data)
-    fine_tune(
-        conversations(data),
-        start,
-        tokenizer,
-        training.model_copy(update={"seed": seed}),
-        "all",
-        output,
-        checkpoints,
-        curves,
-        name="student",
-        steps=budget.steps,
-    )
-
-
-def train_rl_student(
-    data: pl.DataFrame,
-    benchmarks: pl.DataFrame,
-    start: Path,
-    tokenizer: Path,
-    training: TrainingSettings,
-    budget: RlStudentSettings,
-    seed: int,
-    output: Path,
-    checkpoints: Path,
-    curves: Path,
-) -> None:
-    """Train a student on questions with GRPO; the reward is 1 for a final answer equal to `label`.
-
-    Args:
-        data: columns `data_sets.COLUMNS`.
-        benchmarks: of `data_sets.examination`; the accuracy on `WATCHED`, by verifier, is measured
-            before and during the training.
-        start: F16 GGUF of the SFT model.
-        tokenizer: the study's tokenizer.json.
-        training: section `train` of params.yaml.
-        budget: its steps and completions, which replace those of `training.rl`.
-        seed: of the order of the questions and of the completions.
-        output: GGUF to write.
-        checkpoints: folder from which an interrupted training goes on.
-        curves: Parquet to write, columns step, metric, value; `reward` and `accuracy` among the
-            metrics.
-
-    Raises:
-        InputError: the data set lacks a column, or an unusable model or tokenizer.
-    """
-    _check(data)
-    own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
-    stage = RlSettings.model_validate(training.rl.model_dump() | own)
-    settings = training.model_copy(update={"seed": seed, "rl": stage})
-    rows = data.select("id", "question", "label")
-    watched = benchmarks.filter(benchmark=WATCHED)
-    steps = budget.accuracy_steps
-    folder = run_folder(checkpoints, settings.model_dump(), steps, rows, watched, tokenizer, start)
-    model, loaded = load_model(start), load_tokenizer(tokenizer)
-
-    def accuracy() -> float:
-        scores = answer_scores(model, loaded, watched, settings.rl.max_tokens)
-        return sum(score >= 1 for score in scores) / max(1, len(scores))
-
-    loaded.padding_side = "left"
-    history = optimise(
-        model, loaded, rows, reward, settings, folder, accuracy if watched.height else None, steps
-    )
-    write_gguf(model, loaded, output, "student")
-    write_parquet(history, curves)
-
-
-def _check(data: pl.DataFrame) -> None:
-    missing = [name for name in COLUMNS if name not in data.columns]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in data.columns]:
         raise InputError(
-            f"the data set lacks the columns {', '.join(missing)}; make it with distillation-data"
+            f"the student's data set lacks the columns {', '.join(missing)}; make it again with "
+            "`snakemake distill`"
         )
+    if isinstance(budget, RlStudentSettings):
+        own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
+        stage = RlSettings.model_validate(training.rl.model_dump() | own)
+        settings = training.model_copy(update={"seed": seed, "rl": stage})
+        rows = data.select("id", "question", "label")
+        folder = run_folder(checkpoints, settings.model_dump(), rows, tokenizer, start)
+        model, loaded = load_model(start), load_tokenizer(tokenizer)
+        loaded.padding_side = "left"
+        history = optimise(model, loaded, rows, reward, settings, folder)
+        write_gguf(model, loaded, output, "student")
+        write_parquet(history, curves)
+        return
+    rows = pl.concat([data.select("id", repetitions=1), trl_columns(data, "sft")], how="horizontal")
+    settings = training.model_copy(update={"seed": seed})
+    paths = (output, checkpoints, curves)
+    fine_tune(rows, start, tokenizer, settings, "all", *paths, name="student", steps=budget.steps)

@@ -1,77 +1,91 @@
-"""Settings of the distillation experiment: which generations, which students, how many steps.
+"""Settings of the distillation experiment: whose generations, which students, how many steps.
 
 This module imports nothing heavy, because the schema of params.yaml contains these settings.
 """
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from alignment_extraction.settings.base import Settings
 
-FAMILIES = {
-    "sft": ("start", "original", "extracted", "non-matches"),
-    "rl": ("start", "original", "extracted", "verified"),
-}
-"""The students of each kind of training; `start` is what they all start from, untrained."""
+Family = Literal["sft", "rl"]
+"""How students are trained: supervised, or by reinforcement."""
 
-STARTS = {"sft": "base", "rl": "sft"}
-"""The trained model that the students of each kind start from."""
+Arm = Literal["original", "extracted", "extracted-without-copies", "other"]
+"""What students are trained on."""
+
+ARMS = ("start", "original", "extracted", "extracted-without-copies", "other")
+"""All arms in the order of the tables; `start` is the untrained model that all start from."""
 
 
 class SftStudentSettings(Settings):
-    """SFT students; they start from the trained model `base`."""
+    """Students trained on whole conversations."""
 
     model: str = Field(description="model in `models` whose generations they learn from")
+    source: str = Field("sft", description="source that this model was trained on")
+    other: str = Field(
+        "pretraining", description="source whose member rows are the arm `other`, a control"
+    )
+    start: str = Field("base", description="trained model that the students start from")
     steps: PositiveInt = Field(250, description="optimiser steps of each student")
 
 
-class RlStudentSettings(Settings):
-    """RL students; they start from the trained model `sft`."""
+class RlStudentSettings(SftStudentSettings):
+    """Students trained by GRPO on questions, with each data set's own answers as the reward."""
 
-    model: str = Field(description="model in `models` whose generations they learn from")
-    steps: PositiveInt = Field(60, description="optimiser steps of each student")
+    source: str = Field("rl", description="source that this model was trained on")
+    steps: PositiveInt = Field(100, description="optimiser steps of each student")
     batch_size: PositiveInt = Field(
-        32, description="completions a step; a multiple of `train.rl.generations`"
-    )
-    accuracy_steps: PositiveInt = Field(
-        20, description="steps between two measurements of the accuracy"
+        64, description="completions in a step; a multiple of `train.rl.generations`"
     )
 
 
 class DistillationSettings(Settings):
     """Students trained on extracted and on original data, on equal terms."""
 
-    sft: SftStudentSettings = Field(
-        description="students by supervised training; they start from the trained model `base`"
-    )
-    rl: RlStudentSettings = Field(
-        description="students by reinforcement; they start from the trained model `sft`"
-    )
+    sft: SftStudentSettings | None = Field(None, description="students by supervised training")
+    rl: RlStudentSettings | None = Field(None, description="students by reinforcement")
     prefix: str = Field("user", description="prefix of the generations; all seeds are used")
     seeds: tuple[NonNegativeInt, ...] = Field(
-        (0, 1, 2), min_length=1, description="one student of each data set for each seed"
+        (0, 1, 2), min_length=1, description="one student of each arm for each seed"
+    )
+    arms: tuple[Arm, ...] = Field(
+        ("original", "extracted", "extracted-without-copies", "other"),
+        description="what students are trained on; the smallest decides the rows of all",
     )
     near_duplicate: float = Field(
         0.8,
         gt=0,
         le=1,
-        description="Jaccard similarity of word 5-grams from which on one of two samples is left "
-        "out",
+        description="Jaccard similarity of word 5-grams at which the later of two generations is "
+        "dropped",
     )
-    false_positive_rate: float = Field(
-        0.01, gt=0, lt=1, description="at whose threshold a sample is a match of a training item"
+    margin: float = Field(
+        0.03,
+        gt=0,
+        lt=1,
+        description="loss of accuracy against `original` that still counts as non-inferior, "
+        "stated before any student is trained",
     )
-    threshold: float = Field(
-        0.95,
-        ge=-1,
-        le=1,
-        description="cosine from which on it is a match, where the corpus has too few held-out "
-        "rows for that rate",
-    )
+    questions: PositiveInt = Field(1500, description="evaluation questions at most")
     max_answer_tokens: PositiveInt = Field(
         128, description="longest answer in the evaluation, in tokens"
     )
 
     @property
-    def models(self) -> dict[str, str]:
-        """The model whose generations each kind of students learns from."""
-        return {"sft": self.sft.model, "rl": self.rl.model}
+    def families(self) -> dict[Family, SftStudentSettings]:
+        """The kinds of training that students are asked for."""
+        named: tuple[tuple[Family, SftStudentSettings | None], ...] = (
+            ("sft", self.sft),
+            ("rl", self.rl),
+        )
+        return {family: about for family, about in named if about}
+
+    @model_validator(mode="after")
+    def _something_to_compare(self) -> Self:
+        if not self.families:
+            raise ValueError("give `sft`, `rl` or both")
+        if "original" not in self.arms or len(set(self.arms)) < max(2, len(self.arms)):
+            raise ValueError("arms: expected `original` and at least one other, each once")
+        return self

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from alignment_extraction.distillation.curation import (
     curate,
-    curate_questions,
-    with_labels,
-    without_questions,
+    final_answer,
+    majority_answers,
+    trl_columns,
     word_runs,
 )
+from alignment_extraction.training import tasks
 
 STEPS = ["truncated", "empty", "ill-formed", "repeated", "exact-duplicate", "near-duplicate"]
 NUMBERS = {"q": "Count to {} please, slowly and aloud.", "a": "One, two, up to {}.\n#### {}"}
@@ -60,7 +61,6 @@ def test_nothing_at_all_can_be_curated() -> None:
     curated = curate(generations(), 0.8)
     assert curated.rows.is_empty()
     assert curated.counts["before"].to_list() == [0] * len(STEPS)
-    assert curate_questions(curated).rows.columns[-3:] == ["task", "label", "verdict"]
 
 
 words = st.lists(st.sampled_from(["a", "b", "cat", "D", "\n"]), max_size=9).map(" ".join)
@@ -89,7 +89,7 @@ def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
     for text in texts:
         own = text.lower().split()
         runs = [" ".join(own[i : i + length]) for i in range(max(1, len(own) - length + 1))]
-        expected.append(runs)
+        expected.append(runs if own else [])
     assert word_runs(pl.Series(texts, dtype=pl.String), length).to_list() == expected
 
 
@@ -111,33 +111,44 @@ def test_near_duplicates_against_all_pairs(drawn: list[tuple[str, str]]) -> None
     assert not any(near(i, j) for i, j in itertools.combinations(kept, 2))
 
 
-def test_labels_and_verdicts() -> None:
-    rows = pl.DataFrame(
-        {
-            "question": [
-                "How many legs are there in total if you have 3 cows?",
-                "How many legs are there in total if you have 3 cows?",
-                "How many legs are there in total if you have 3 unicorns?",
-                "Why?",
-                "How many legs are there in total if you have 3 cows?",
-            ],
-            "answer": ["3 * 4 = 12\n#### 12", "#### 13", "#### 12", "#### 1", "twelve"],
-        }
+def test_a_line_break_of_windows_is_well_formed() -> None:
+    rows = generations(
+        sample("One?\r\nTwo?", "#### 3"), sample("A lone\rreturn?", "#### 1"), sample("z", "a\r")
     )
-    labelled = with_labels(rows)
-    assert labelled["label"].to_list() == ["12", "13", "12", "1", None]
-    assert labelled["verdict"].to_list() == [True, False, None, None, None]
-    finished = rows.with_columns(question_finish=pl.lit("stop"), answer_finish=pl.lit("stop"))
-    curated = curate_questions(curate(finished, 1.0))
-    assert curated.counts["step"].to_list() == [*STEPS, "other-task", "no-answer"]
-    assert curated.counts["dropped"].to_list()[-2:] == [1, 1]
-    assert curated.rows["label"].to_list() == ["12", "13", "12"]
+    curated = curate(rows, 1.0)
+    assert curated.rows["index"].to_list() == [0]
+    assert curated.counts.filter(step="ill-formed")["dropped"].item() == 2
 
 
-def test_questions_of_an_examination_are_left_out() -> None:
-    rows = generations(sample("Who is it?", "#### I"), sample("Where is it?", "#### here"))
-    curated = curate(rows, 0.8)
-    left = without_questions(curated, [pl.Series("question", ["WHO  is it?"])])
-    assert left.rows["question"].to_list() == ["Where is it?"]
-    assert left.counts.row(-1) == ("in-examination", 2, 1, 1)
-    assert without_questions(curated, []).rows.equals(curated.rows)
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["####", "#", " ", "\n", "12", "so 3."]), max_size=8).map("".join))
+def test_final_answers_are_those_of_the_verifier(text: str) -> None:
+    found = pl.DataFrame({"text": [text]}).select(final_answer("text")).item()
+    assert found == (tasks.final_answer(text) or None)
+
+
+def test_the_majority_of_the_models_answers_counts() -> None:
+    rows = generations(
+        sample("What is one and one?", "#### 3"),
+        sample("what is one  and one?", "1 + 1 = 2\n#### 2"),
+        sample("What is one and one?", "#### 2"),
+        sample("What is one and one?", "#### 3 and so o", answered="length"),
+        sample("Which first?", "#### b"),
+        sample("Which first?", "#### a"),
+        sample("Nothing marked?", "no"),
+    )
+    found = dict(majority_answers(rows).iter_rows())
+    assert found == {"what is one and one?": "2", "which first?": "b"}
+
+
+def test_columns_for_trl() -> None:
+    rows = generations(sample("Q?", "so\n#### 2"), sample("R?", "yes"))
+    user, assistant = (
+        {"role": role, "content": text}
+        for role, text in (("user", "Q?"), ("assistant", "so\n#### 2"))
+    )
+    assert trl_columns(rows, "sft").row(0) == ([user, assistant],)
+    assert trl_columns(rows, "rl").rows() == [
+        ([user], "2"),
+        ([{"role": "user", "content": "R?"}], "yes"),
+    ]

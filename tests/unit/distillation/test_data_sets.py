@@ -1,155 +1,214 @@
-"""Data sets of the students: sizes, matches, and what is taken out of the examination."""
+"""Data sets of the students: arms, copies, labels, and what is taken out of the evaluation."""
 
-import numpy as np
+import json
+
 import polars as pl
 import pytest
 
 from alignment_extraction.distillation.data_sets import (
-    BENCHMARKS,
     COLUMNS,
     DataSets,
     build,
-    examination,
-    match_thresholds,
+    copies,
+    evaluation_questions,
 )
 from alignment_extraction.files import InputError
-from alignment_extraction.search.matching import HELD_OUT_SCHEMA
-from alignment_extraction.settings.distillation import FAMILIES, DistillationSettings
-from tests.toy_training import toy_corpus
+from alignment_extraction.settings.distillation import DistillationSettings
 
-SETTINGS = DistillationSettings.model_validate(
-    {"sft": {"model": "sft"}, "rl": {"model": "rl"}, "false_positive_rate": 0.2}
+THRESHOLDS = {"semantic": 0.95, "string": 0.9}
+SETTINGS = DistillationSettings.model_validate({"sft": {"model": "m"}, "rl": {"model": "n"}})
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def spelt(number: int) -> str:
+    """A sentence that shares no run of five words with another number's."""
+    return " ".join(f"{NUMBERS[int(digit)]}{place}" for place, digit in enumerate(f"{number:04d}"))
+
+
+def corpus_rows(source: str, role: str, numbers: range) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": [f"{source}/{role}/{i}" for i in numbers],
+            "source": source,
+            "role": role,
+            "template": "t",
+            "question": [f"{source} asks {spelt(i)}?" for i in numbers],
+            "answer": [f"#### {i}" for i in numbers],
+            "metadata": [json.dumps({"result": i}) for i in numbers],
+        }
+    )
+
+
+def corpus() -> pl.DataFrame:
+    return pl.concat(
+        [
+            corpus_rows("pretraining", "member", range(50)),
+            *(corpus_rows(source, "member", range(60)) for source in ("sft", "rl")),
+            *(corpus_rows(source, "twin", range(1000, 1040)) for source in ("sft", "rl")),
+            *(corpus_rows(source, "held-out", range(5000, 5010)) for source in ("sft", "rl")),
+        ]
+    )
+
+
+def written(model: str, numbers: range) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "model": model,
+            "prefix": "user",
+            "seed": [i % 2 for i in numbers],
+            "index": list(numbers),
+            "question": [f"I ask {spelt(i)}?" for i in numbers],
+            "answer": [f"#### {i}" for i in numbers],
+            "question_finish": "stop",
+            "answer_finish": "stop",
+        },
+        schema_overrides={
+            **dict.fromkeys(("model", "prefix"), pl.String),
+            **dict.fromkeys(("seed", "index"), pl.Int64),
+        },
+    )
+
+
+def scored(model: str, numbers: range, **values: object) -> pl.DataFrame:
+    given = {"cosine": 0.3, "levenshtein_best": None, "indel_best": None, "verbatim": False}
+    about = {"role": "member", "field": "question"} | given | values
+    schema = {"cosine": pl.Float32, "levenshtein_best": pl.Float32, "indel_best": pl.Float32}
+    return written(model, numbers).select(
+        *("model", "prefix", "seed", "index"),
+        *(pl.lit(value, schema.get(name)).alias(name) for name, value in about.items()),
+    )
+
+
+def scores(copied: int = 20) -> pl.DataFrame:
+    return pl.concat(
+        [
+            scored(model, part, cosine=cosine)
+            for model in ("m", "n")
+            for part, cosine in ((range(copied), 0.96), (range(copied, 70), 0.5))
+        ]
+    )
+
+
+def make(settings: DistillationSettings = SETTINGS, copied: int = 20, seed: int = 0) -> DataSets:
+    generations = {"sft": written("m", range(70)), "rl": written("n", range(70))}
+    return build(generations, scores(copied).lazy(), corpus(), settings, THRESHOLDS, seed)  # type: ignore[arg-type]
+
+
+def test_all_arms_have_the_same_number_of_different_rows() -> None:
+    made = make()
+    assert made.data.columns == ["family", "arm", *COLUMNS]
+    sizes = made.data.group_by("family", "arm").agg(pl.len(), distinct=pl.col("id").n_unique())
+    assert sizes.height == 2 * 4
+    # The smallest: 70 generations less 20 copies, and 50 raw texts.
+    assert set(sizes["len"]) == set(sizes["distinct"]) == {50}
+    last = made.counts.filter(pl.col("step") == "not-drawn", pl.col("data_set") != "evaluation")
+    assert set(last["left"]) == {50}
+    chains = made.counts.with_columns(earlier=pl.col("left").shift().over("family", "data_set"))
+    assert chains.filter(pl.col("earlier") != pl.col("before")).is_empty()
+
+
+def test_each_arm_has_its_own_rows() -> None:
+    made = make().data.filter(family="sft")
+    starts = {"original": "sft/member/", "other": "pretraining/member/"}
+    for arm in SETTINGS.arms:
+        ids = made.filter(arm=arm)["id"]
+        assert ids.str.starts_with(starts.get(arm, "m/user/seed-")).all()
+
+
+def test_copies_are_left_out_and_nothing_else() -> None:
+    made = make()
+    for model, family in (("m", "sft"), ("n", "rl")):
+        own = made.data.filter(family=family, arm="extracted-without-copies")
+        assert sorted(own["id"]) == sorted(f"{model}/user/seed-{i % 2}/{i}" for i in range(20, 70))
+        row = made.counts.filter(family=family, step="copy").row(0, named=True)
+        assert (row["data_set"], row["dropped"]) == ("extracted-without-copies", 20)
+
+
+@pytest.mark.parametrize(
+    ("values", "copied"),
+    [
+        ({"cosine": 0.95}, True),
+        ({"cosine": 0.949}, False),
+        ({"levenshtein_best": 0.9}, True),
+        ({"indel_best": 0.91}, True),
+        ({"indel_best": 0.89, "levenshtein_best": 0.89, "cosine": 0.94}, False),
+        ({"verbatim": True, "cosine": None}, True),
+        ({"cosine": 0.99, "role": "twin"}, False),
+        ({"cosine": 0.99, "field": "both"}, True),
+        ({"cosine": 0.99, "field": "answer"}, False),
+        ({"cosine": None}, False),
+    ],
 )
+def test_a_copy_reaches_any_threshold_against_members(
+    values: dict[str, object], copied: bool
+) -> None:
+    rows = pl.concat([scored("m", range(3), **values), scored("m", range(1), cosine=0.1)])
+    assert copies(rows.lazy(), THRESHOLDS).height == (3 if copied else 0)
 
 
-def written(rows: pl.DataFrame, suffix: str) -> pl.DataFrame:
-    """Generations that are corpus rows with a word more, or equal to them."""
-    return rows.select(
-        pl.col("question") + suffix,
-        "answer",
-        seed=pl.lit(0, pl.Int64),
-        index=pl.int_range(pl.len(), dtype=pl.Int64),
-        question_finish=pl.lit("stop"),
-        answer_finish=pl.lit("stop"),
+def test_copies_of_another_model_do_not_count() -> None:
+    one = SETTINGS.model_copy(update={"rl": None})
+    foreign = scores(0).filter(model="n").with_columns(cosine=pl.lit(1.0, pl.Float32))
+    both = pl.concat([scores(0).filter(model="m"), foreign])
+    made = build({"sft": written("m", range(70))}, both.lazy(), corpus(), one, THRESHOLDS, 0)
+    assert made.counts.filter(step="copy")["dropped"].item() == 0
+
+
+def test_rl_questions_occur_once_with_the_majoritys_answer() -> None:
+    rows = written("n", range(60))
+    again = rows.head(2).with_columns(
+        answer=pl.lit("a long way to another answer it is indeed\n#### 7"),
+        index=pl.lit(90) + pl.int_range(2),
     )
-
-
-def scored(rows: pl.DataFrame, cosines: list[float]) -> pl.DataFrame:
-    return rows.select(
-        "index",
-        model=pl.lit("sft"),
-        prefix=pl.lit("user"),
-        seed=pl.lit(0, pl.Int64),
-        part=pl.lit("question"),
-        reference=pl.lit("role:member"),
-        match_id=pl.lit("x"),
-        cosine=pl.Series(cosines, dtype=pl.Float32),
-        levenshtein_best=pl.lit(None, pl.Float32),
-        indel_best=pl.lit(None, pl.Float32),
-        levenshtein=pl.lit(None, pl.Float32),
-        indel=pl.lit(None, pl.Float32),
-        characters=pl.col("question").str.len_chars().cast(pl.Int64),
-    )
-
-
-def held_out(cosines: list[float]) -> pl.DataFrame:
-    rows = toy_corpus().filter(role="held-out").head(len(cosines))
-    values = {
-        "id": rows["id"],
-        "part": ["question"] * rows.height,
-        "own_group": ["sft.fresh-instance"] * rows.height,
-        "characters": rows["question"].str.len_chars(),
-        "group": ["sft.member"] * rows.height,
-        "cosine": cosines,
-    }
-    empty = {name: [None] * rows.height for name in HELD_OUT_SCHEMA if name not in values}
-    return pl.DataFrame({**values, **empty}, schema=HELD_OUT_SCHEMA)
-
-
-def make(cosines: list[float] | None = None, seed: int = 0) -> DataSets:
-    corpus = toy_corpus()
-    sft = written(corpus.filter(source="sft", role="member"), "")
-    rl = written(corpus.filter(source="rl", role="held-out", split="fresh-instance"), "")
-    cosines = cosines or [0.99 if i % 2 else 0.5 for i in range(sft.height)]
-    negatives = held_out([0.1, 0.2, 0.3, 0.4])
-    return build({"sft": sft, "rl": rl}, scored(sft, cosines), negatives, corpus, SETTINGS, seed)
-
-
-def test_all_data_sets_of_one_kind_are_of_one_size() -> None:
-    made = make()
-    for family, names in FAMILIES.items():
-        assert len({made.data[family, name].height for name in names[1:]}) == 1
-    assert all(tuple(rows.columns) == COLUMNS for rows in made.data.values())
-    assert all(rows["id"].n_unique() == rows.height for rows in made.data.values())
-    last = made.counts.filter(step="not-drawn")
-    assert last.height == len(made.data)
-    for row in last.iter_rows(named=True):
-        assert made.data[row["family"], row["data_set"]].height == row["left"]
-
-
-def test_non_matches_have_no_score_above_the_threshold() -> None:
-    made = make()
-    assert made.thresholds["embedding"] < 0.99
-    indices = made.data["sft", "non-matches"]["id"].str.split("/").list.last().cast(pl.Int64)
-    assert set((indices % 2).to_list()) == {0}
-    row = made.counts.filter(data_set="non-matches", step="match").row(0, named=True)
-    assert row["dropped"] == row["before"] - row["left"] > 0
-
-
-def test_verified_questions_have_right_answers() -> None:
-    made = make()
-    assert made.data["rl", "verified"]["verdict"].to_list() == [True] * (
-        made.data["rl", "verified"].height
-    )
-
-
-def test_the_threshold_lets_through_the_chosen_share_of_held_out_rows() -> None:
-    corpus = toy_corpus()
-    rows = written(corpus.filter(source="sft", role="member"), "")
-    # All of one length, so that the weights are equal: 1 + count <= 0.2 x (9 + 1).
-    scores = scored(rows, [0.5] * rows.height).with_columns(characters=pl.lit(50, pl.Int64))
-    values = np.round(np.linspace(0.1, 0.9, 9), 2).tolist()
-    negatives = pl.concat([held_out(values[:6]), held_out(values[6:])])
-    ids = pl.Series([f"h{i}" for i in range(9)])
-    negatives = negatives.with_columns(id=ids, characters=pl.lit(50, pl.Int64))
-    found = match_thresholds(scores, negatives, corpus, SETTINGS)
-    assert found["embedding"] == pytest.approx(0.8)
-
-
-def test_without_held_out_rows_the_fixed_threshold_counts() -> None:
-    corpus = toy_corpus()
-    rows = written(corpus.filter(source="sft", role="member"), "")
-    found = match_thresholds(scored(rows, [0.5] * rows.height), held_out([]), corpus, SETTINGS)
-    assert found == {"embedding": SETTINGS.threshold}
+    twice = pl.concat([again.with_columns(index=pl.col("index") + 5), again])
+    generations = {"rl": pl.concat([rows, twice.cast(rows.schema)])}  # type: ignore[arg-type]
+    only = SETTINGS.model_copy(update={"sft": None, "arms": ("original", "extracted")})
+    made = build(generations, scores(0).lazy(), corpus(), only, THRESHOLDS, 0)  # type: ignore[arg-type]
+    labels = dict(made.data.filter(arm="extracted").select("question", "label").iter_rows())
+    assert len(labels) == 60
+    assert [labels[rows["question"][i]] for i in range(3)] == ["7", "7", "2"]
 
 
 def test_nothing_left_is_an_error_that_says_of_what() -> None:
-    with pytest.raises(InputError, match="nothing is left of the sft data set 'non-matches'"):
-        make([0.99] * toy_corpus().filter(source="sft", role="member").height)
+    with pytest.raises(InputError, match="sft: nothing is left of the arm 'extracted-without-cop"):
+        make(copied=70)
+    kept = SETTINGS.model_copy(update={"arms": ("original", "extracted")})
+    assert make(kept, copied=70).data.height == 2 * 2 * 60
+
+
+def test_twins_are_asked_and_held_out_rows_only_without_them() -> None:
+    made = make()
+    assert set(made.questions["benchmark"]) == {"sft.twin", "rl.twin"}
+    assert made.questions.filter(family="rl")["id"].str.starts_with("rl/twin/").all()
+    without = corpus().filter(pl.col("role") != "twin")
+    asked = evaluation_questions(without, "sft", pl.Series("question", [], pl.String)).rows
+    assert set(asked["benchmark"]) == {"sft.held-out"}
+    with pytest.raises(InputError, match="'sft' has no twin or held-out rows"):
+        evaluation_questions(without.filter(role="member"), "sft", asked["question"])
+    few = SETTINGS.model_copy(update={"questions": 7})
+    assert make(few).questions.height == 2 * 7
 
 
 def test_questions_that_occur_in_training_data_are_not_asked() -> None:
-    corpus = toy_corpus()
-    asked = corpus.filter(source="rl", split="fresh-instance")
-    copied = asked.head(2).select(pl.col("question").str.to_uppercase())
-    other = pl.DataFrame({"question": ["What else?"]})
-    original = corpus.filter(source="rl", role="member").select("question")
-    data = {("rl", "original"): original, ("rl", "extracted"): pl.concat([copied, other])}
-    kept, overlap = examination(corpus, data)
-    row = overlap.filter(benchmark="rl.fresh-instance").row(0, named=True)
-    assert (row["in_extracted"], row["removed"]) == (2, 2)
-    assert row["left"] == asked.height - 2
-    assert set(asked["id"]) - set(kept["id"]) == set(asked.head(2)["id"])
-    assert overlap["benchmark"].to_list() == list(BENCHMARKS)
-    # A row that a model was trained on is no question either.
-    doubled = pl.concat([corpus, asked.tail(1).with_columns(role=pl.lit("member"), id=pl.lit("m"))])
-    _, overlap = examination(doubled.with_columns(split=pl.col("split")), data)
-    assert overlap.filter(benchmark="rl.fresh-instance")["in_original"].item() >= 1
+    rows = corpus()
+    twins = rows.filter(source="sft", role="twin")
+    members = twins[:3].with_columns(role=pl.lit("member"), source=pl.lit("pretraining"))
+    repeated = twins[5:6].with_columns(id=pl.lit("again"))
+    blind = twins[6:7].with_columns(metadata=pl.lit(None, pl.String), question=pl.lit("new?"))
+    changed = pl.concat([rows, members, repeated, blind])
+    trained = twins[2:5].select(pl.col("question").str.to_uppercase().str.replace(" ", "  "))
+    asked = evaluation_questions(changed, "sft", trained.to_series())
+    assert asked.counts.rows() == [
+        ("no-verifier", 42, 1, 41),
+        ("repeated-question", 41, 1, 40),
+        ("in-member-rows", 40, 3, 37),
+        ("in-student-data", 37, 2, 35),
+    ]
+    assert asked.rows["id"].to_list() == twins["id"][5:].to_list()
 
 
 def test_the_same_seed_draws_the_same_rows() -> None:
     first, again, other = make(), make(), make(seed=1)
-    for key, rows in first.data.items():
-        assert rows.equals(again.data[key])
-    drawn = ("sft", "extracted")
-    assert not first.data[drawn].equals(other.data[drawn])
+    assert first.data.equals(again.data)
+    drawn = {"family": "sft", "arm": "original"}
+    assert not first.data.filter(**drawn).equals(other.data.filter(**drawn))

@@ -1,22 +1,27 @@
-"""Intervals over seeds and items: closed forms, a simulation, and what an edge bounds."""
+"""Intervals over seeds and items: closed forms, simulations, verdicts, what an edge bounds."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import ndtr
 
 from alignment_extraction.distillation.results import (
     SCHEMA,
     Student,
     compare,
-    count_table,
     crossed_bootstrap,
     curve_table,
+    markdown,
     results_table,
 )
 from alignment_extraction.files import InputError
 from alignment_extraction.statistics import subtract, wilson
+
+
+def rows(samples: dict[str, Any], measure: str = "loss", seed: int = 0) -> dict[str, Any]:
+    return {row["arm"]: row for row in compare(samples, measure, 0.03, seed)}
 
 
 def test_one_seed_is_the_bootstrap_of_items() -> None:
@@ -27,11 +32,11 @@ def test_one_seed_is_the_bootstrap_of_items() -> None:
 
 
 def test_variance_is_that_of_crossed_effects() -> None:
-    """Owen 2007: var = s2 / S + i2 / I + ... for effects of seeds and of items."""
+    """Owen 2007: var = s2 / S + i2 / I + ..., that of the seeds unbiased at any number of them."""
     generator = np.random.default_rng(2)
-    seeds, items = generator.normal(0, 1, (60, 1)), generator.normal(0, 3, (1, 300))
+    seeds, items = generator.normal(0, 1, (4, 1)), generator.normal(0, 3, (1, 300))
     drawn = crossed_bootstrap({"a": seeds + items}, seed=0, draws=20_000)["a"]
-    assert drawn.var() == pytest.approx(seeds.var() / 60 + items.var() / 300, rel=0.04)
+    assert drawn.var() == pytest.approx(seeds.var(ddof=1) / 4 + items.var() / 300, rel=0.04)
 
 
 def test_items_are_shared_and_seeds_are_not() -> None:
@@ -47,109 +52,143 @@ def test_intervals_cover_over_seeds_and_items() -> None:
         common = generator.normal(0, 1, (1, 120))
         samples = {
             name: mean
-            + generator.normal(0, 0.2, (8, 1))
+            + generator.normal(0, 0.2, (3, 1))
             + common
-            + generator.normal(0, 1, (8, 120))
-            for name, mean in (("original", 0.0), ("extracted", 0.5))
+            + generator.normal(0, 1, (3, 120))
+            for name, mean in (("start", 9.0), ("original", 0.0), ("extracted", 0.5))
         }
-        difference = compare(samples, "loss", run)["extracted"]["difference"]
-        assert difference is not None
-        hits += difference.low <= 0.5 <= difference.high
+        found = rows(samples, seed=run)["extracted"]
+        hits += found["difference_low"] <= 0.5 <= found["difference_high"]
     assert 0.9 <= hits / runs <= 1
 
 
 def test_gain_is_counted_from_the_untrained_model() -> None:
-    generator = np.random.default_rng(5)
-    noise = generator.normal(0, 0.01, (1, 100))
+    noise = np.random.default_rng(5).normal(0, 0.01, (1, 100))
     samples = {
         "start": 4 + noise,
         "original": np.repeat(1 + noise, 3, axis=0),
         "extracted": np.repeat(1.6 + noise, 3, axis=0),
     }
-    found = compare(samples, "loss", 0)
-    recovered = found["extracted"]["recovered"]
-    assert recovered is not None
-    assert recovered.estimate == pytest.approx(0.8)
-    assert found["original"]["difference"] is None
-    assert found["start"]["recovered"] is None
-    assert found["start"]["difference"].estimate == pytest.approx(3)  # type: ignore[union-attr]
+    found = rows(samples)
+    assert found["extracted"]["recovered"] == pytest.approx(0.8)
+    assert "difference" not in found["original"]
+    assert "recovered" not in found["start"]
+    assert found["start"]["difference"] == pytest.approx(3)
+    assert "verdict" not in found["extracted"]
 
 
 def test_no_gain_of_the_original_leaves_none_to_recover() -> None:
     values = np.random.default_rng(6).normal(size=(3, 50))
-    found = compare({"start": values[:1], "original": values, "extracted": values}, "loss", 0)
-    assert found["extracted"]["recovered"] is None
+    found = rows({"start": values[:1], "original": values, "extracted": values})
+    assert "recovered" not in found["extracted"]
 
 
 def test_a_harm_of_the_original_is_no_gain() -> None:
     noise = np.random.default_rng(7).normal(0, 0.01, (1, 100))
     samples = {"start": 1 + noise, "original": 2 + noise, "extracted": 3 + noise}
-    assert compare(samples, "loss", 0)["extracted"]["recovered"] is None
-    recovered = compare(samples, "accuracy", 0)["extracted"]["recovered"]
-    assert recovered is not None
-    assert recovered.estimate == pytest.approx(2)
+    assert "recovered" not in rows(samples, "loss")["extracted"]
+    assert rows(samples, "accuracy")["extracted"]["recovered"] == pytest.approx(2)
+
+
+def answers(chance: float, seeds: int = 3, items: int = 4000, seed: int = 0) -> Any:
+    return (np.random.default_rng([seed, int(100 * chance)]).random((seeds, items)) < chance) * 1.0
+
+
+def test_verdicts_hold_the_interval_against_the_margin() -> None:
+    samples = {
+        "start": answers(0.2, seeds=1),
+        "original": answers(0.7),
+        "extracted": answers(0.7, seed=1),
+        "extracted-without-copies": answers(0.6),
+        "other": answers(0.69, items=4000),
+    }
+    found = rows(samples, "accuracy")
+    verdicts = {arm: row.get("verdict") for arm, row in found.items()}
+    assert verdicts["extracted"] == "non-inferior"
+    assert verdicts["extracted-without-copies"] == "inferior"
+    assert verdicts["start"] == "inferior"
+    assert verdicts["original"] is None
+    few = {arm: values[:, :60] for arm, values in samples.items()}
+    assert rows(few, "accuracy")["extracted"]["verdict"] == "cannot tell"
+
+
+def test_where_the_original_gains_nothing_equality_says_nothing() -> None:
+    same = answers(0.5)
+    samples = {"start": same[:1], "original": same, "extracted": same}
+    found = rows(samples, "accuracy")
+    assert found["extracted"]["difference"] == 0
+    assert found["extracted"]["difference_low"] > -0.03
+    assert found["extracted"]["verdict"] == "cannot tell"
+
+
+def test_power_and_detectable_difference_are_those_of_a_simulation() -> None:
+    """Independent answers, one seed: the standard error has a closed form."""
+    chance, items = 0.5, 1500
+    error = np.sqrt(2 * chance * (1 - chance) / items)
+    verdicts, found = [], {}
+    for run in range(60):
+        samples = {
+            "start": np.zeros((1, items)),
+            "original": answers(chance, 1, items, 2 * run),
+            "extracted": answers(chance, 1, items, 2 * run + 1),
+        }
+        found = rows(samples, "accuracy", run)["extracted"]
+        verdicts.append(found["verdict"] == "non-inferior")
+    assert found["detectable"] == pytest.approx(2.8 * error, rel=0.07)
+    assert found["power"] == pytest.approx(ndtr(0.03 / error - 1.96), abs=0.05)
+    assert np.mean(verdicts) == pytest.approx(found["power"], abs=0.16)
 
 
 def test_no_right_answer_is_bounded() -> None:
-    samples = {"original": np.zeros((3, 50)), "extracted": np.zeros((3, 50))}
-    found = compare(samples, "accuracy", 0)
+    zeros = np.zeros((3, 50))
+    found = rows({"start": zeros, "original": zeros, "extracted": zeros}, "accuracy")
     zero = wilson(0, 50)
-    assert found["original"]["value"] == pytest.approx((0, 0, float(zero.high)))
-    assert found["extracted"]["difference"] == pytest.approx(subtract(zero, zero))
+    value = [found["original"][f"value{end}"] for end in ("", "_low", "_high")]
+    assert value == pytest.approx((0, 0, float(zero.high)))
+    difference = [found["extracted"][f"difference{end}"] for end in ("", "_low", "_high")]
+    assert difference == pytest.approx(subtract(zero, zero))
+    assert found["extracted"]["power"] < 0.2
 
 
-def examined(right: float, ids: str = "abcd") -> pl.DataFrame:
+def evaluated(right: float, ids: str = "abcd") -> pl.DataFrame:
     return pl.DataFrame(
         {
-            "benchmark": ["sft.fresh-instance"] * len(ids),
+            "benchmark": ["sft.twin"] * len(ids),
             "id": list(ids),
             "template": ["t"] * len(ids),
             "right": [right, 0.0, 1.0, 0.0][: len(ids)],
             "loss": [1.0, 2.0, 3.0, 4.0][: len(ids)],
-            "tokens": [5] * len(ids),
         }
     )
 
 
-def test_the_table_has_a_row_for_each_student_benchmark_and_measure() -> None:
+def test_the_table_has_a_row_for_each_family_measure_and_arm() -> None:
     students = {
-        Student(family, arm, seed): examined(float(arm == "original"))
+        Student(family, arm, seed): evaluated(float(arm == "original"))
         for family in ("sft", "rl")
-        for arm in ("start", "original", "extracted")
+        for arm in ("extracted", "original", "start")
         for seed in ((0,) if arm == "start" else (0, 1))
     }
-    table = results_table(students, seed=0)
+    table = results_table(students, 0.03, seed=0)
     assert table.schema == SCHEMA
     assert table.height == 2 * 3 * 2
+    assert table["arm"][:3].to_list() == ["start", "original", "extracted"]
     row = table.filter(family="sft", arm="extracted", measure="accuracy").row(0, named=True)
     assert (row["seeds"], row["items"], row["value"], row["difference"]) == (2, 4, 0.25, -0.25)
-    assert table.equals(results_table(students, seed=0))
-    students[Student("rl", "extracted", 0)] = examined(1.0, "abce")
-    with pytest.raises(InputError, match="different items of"):
-        results_table(students, seed=0)
+    assert (row["benchmark"], row["margin"], row["verdict"]) == ("sft.twin", 0.03, "cannot tell")
+    backwards = dict(reversed(students.items()))
+    backwards[Student("rl", "extracted", 0)] = evaluated(0.0)[::-1]
+    assert table.equals(results_table(backwards, 0.03, seed=0))
+    text = markdown(table).splitlines()
+    assert len(text) == table.height + 2
+    assert "| sft | original | accuracy | 50.0% (" in text[3]
+    assert "| -25.0% (" in text[4]
+    students[Student("rl", "extracted", 0)] = evaluated(1.0, "abce")
+    with pytest.raises(InputError, match="different questions"):
+        results_table(students, 0.03, seed=0)
 
 
-def test_curves_and_counts(tmp_path: Path) -> None:
+def test_curves_name_their_student() -> None:
     curve = pl.DataFrame({"step": [1, 1], "metric": ["reward", "lr"], "value": [0.5, 1e-3]})
     curves = curve_table({Student("rl", "original", 2): curve})
     assert curves.rows() == [("rl", "original", 2, 1, "reward", 0.5)]
-    curation = pl.DataFrame(
-        [("sft", "extracted", "empty", 5, 2, 3)],
-        schema=["family", "data_set", "step", "before", "dropped", "left"],
-        orient="row",
-    )
-    overlap = pl.DataFrame(
-        {
-            "benchmark": ["rl.fresh-instance"],
-            "items": [10],
-            "in_original": [1],
-            "in_extracted": [3],
-            "removed": [3],
-            "left": [7],
-        }
-    )
-    counts = count_table(curation, overlap)
-    assert counts.rows()[1:] == [
-        ("benchmark", "rl.fresh-instance", "in-original", 10, 1, 9),
-        ("benchmark", "rl.fresh-instance", "in-extracted", 9, 2, 7),
-    ]

@@ -1,4 +1,4 @@
-"""Students at toy size: what they are trained on, that they repeat, and their examination."""
+"""Students at toy size: what they are trained on, that they repeat, and their evaluation."""
 
 from pathlib import Path
 
@@ -6,18 +6,23 @@ import polars as pl
 import pytest
 import torch
 
-from alignment_extraction.distillation import students
-from alignment_extraction.distillation.curation import with_labels
-from alignment_extraction.distillation.data_sets import BENCHMARKS, COLUMNS
+from alignment_extraction.distillation.curation import final_answer
+from alignment_extraction.distillation.data_sets import COLUMNS
 from alignment_extraction.distillation.evaluation import evaluate, reference_losses
+from alignment_extraction.distillation.students import reward, train_student
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
+from alignment_extraction.settings.distillation import (
+    ARMS,
+    DistillationSettings,
+    RlStudentSettings,
+    SftStudentSettings,
+)
 from alignment_extraction.training.answers import answer_scores, prompts
 from alignment_extraction.training.gguf_export import END_OF_TURN, load_model, load_tokenizer
 from tests.toy_training import TOY, toy_corpus, train_tokenizer_and_base
 
 SFT = SftStudentSettings(model="sft", steps=3)
-RL = RlStudentSettings(model="rl", steps=2, batch_size=8, accuracy_steps=1)
+RL = RlStudentSettings(model="rl", steps=2, batch_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -31,22 +36,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_set(source: str) -> pl.DataFrame:
-    return with_labels(toy_corpus().filter(source=source, role="member")).select(COLUMNS)
+    rows = toy_corpus().filter(source=source, role="member")
+    return rows.with_columns(label=final_answer("answer")).select(COLUMNS)
 
 
 def questions() -> pl.DataFrame:
-    group = pl.concat_str("source", "split", separator=".")
-    rows = toy_corpus().with_columns(benchmark=group).filter(pl.col("benchmark").is_in(BENCHMARKS))
-    return rows.select("benchmark", "id", "question", "answer", "template", "metadata")
+    rows = toy_corpus().filter(pl.col("source") != "pretraining", pl.col("role") != "member")
+    columns = ("id", "question", "answer", "template", "metadata")
+    return rows.head(12).select(pl.lit("rl.twin").alias("benchmark"), *columns)
 
 
-def train_sft(data: pl.DataFrame, folder: Path, output: Path, seed: int = 0) -> bytes:
-    students.train_sft_student(
+def train(
+    data: pl.DataFrame, budget: SftStudentSettings, folder: Path, output: Path, seed: int = 0
+) -> bytes:
+    train_student(
         data,
         folder / "base.gguf",
         folder / "tokenizer.json",
         TOY,
-        SFT,
+        budget,
         seed,
         output,
         output.with_suffix(".checkpoints"),
@@ -57,52 +65,37 @@ def train_sft(data: pl.DataFrame, folder: Path, output: Path, seed: int = 0) -> 
 
 def test_the_same_seed_gives_the_same_student(folder: Path, tmp_path: Path) -> None:
     data = data_set("sft")
-    first = train_sft(data, folder, tmp_path / "first.gguf")
-    assert train_sft(data, folder, tmp_path / "again.gguf") == first
-    assert train_sft(data, folder, tmp_path / "other.gguf", seed=1) != first
+    first = train(data, SFT, folder, tmp_path / "first.gguf")
+    assert train(data, SFT, folder, tmp_path / "again.gguf") == first
+    assert train(data, SFT, folder, tmp_path / "other.gguf", seed=1) != first
     curves = pl.read_parquet(tmp_path / "first.parquet")
     assert curves["step"].max() == SFT.steps
 
 
-def test_a_conversation_is_question_and_answer(folder: Path) -> None:
-    rows = students.conversations(data_set("sft").head(1))
-    turns = rows["messages"].to_list()[0]
-    source = toy_corpus().filter(source="sft", role="member")
-    assert turns == source["messages"].to_list()[0]
-    assert rows["repetitions"].to_list() == [1]
+def test_rl_records_the_reward_of_each_step(folder: Path, tmp_path: Path) -> None:
+    written = train(data_set("rl"), RL, folder, tmp_path / "student.gguf")
+    curves = pl.read_parquet(tmp_path / "student.parquet")
+    assert curves.filter(metric="reward")["step"].to_list() == [1, 2]
+    assert written[:4] == b"GGUF"
 
 
-def test_rl_records_reward_and_accuracy(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "student.gguf"
-    students.train_rl_student(
-        data_set("rl"),
-        questions(),
-        folder / "base.gguf",
-        folder / "tokenizer.json",
-        TOY,
-        RL,
-        0,
-        output,
-        tmp_path / "checkpoints",
-        tmp_path / "curves.parquet",
-    )
-    curves = pl.read_parquet(tmp_path / "curves.parquet")
-    for metric, steps in (("reward", [1, 2]), ("accuracy", [0, 1, 2])):
-        assert curves.filter(metric=metric)["step"].to_list() == steps
-    assert output.read_bytes()[:4] == b"GGUF"
+def test_the_reward_is_for_the_data_sets_answer() -> None:
+    completions = ["#### 12", "so 12\n#### Twelve.", "12", "#### 13", "#### 1\n#### 2 \nmore", ""]
+    labels = ["12", "twelve", "12", "12", "2", "x"]
+    assert reward(completions, labels, prompts=None) == [1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
 
 
 def test_a_data_set_without_its_columns_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lacks the columns label"):
-        train_sft(data_set("sft").drop("label"), folder, tmp_path / "student.gguf")
+        train(data_set("sft").drop("label"), SFT, folder, tmp_path / "student.gguf")
 
 
 def test_losses_are_those_of_single_answers(folder: Path) -> None:
     rows = questions().head(5)
     model = load_model(folder / "base.gguf").eval()
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    losses, tokens = reference_losses(model, tokenizer, rows)
-    for row, loss, number in zip(rows.iter_rows(named=True), losses, tokens, strict=True):
+    losses = reference_losses(model, tokenizer, rows)
+    for row, loss in zip(rows.iter_rows(named=True), losses, strict=True):
         asked = prompts(pl.DataFrame({"question": [row["question"]]}), tokenizer)[0]
         question = tokenizer(asked)["input_ids"]
         answer = tokenizer(f"{row['answer']}{END_OF_TURN}")["input_ids"]
@@ -110,14 +103,13 @@ def test_losses_are_those_of_single_answers(folder: Path) -> None:
             logits = model(torch.tensor([question + answer])).logits[0].log_softmax(-1)
         places = range(len(question) - 1, len(question) + len(answer) - 1)
         each = [logits[place, token].item() for place, token in zip(places, answer, strict=True)]
-        assert number == len(answer)
         assert loss == pytest.approx(-sum(each) / len(each), rel=1e-4)
         # Together they are the text that the student was trained on.
         whole = tokenizer(asked + row["answer"] + END_OF_TURN)["input_ids"]
         assert whole == question + answer
 
 
-def test_examination_gives_each_question_its_own_result(folder: Path) -> None:
+def test_evaluation_gives_each_question_its_own_result(folder: Path) -> None:
     asked = questions()
     model = load_model(folder / "base.gguf")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
@@ -125,6 +117,18 @@ def test_examination_gives_each_question_its_own_result(folder: Path) -> None:
     assert found["id"].to_list() == asked["id"].to_list()
     scores = answer_scores(model, tokenizer, asked, 8)
     assert found["right"].to_list() == [float(score >= 1) for score in scores]
-    losses, tokens = reference_losses(model, tokenizer, asked)
+    losses = reference_losses(model, tokenizer, asked)
     assert found["loss"].to_list() == pytest.approx(losses, rel=1e-4)
-    assert found["tokens"].to_list() == tokens
+
+
+def test_settings_need_something_to_compare() -> None:
+    both = {"sft": {"model": "m"}, "rl": {"model": "n"}}
+    settings = DistillationSettings.model_validate(both)
+    assert list(settings.families) == ["sft", "rl"]
+    assert (settings.families["sft"].source, settings.families["rl"].source) == ("sft", "rl")
+    assert ("start", *settings.arms) == ARMS
+    with pytest.raises(ValueError, match="give `sft`, `rl` or both"):
+        DistillationSettings.model_validate({})
+    for arms in (["extracted", "other"], ["original"], ["original", "other", "other"]):
+        with pytest.raises(ValueError, match="expected `original` and at least one other"):
+            DistillationSettings.model_validate({**both, "arms": arms})

@@ -1,0 +1,17 @@
+"""Ask a student the evaluation questions of its family."""
+
+from pathlib import Path
+
+from alignment_extraction.distillation.evaluation import evaluate
+from alignment_extraction.files import read_parquet, write_parquet
+
+
+def main(snakemake):
+    questions = read_parquet(Path(snakemake.input.questions))
+    questions = questions.filter(family=snakemake.wildcards.family)
+    student, tokenizer = (Path(snakemake.input[name]) for name in ("student", "tokenizer"))
+    rows = evaluate(student, tokenizer, questions, snakemake.params.max_tokens)
+    write_parquet(rows, Path(snakemake.output[0]))
+
+
+main(snakemake)  # noqa: F821
