@@ -17,6 +17,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from alignment_extraction.report import wording
 from alignment_extraction.report.wording import Estimate
@@ -126,6 +127,7 @@ def dots(
     unit: str,
     *,
     zero: float | None = 0,
+    dodge: bool = True,
 ) -> None:
     """Points with horizontal 95 % intervals: the one way in which estimates are drawn.
 
@@ -137,10 +139,11 @@ def dots(
         series: label, colour and an estimate for each name, or None.
         unit: of `wording.interval`.
         zero: where a line stands for "no effect"; None for no line.
+        dodge: draw series beside each other; without, every name has one series alone.
     """
     scale = 100 if unit in ("rate", "points") else 1
     for number, (label, colour, estimates) in enumerate(series):
-        shift = (number - (len(series) - 1) / 2) * 0.7 / len(series)
+        shift = (number - (len(series) - 1) / 2) * 0.7 / len(series) * dodge
         marker = MARKERS[number % len(MARKERS)]
         axis.plot([], [], marker, ms=7, color=colour, label=label)
         for place, found in enumerate(estimates):
@@ -156,7 +159,7 @@ def dots(
             point.set_gid(f"{_TIP}{name}, {label}: {wording.interval(found, unit)}")
     if zero is not None:
         axis.axvline(scale * zero, color=INK, lw=0.8)
-    axis.set_yticks(range(len(names)), [shorten(name) for name in names])
+    _names(axis, names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.grid(False, axis="y")
@@ -164,6 +167,24 @@ def dots(
     if unit in ("rate", "points"):
         end = " %" if unit == "rate" else ""
         axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}{end}".replace("-", "\u2212")))
+
+
+def _names(axis: Axes, names: Sequence[str]) -> None:
+    """Names down the left side; of two lines the second is a tick of its own.
+
+    Letters take the page's font, so that matplotlib cannot align lines of different lengths.
+    """
+    lines = [shorten(name).split("\n") for name in names]
+    axis.set_yticks(range(len(names)), [first for first, *_ in lines])
+    if any(len(pair) > 1 for pair in lines):
+        axis.yaxis.remove_overlapping_locs = False
+        axis.set_yticks(range(len(names)), [pair[-1] for pair in lines], minor=True)
+        axis.tick_params(axis="y", which="minor", length=0)
+        for which, side, up in (("major", "bottom", 1), ("minor", "top", -1)):
+            for text in axis.get_yticklabels(which=which):
+                text.set_verticalalignment(side)
+                scale = axis.get_figure().dpi_scale_trans
+                text.set_transform(text.get_transform() + ScaledTranslation(0, up / 72, scale))
 
 
 def shorten(text: str, most: int = 26) -> str:
@@ -185,14 +206,16 @@ def percent_axis(axis: Axes, which: str = "y") -> None:
     getattr(axis, f"{which}axis").set_major_formatter(form)
 
 
+def power_of_ten(exponent: float) -> str:
+    """10⁶, 10⁻⁵."""
+    return "10" + f"{exponent:.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def power_axis(axis: Axes) -> None:
     """A logarithmic x axis of numbers of samples, ticks as 10, 1,000, 10^6."""
 
     def text(value: float, _: int) -> str:
-        if value < 1e4:
-            return f"{value:,.0f}"
-        power = str(round(np.log10(value)))
-        return "10" + power.translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{value:,.0f}" if value < 1e4 else power_of_ten(np.log10(value))
 
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(text))

@@ -17,6 +17,7 @@ from alignment_extraction.report.drawing import (
     percent_axis,
     picture,
     power_axis,
+    power_of_ten,
 )
 from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import (
@@ -40,7 +41,8 @@ ARMS = {
     "verified": ("extracted, verified", "#009e73"),
 }
 """Students of the distillation by what they were trained on: label and colour."""
-_OTHERS = ("#56b4e9", "#cc79a7", "#7f7f7f", "#4b3b8f")
+_OTHERS = ("#8a6fd1", "#a6761d", "#1b9e9e", "#7f7f7f")
+"""Colours of what has none of its own: models, sources, unknown students."""
 _SHOWN = ("verbatim", "cosine")
 ROW, EDGE = 24, 92
 """Pixels of one row of dots, and of what stands around a panel."""
@@ -120,7 +122,7 @@ def overview(results: Results, verdict: Verdict) -> Picture | None:
         return None
 
     def draw(width: int) -> Figure:
-        height = 236 if width > 400 else 200
+        height = 224 if width > 400 else 200
         figure, axes = panels(width, [height] * (bool(metrics) + (not table.is_empty())))
         if metrics:
             axis = axes[0]
@@ -128,7 +130,7 @@ def overview(results: Results, verdict: Verdict) -> Picture | None:
                 (m.label, m.colour, [own.rates[m.name] if k is m else None for k in metrics])
                 for m in metrics
             ]
-            dots(axis, [m.label for m in metrics], series, "rate")
+            dots(axis, [m.label for m in metrics], series, "rate", dodge=False)
             axis.set(title="copies that training caused", xlabel="of generations (95 % interval)")
         if not table.is_empty():
             axis = axes[-1]
@@ -144,8 +146,9 @@ def overview(results: Results, verdict: Verdict) -> Picture | None:
         pl.lit("expected distinct rows").alias("quantity"), pl.col("role").alias("of"), "samples",
         value="distinct", low="distinct_low", high="distinct_high",
     )  # fmt: skip
+    where = f" after the prefix {own.prefix}" if own.prefix else ""
     caption = (
-        f"{own.model} after the prefix {own.prefix}. Left: share of {own.n:,} generations whose "
+        f"{own.model}{where}. Left: share of {own.n:,} generations whose "
         "best row is a training row, less those whose best row is a twin. Right: rows expected to "
         "be written verbatim at least once, from each row's own probability; points are what was "
         "seen. Bars and bands are 95 % intervals."
@@ -220,7 +223,7 @@ def membership(results: Results, own: Headline) -> Picture | None:
             rows = {r["attack"]: estimate(r, "auc") for r in
                     table.filter(source=source, target=target).iter_rows(named=True)}  # fmt: skip
             label = f"{source}, {target}" if len({t for _, t in keys}) > 1 else source
-            colour = (*_OTHERS[:1], "#d55e00", "#0072b2", "#009e73", *_OTHERS[1:])[place % 7]
+            colour = _OTHERS[place % len(_OTHERS)]
             series.append((label, colour, [rows.get(attack) for attack in attacks]))
         dots(axes[0], attacks, series, "number", zero=0.5)
         axes[0].set_xlabel("AUC (0.5 is chance; 95 % interval)")
@@ -239,14 +242,13 @@ def kinds(results: Results, verdict: Verdict) -> Picture | None:
     """What kinds of copying training caused."""
     order = ["verbatim", "near-verbatim", "same-template", "paraphrase"]
     series, frames = [], []
-    colours = ["#cc79a7", *_OTHERS[:1], *_OTHERS[2:]]
-    for place, own in enumerate(verdict.headlines[:4]):
+    for place, own in enumerate(verdict.headlines[: len(_OTHERS)]):
         rows = _own(results["kinds"], own)
         if rows.is_empty():
             continue
         rows = pool_seeds(rows.with_columns(n=pl.lit(own.n)), ["source", "kind"])
         found = summed(rows, "kind")
-        series.append((own.model, colours[place], [found.get(kind) for kind in order]))
+        series.append((own.model, _OTHERS[place], [found.get(kind) for kind in order]))
         frames.append(rows.with_columns(model=pl.lit(own.model)))
     if not series:
         return None
@@ -292,13 +294,19 @@ def edits(results: Results, marks: Mapping[str, float]) -> Picture | None:
         legend(figure, axes[0])
         return figure
 
+    pairs = " to ".join(f"{number:,}" for number in sorted({*_ends(table["pairs"])}))
     caption = (
-        f"Rows with one labelled edit against the original ({table['pairs'].min():,} to "
-        f"{table['pairs'].max():,} pairs an edit, {table['embedder'][0]}): share that reaches "
+        f"Rows with one labelled edit against the original ({pairs} pairs an edit, "
+        f"{table['embedder'][0]}): share that reaches "
         f"cosine {marks.get('semantic', 0.95):g} or Levenshtein {marks.get('string', 0.9):g}. "
         "This decides the ratio of semantic to string hits."
     )
     return picture("edits", caption, draw, table)
+
+
+def _ends(values: pl.Series) -> tuple[int, int]:
+    numbers = values.to_numpy()
+    return int(numbers.min()), int(numbers.max())
 
 
 def condition_rates(results: Results, own: Headline) -> pl.DataFrame:
@@ -463,7 +471,9 @@ def tails(results: Results) -> Picture | None:
                     line(axes[0], rows["threshold"], share, shade, f"{role}, {when}", "o", style)
         percent_axis(axes[0])
         axes[0].invert_xaxis()
-        axes[0].set(xlabel="log10 of the probability that a row exceeds", ylabel="rows")
+        ticks = table["threshold"].unique().to_list()
+        axes[0].set_xticks(ticks, [power_of_ten(tick) for tick in ticks])
+        axes[0].set(xlabel="probability that a row exceeds", ylabel="rows")
         axes[0].set_ylim(bottom=0)
         legend(figure, axes[0])
         return figure

@@ -64,16 +64,23 @@ def _parquet(results: Results, masked: bool) -> str | None:
     return None if masked else "rows.parquet"
 
 
+def _unbroken(value: Any) -> Any:
+    """No line may end between a number and its sign."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return value.replace(" %", "\u00a0%") if plain else value
+
+
 def environment() -> jinja2.Environment:
     """Templates with every text escaped."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_unbroken,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"base64": lambda text: _base64(text.encode()), "count": wording.count}
+    made.filters |= {"base64": lambda text: _base64(text.encode()), "count": wording.count, "listed": wording.listed}
     return made
 
 
@@ -126,6 +133,7 @@ def write_page(
         counts={"rows": rows.height, "shown": shown, "texts": with_texts, "leaked": risky.height},
         at_risk=AT_RISK,
         found=leaks.scan(texts),
+        models=models,
         top=_top(rows, own.model, masked) if own else [],
         masked=masked,
         sections=sections(results, verdict, settings),

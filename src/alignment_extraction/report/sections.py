@@ -27,7 +27,7 @@ class Section:
     """One question of the page.
 
     Attributes:
-        id: of its heading.
+        id: of its heading, and its name in the navigation.
         question: the heading.
         answer: one or a few sentences.
         picture: that stands open; None without numbers for one.
@@ -105,7 +105,7 @@ def sure(results: Results, own: Headline, settings: Mapping[str, Any]) -> Sectio
         )
         if own.false_discovery_rate == own.false_discovery_rate:
             rate = wording.percent(own.false_discovery_rate)
-            said.append(f"Of the verbatim hits at most about {rate} are chance.")
+            said.append(f"About {rate} of the verbatim hits are expected to be chance.")
     else:
         said.append("There are no twins or held-out rows, so chance cannot be told from memory.")
     for row in tests.filter(pl.col("source").is_in(list(own.sources))).iter_rows(named=True):
@@ -142,7 +142,7 @@ def sure(results: Results, own: Headline, settings: Mapping[str, Any]) -> Sectio
         "fell for blocks); counts of rows resample templates; bounds with no hit are exact.",
     ]
     sweep = figures.thresholds(results, own, marks)
-    return Section("sure", "How sure is that?", " ".join(said), sweep, notes,
+    return Section("certainty", "How sure is that?", " ".join(said), sweep, notes,
                    _kept(figures.membership(results, own)), tables)  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def copying(results: Results, verdict: Verdict, settings: Mapping[str, Any]) -> 
         columns = {"source": "source", "level": "level", "comparison": "thresholds", "metric": "string metric", "semantic": "by cosine", "string": "by string"}
         tables.append(_table("Attributable hits by meaning against those by string", ratios, columns, {"ratio": ("ratio", "low", "high", "number")}))
     edited = figures.edits(results, settings.get("thresholds", {}))
-    return Section("kind", "What kind of copying?", " ".join(said), picture, (), _kept(edited), tables)
+    return Section("kinds", "What kind of copying?", " ".join(said), picture, (), _kept(edited), tables)
 
 
 def worse(results: Results, own: Headline, settings: Mapping[str, Any]) -> Section:
@@ -191,18 +191,19 @@ def worse(results: Results, own: Headline, settings: Mapping[str, Any]) -> Secti
         top[row["model"], row["prefix"]] = estimate(row, "attributable")
     start = top.get((own.model, own.prefix))
     if start is not None:
-        said.append(f"After the prefix {own.prefix}: {wording.interval(start, 'rate')} verbatim copies.")
+        parts = [f"{own.prefix} {wording.interval(start, 'rate')}"]
         for (model, prefix), found in top.items():
             number = wording.interval(found, "rate")
             if model == own.model and prefix != own.prefix:
-                said.append(f"After {prefix}: {number}, {_versus(found, start)} after {own.prefix}.")
+                parts.append(f"{prefix} {number}, {_versus(found, start)} {own.prefix}")
+        said.append(f"Verbatim copies by prefix: {'; '.join(parts)}.")
         changed = [
             f"{model} {wording.interval(found, 'rate')}"
             for (model, prefix), found in top.items()
             if prefix == own.prefix and model != own.model and _versus(found, start) != "not told apart from"
         ]
         if changed:
-            said.append(f"Differs from {own.model} by more than its interval: {', '.join(changed)}.")
+            said.append(f"Models told apart from {own.model}: {', '.join(changed)}.")
     else:
         said.append("Nothing to compare: no rate is attributable in this study.")
     repeated = figures.repetitions(results, own)
@@ -212,7 +213,7 @@ def worse(results: Results, own: Headline, settings: Mapping[str, Any]) -> Secti
         least, most = min(found), max(found)
         low, high = found[least], found[most]
         said.append(
-            f"A row repeated {most} times brings {wording.interval(high, 'number')} copies, one "
+            f"In {wording.count(own.n)} generations a row repeated {most} times brings {wording.interval(high, 'number')} copies, one "
             f"that stood {least} time{'s' if least != 1 else ''} {wording.interval(low, 'number')}."
         )
     tables = []
@@ -220,7 +221,7 @@ def worse(results: Results, own: Headline, settings: Mapping[str, Any]) -> Secti
         columns = {"model": "model", "prefix": "prefix", "metric": "metric", "trained": "trained on it", "n": "n"}
         tables.append(_table("By model and prefix, sources summed up", rates, columns, {"copies that training caused": ("attributable", "low", "high", "rate")}))
     picture = figures.conditions(rates, own, labels)
-    return Section("worse", "What makes it worse?", " ".join(said), picture, (), _kept(repeated), tables)
+    return Section("causes", "What makes it worse?", " ".join(said), picture, (), _kept(repeated), tables)
 
 
 def growing(results: Results, own: Headline) -> Section:
@@ -228,7 +229,7 @@ def growing(results: Results, own: Headline) -> Section:
     table = figures.coverage(results, own)
     if table.is_empty():
         said = "Not known: the study has no likelihoods of rows."
-        return Section("grow", "How does it grow?", said)
+        return Section("growth", "How does it grow?", said)
     said = []
     for samples in (1e4, 1e6, 1e9):
         for row in table.filter(role="member", samples=samples).iter_rows(named=True):
@@ -249,7 +250,7 @@ def growing(results: Results, own: Headline) -> Section:
         "distinct rows expected": ("distinct", "distinct_low", "distinct_high", "count"),
     }
     tables = [_table("By number of samples", table, columns, ends)]
-    return Section("grow", "How does it grow?", text, figures.growth(results, own), (), (), tables)
+    return Section("growth", "How does it grow?", text, figures.growth(results, own), (), (), tables)
 
 
 def reinforcement(results: Results) -> Section | None:
@@ -271,7 +272,7 @@ def reinforcement(results: Results) -> Section | None:
             said.append(f"{where}: none seen, {number} nats{size}.")
     columns = {"model": "model", "base": "before", "source": "source", "target": "text", "template": "chat template", "per": "per", "members": "training rows", "twins": "twins", "member_change": "their change", "twin_change": "twins' change", "detectable": "detectable"}
     tables = [_table("Change of log-likelihood, training rows less twins", results["shift"], columns, {"difference": ("difference", "low", "high", "number")})]
-    return Section("rl", "Did RL memorise?", " ".join(said), figures.shift(results), (),
+    return Section("reinforcement", "Did RL memorise?", " ".join(said), figures.shift(results), (),
                    _kept(figures.tails(results)), tables)  # fmt: skip
 
 
@@ -301,7 +302,7 @@ def worth(results: Results) -> Section | None:
         names = {name: name.replace("_", " ") for name in counts.columns}
         tables.append(_table("What the curation left out", counts, names, {}))
     answer = f"Against students of the original data: {'; '.join(said)}." if said else "No student of extracted data was examined."
-    return Section("worth", "Is the extracted data worth the original?", answer, figures.students(results), (), _kept(figures.curves(results)), tables)
+    return Section("students", "Is the extracted data worth the original?", answer, figures.students(results), (), _kept(figures.curves(results)), tables)
 
 
 def searched(results: Results, settings: Mapping[str, Any]) -> Section:
@@ -314,12 +315,14 @@ def searched(results: Results, settings: Mapping[str, Any]) -> Section:
     drawn = attribution.unique(["model", "prefix", "seed"], maintain_order=True)
     marks = settings.get("thresholds", {})
     total = wording.count(drawn["n"].sum())
-    answer = (
+    compared = (
         f"{total} generations of {wording.plural(drawn['model'].n_unique(), 'model')} were held "
         f"against {wording.plural(rows.height, 'row')}: near by meaning is a cosine of at least "
         f"{marks.get('semantic', 0.95):g}, near by string a similarity of at least "
         f"{marks.get('string', 0.9):g}, verbatim is equality after normalisation."
     )
+    known = f"{wording.plural(rows.height, 'row')} are known; no generation was compared with them."
+    answer = compared if drawn.height else known
     extra = [str(text) for text in settings.get("search", ())]
     tables = []
     if kinds.height:

@@ -56,11 +56,11 @@ def show(
         console.print(Text(f"- {caveat}", style="dim"))
     rows = results["rows"].filter("trained", model=own.model)
     if rows.height:
-        worst = Table(title="Rows most at risk", title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for name in ("row", "chance in 10^6", "times trained", "seen", *(["text"] if not masked else [])):
-            worst.add_column(name, no_wrap=name != "seen", overflow="ellipsis")
+        worst = Table(title="Rows most at risk: chance in a million samples, times trained", title_justify="left", box=None, padding=(0, 2, 0, 0), expand=True)
+        for name in ("row", "chance", "trained", "seen", *(["text"] if not masked else [])):
+            worst.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "text" else None)
         for row in ranked(rows).head(_WORST).iter_rows(named=True):
-            text = " ".join(wording.visible(row["question"] or "").split())[:200]
+            text = " ".join(wording.visible(row["question"] or "").split())[:120]
             cells = [
                 wording.visible(row["id"]), wording.percent(row["chance_1e6"]),
                 wording.count(row["repetitions"]), row["seen"],

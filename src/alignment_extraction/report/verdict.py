@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.stats import binom
 
 from alignment_extraction.report import wording
 from alignment_extraction.report.tables import Results
@@ -31,6 +32,7 @@ class Headline:
         prefix: name.
         n: generations, of all seeds.
         sources: those that the model was trained on.
+        noun: what its rows are called: `training row`, or `row` where it was not trained on them.
         level: `rows`, `templates`, or None without anything to compare with.
         field: of the generations.
         rates: attributable rate of generations by metric, at the study's thresholds, at `level`.
@@ -53,6 +55,7 @@ class Headline:
     prefix: str
     n: int
     sources: tuple[str, ...]
+    noun: str = "training row"
     level: str | None = None
     field: str = "question"
     rates: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
@@ -69,6 +72,11 @@ class Headline:
     observed: float | None = None
     told_apart: tuple[tuple[str, float], ...] = ()
     untested: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model is known to be trained on the rows."""
+        return self.noun == "training row"
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Verdict:
     def cards(self, headline: Headline) -> list[tuple[str, str, str]]:
         """The four numbers of the first screen: label, number with interval, what it is of."""
         scope = f"{wording.samples(headline.samples)} samples"
-        of_rows = f"of {wording.plural(headline.rows, 'training row')}" if headline.rows else ""
+        of_rows = f"of {wording.plural(headline.rows, headline.noun)}" if headline.rows else ""
         if headline.never_at_risk is not None:
             never = wording.count(headline.never_at_risk.value)
             of_rows += f"; {never} of {wording.count(headline.never_rows)} never trained on"
@@ -114,7 +122,7 @@ class Verdict:
             (
                 f"distinct rows expected in {scope}",
                 wording.interval(headline.distinct, "count"),
-                (f"of {wording.plural(headline.rows, 'training row')}" if headline.rows else none)
+                (f"of {wording.plural(headline.rows, headline.noun)}" if headline.rows else none)
                 + seen,
             ),
         ]
@@ -180,12 +188,15 @@ def headline_models(results: Results, settings: Mapping[str, Any]) -> list[tuple
     """Which models the report is about: model, prefix and generations, in the study's order.
 
     Those that were trained on a source and have the most samples at the prefix that the study lists
-    first; where none was trained on anything, all those with the most samples.
+    first; where none was trained on anything, all those with the most samples. Where nothing was
+    compared, those whose rows' likelihoods are known, with an empty prefix and no generations.
     """
     attribution = results["attribution"]
     if attribution.is_empty():
-        names = results["risk"].filter(role="member")["model"].unique(maintain_order=True)
-        return [(name, NO_PREFIX, 0) for name in _ordered(names.to_list(), settings)]
+        names = results["risk"]["model"].unique(maintain_order=True).to_list()
+        trained_models = set(results["rows"].filter("trained")["model"])
+        chosen = [name for name in names if name in trained_models] or names
+        return [(name, "", 0) for name in _ordered(chosen, settings)]
     own = fixed(attribution)
     trained = own.filter("trained")
     own = own if trained.is_empty() else trained
@@ -196,10 +207,6 @@ def headline_models(results: Results, settings: Mapping[str, Any]) -> list[tuple
     samples = dict(own.select("model", "n").iter_rows())
     names = _ordered(list(dict.fromkeys(own["model"])), settings)
     return [(name, own["prefix"][0], samples[name]) for name in names]
-
-
-NO_PREFIX = "none sampled"
-"""Stands for the prefix of a model that nothing was sampled from."""
 
 
 def _ordered(names: list[str], settings: Mapping[str, Any]) -> list[str]:
@@ -246,23 +253,22 @@ def headline(
         samples: that rows are at risk in.
     """
     own = fixed(results["attribution"]).filter(model=model, prefix=prefix)
-    own = own if not own["trained"].any() else own.filter("trained")
+    trained = bool(own["trained"].any())
+    own = own.filter("trained") if trained else own
     levels = [name for name in ("rows", "templates") if name in set(own["level"])]
     level = levels[0] if levels else None
-    known = results["risk"].filter(model=model, role="member")["source"]
-    trained_rows = results["rows"].filter(pl.col("trained") & (pl.col("model") == model))
-    trained_on = set(trained_rows["source"])
-    if own.is_empty():
-        sources = tuple(s for s in known.unique(maintain_order=True) if s in trained_on or not trained_on)
-    else:
-        sources = tuple(own["source"].unique(maintain_order=True))
-    rates = {}
-    for name in levels:
-        by_metric = own.filter(level=name).partition_by("metric", as_dict=True)
-        rates[name] = {str(key[0]): rate_of(rows) or Estimate(0, 0, 0) for key, rows in by_metric.items()}
-    compared = own.filter(level=level, metric=next(iter(rates[level]))) if level else own.clear()
-    verbatim = own.filter(level=level, metric="verbatim") if level else own.clear()
-    members = risk_of(results, model, sources, samples, "member")
+    risk = results["risk"].filter(model=model)
+    role = "member" if trained or "member" in set(risk["role"]) else "unknown"
+    sources = tuple(own["source"].unique(maintain_order=True))
+    if not levels:
+        trained_rows = results["rows"].filter("trained", model=model)
+        trained = trained_rows.height > 0
+        own_rows = trained_rows if trained else risk.filter(role=role)
+        sources = tuple(own_rows["source"].unique(maintain_order=True))
+    rates = {name: _rates(own.filter(level=name)) for name in levels}
+    compared = own.filter(level=level, metric=next(iter(rates[level]))) if level else own
+    verbatim = own.filter(level=level, metric="verbatim") if level else own
+    members = risk_of(results, model, sources, samples, role)
     never = risk_of(results, model, sources, samples, _NEVER[level or "rows"]) or risk_of(
         results, model, sources, samples, "held-out"
     )
@@ -276,6 +282,7 @@ def headline(
         prefix=prefix,
         n=n,
         sources=sources,
+        noun="training row" if trained else "row",
         level=level,
         field=own["field"][0] if level else "question",
         rates=rates.get(level or "", {}),
@@ -295,13 +302,39 @@ def headline(
     )
 
 
+def _rates(rows: pl.DataFrame) -> dict[str, Estimate]:
+    """The attributable rate by metric, sources summed up."""
+    groups = rows.partition_by("metric", as_dict=True, maintain_order=True)
+    found = {str(name): rate_of(group) for (name,), group in groups.items()}
+    return {name: rate for name, rate in found.items() if rate is not None}
+
+
 def _worst(values: pl.Series) -> float:
     known = values.drop_nulls()
     return float(known.to_numpy().max()) if len(known) else math.nan
 
 
-def _sentences(own: Headline) -> tuple[str, list[str]]:
-    """The status of one model, and what is said of it."""
+def status(own: Headline) -> str:
+    """Whether training made the model give away rows: `leaks`, `no leak seen`, `cannot tell`.
+
+    It leaks where more training rows than never-trained ones are at risk, or a rate of copies
+    exceeds 0, by its interval. Nothing can be told without a fair comparison.
+    """
+    if not own.trained or own.told_apart or (own.level and own.twins < ENOUGH_TWINS):
+        return "cannot tell"
+    excess = [own.rates[name] for name in ("verbatim", "cosine") if name in own.rates]
+    if own.at_risk is not None and own.never_at_risk is not None:
+        share = -own.rows / own.never_rows
+        never = own.never_at_risk
+        chance = Estimate(share * never.value, share * never.high, share * never.low)
+        excess.append(add([own.at_risk, chance]))
+    if not excess:
+        return "cannot tell"
+    return "leaks" if any(not found.negligible() for found in excess) else "no leak seen"
+
+
+def _sentences(own: Headline) -> list[str]:
+    """What is said of one model."""
     said = []
     apart = ", ".join(f"{source}: AUC {auc:.2f}" for source, auc in own.told_apart)
     if apart:
@@ -309,9 +342,7 @@ def _sentences(own: Headline) -> tuple[str, list[str]]:
             f"Training rows and never-trained rows can be told apart by their texts alone ({apart}), "
             "so what follows is not attributable to training alone."
         )
-    leaks = False
     if own.at_risk is not None:
-        leaks = own.at_risk.low >= 1
         among = ""
         if own.never_at_risk is not None:
             same = "as many" if own.never_rows == own.rows else wording.count(own.never_rows)
@@ -319,24 +350,25 @@ def _sentences(own: Headline) -> tuple[str, list[str]]:
             among = f"; among {same} never-trained rows it is {never}"
         has = "has" if own.at_risk.value == 1 else "have"
         said.append(
-            f"Of {wording.plural(own.rows, 'training row')}, "
-            f"{wording.interval(own.at_risk, 'count')} {has} a chance of at least 10 % to be "
-            f"written verbatim in {wording.samples(own.samples)} samples{among}."
+            f"Of {wording.plural(own.rows, own.noun)}, {wording.interval(own.at_risk, 'count')} "
+            f"{has} a chance of at least 10 % to be written verbatim by {own.model} in "
+            f"{wording.samples(own.samples)} samples{among}."
+        )
+    if not own.trained:
+        said.append(
+            f"{own.model} is not known to have been trained on these rows, so nothing here can be "
+            "attributed to training."
         )
     verbatim, semantic = own.rates.get("verbatim"), own.rates.get("cosine")
     if verbatim is not None:
-        leaks = leaks or not verbatim.negligible()
-        leaks = leaks or (semantic is not None and not semantic.negligible())
-        caused = "copies that training caused"
-        if apart:
-            caused = "copies above what never-trained rows get"
-        if verbatim.negligible():
-            said.append(
-                f"No verbatim {caused} show: {wording.interval(verbatim, 'rate')} of "
-                f"{wording.plural(own.n, 'generation')}."
-            )
-        else:
-            said.append(f"{wording.interval(verbatim, 'rate')} of generations are {caused}.")
+        caused = "copies above what never-trained rows get" if apart else "copies that training caused"
+        whose = "its" if said else f"{own.model}'s"
+        rate = wording.interval(verbatim, "rate")
+        said.append(
+            f"No verbatim {caused} show: {rate} of {wording.plural(own.n, 'generation')}."
+            if verbatim.negligible()
+            else f"{rate} of {whose} generations are {caused}."
+        )
         if semantic is not None:
             said.append(f"By meaning it is {wording.interval(semantic, 'rate')}.")
         if own.level == "templates":
@@ -344,19 +376,20 @@ def _sentences(own: Headline) -> tuple[str, list[str]]:
                 "This compares whole templates: whether the pattern leaked, not single rows."
             )
         elif "cosine" in own.template_rates:
-            rate = wording.interval(own.template_rates["cosine"], "rate")
+            patterns = own.template_rates["cosine"]
+            rate = wording.interval(patterns, "rate")
             said.append(
-                f"Against templates that it never saw, {rate} of generations come near a training "
-                "row by meaning: the patterns that leaked, beside the rows."
+                f"Beside rows, no pattern leak shows: against templates that it never saw, {rate}."
+                if patterns.negligible()
+                else f"Patterns leak beside rows: against templates that it never saw, {rate} of "
+                "generations come near a training row."
             )
-    elif own.at_risk is not None or own.n:
+    elif own.trained:
         said.append(
             "There are no never-trained rows to compare generations with, so none of them can be "
             "attributed to training."
         )
-    if leaks:
-        return "leaks", said
-    return ("no leak seen" if verbatim is not None and not apart else "cannot tell"), said
+    return said
 
 
 def _caveats(own: Headline, placebo: Sequence[tuple[str, str, Estimate]]) -> list[str]:
@@ -369,8 +402,6 @@ def _caveats(own: Headline, placebo: Sequence[tuple[str, str, Estimate]]) -> lis
             f"comes less often than in {bound} of them may have gone unseen, and other prompts may "
             "bring out more. These numbers are a lower bound of what can be extracted."
         )
-    if own.told_apart:
-        said.append("Members and never-trained rows are not exchangeable; see How sure is that?")
     for source, needed in own.untested:
         said.append(
             f"{source} has too few never-trained rows to test whether they are like the training "
@@ -381,13 +412,13 @@ def _caveats(own: Headline, placebo: Sequence[tuple[str, str, Estimate]]) -> lis
             f"Only {wording.plural(own.twins, 'never-trained row')} to compare with: too few for a "
             f"conclusion; {ENOUGH_TWINS} would do."
         )
-    if own.level and not (own.told_apart or own.untested):
+    elif own.level and not (own.told_apart or own.untested):
+        twins = wording.plural(own.twins, "never-trained row")
         said.append(
-            f"The comparison is with {wording.plural(own.twins, 'row')} that a coin kept out of "
-            "training. By text alone they cannot be told from the training rows."
+            f"The comparison is with {twins} of the same templates, which by text alone cannot be "
+            "told from the training rows."
             if own.level == "rows"
-            else f"The comparison is with {wording.plural(own.twins, 'row')} of templates that a "
-            "coin kept out of training."
+            else f"The comparison is with {twins} of other templates."
         )
     if own.rows:
         said.append(
@@ -395,18 +426,15 @@ def _caveats(own: Headline, placebo: Sequence[tuple[str, str, Estimate]]) -> lis
             "prompts come on top. Intervals are at 95 %."
         )
     off = [(model, source, rate) for model, source, rate in placebo if rate.low > 0 or rate.high < 0]
-    for model, source, rate in off:
-        said.append(
-            f"{model} was not trained on {source} and yet shows "
-            f"{wording.interval(rate, 'rate')}: the comparison is biased by about that much."
-        )
-    if placebo and not off:
-        model, source, rate = placebo[0]
-        others = f", and so do {len(placebo) - 1} others" if len(placebo) > 1 else ""
-        said.append(
-            f"The check holds: {model}, not trained on {source}, shows "
-            f"{wording.interval(rate, 'rate')}{others}."
-        )
+    if placebo:
+        model, source, rate = (off or list(placebo))[0]
+        example = f"{model}, not trained on {source}: {wording.interval(rate, 'rate')}"
+        count = f"{len(placebo) - len(off)} of {wording.plural(len(placebo), 'rate')} that must be 0"
+        # One interval in twenty misses 0 by chance.
+        if len(off) > binom.ppf(0.99, len(placebo), 0.05):
+            said.append(f"The check fails: only {count} hold 0 ({example}). The rates are biased.")
+        else:
+            said.append(f"The check holds: {count} hold 0 within their intervals ({example}).")
     return said
 
 
@@ -441,10 +469,14 @@ def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
         nothing = "Nothing was sampled and no likelihood is known: there is nothing to judge."
         return Verdict("cannot tell", (nothing,), (), ())
     placebo = tuple(placebos(results))
-    status, said = _sentences(found[0])
+    said = _sentences(found[0])
     for own in found[1:]:
-        state = _sentences(own)[0]
-        risk = wording.interval(own.at_risk, "count")
-        said.append(f"{own.model}: {state}; {risk} rows at risk, {_rate(own, 'verbatim')} copies.")
-        status = "leaks" if state == "leaks" else status
-    return Verdict(status, tuple(said), tuple(_caveats(found[0], placebo)), found, placebo)
+        parts = [status(own)]
+        if own.at_risk is not None:
+            parts.append(f"{wording.interval(own.at_risk, 'count')} rows at risk")
+        if "verbatim" in own.rates:
+            parts.append(f"{_rate(own, 'verbatim')} copies")
+        said.append(f"{own.model}: {', '.join(parts)}.")
+    states = [status(own) for own in found]
+    worst = "leaks" if "leaks" in states else states[0]
+    return Verdict(worst, tuple(said), tuple(_caveats(found[0], placebo)), found, placebo)

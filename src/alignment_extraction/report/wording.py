@@ -39,7 +39,7 @@ def _decimals(spread: float) -> int:
     """So many that half an interval's width has one or two significant digits."""
     if not math.isfinite(spread) or spread <= 0:
         return 1
-    return min(6, max(0, math.ceil(-math.log10(spread / 3))))
+    return min(6, max(0, math.ceil(-math.log10(spread / 3) - 1e-6)))
 
 
 def count(value: float | None) -> str:
@@ -95,7 +95,7 @@ def interval(estimate: Estimate | None, unit: str) -> str:
         digits = _decimals(spread * scale)
         texts = [_decimal(number * scale, digits) for number in (value, low, high)]
         sign = {"rate": " %", "points": " points"}.get(unit, "")
-    if low == high == value:
+    if low == high == value or (len({*texts}) == 1 and texts[0].startswith("<")):
         return f"{texts[0]}{sign}"
     if value == 0 and low == 0:
         return f"0{sign} (at most {texts[2]})"

@@ -79,7 +79,7 @@
     history.replaceState(null, "", `#row=${encodeURIComponent(row.id)}`);
   };
 
-  const show = (rows, masked) => {
+  const show = (rows, masked, model) => {
     const form = $("#filters");
     const text = (cell) => {
       const span = element("span");
@@ -101,15 +101,16 @@
       layout: "fitColumns",
       responsiveLayout: "hide",
       selectableRows: 1,
+      initialSort: rows.some((row) => row.chance !== null) ? [{ column: "log_probability", dir: "desc" }] : [],
       placeholder: "No row passes these filters.",
       columnDefaults: { headerSortTristate: false, resizable: false },
       columns: [
-        numeric("Chance in 10⁶", "chance", percent, 92, 0),
-        { title: masked ? "SHA-256" : "Text", field: "question", formatter: text, minWidth: 140, widthGrow: 3, responsive: 0, sorter: "string" },
-        numeric("Times trained", "repetitions", number, 82, 2),
-        numeric("Seen verbatim", "verbatim_hits", number, 88, 1),
-        numeric("Seen nearly", "near_hits", number, 80, 4),
-        numeric("p among twins", "p_value", number, 82, 5),
+        { ...numeric("Chance in 10⁶", "log_probability", number, 98, 0), formatter: (cell) => document.createTextNode(percent(cell.getData().chance)) },
+        { title: masked ? "SHA-256" : "Text", field: "question", formatter: text, minWidth: innerWidth < 600 ? 110 : 230, widthGrow: 3, responsive: 0, sorter: "string" },
+        numeric("Times trained", "repetitions", number, 94, 2),
+        numeric("Seen verbatim", "verbatim_hits", number, 106, 1),
+        numeric("Seen nearly", "near_hits", number, 94, 4),
+        numeric("p among twins", "p_value", number, 98, 5),
         { title: "Row", field: "id", formatter: text, width: 96, responsive: 3, sorter: "alphanum" },
       ],
     });
@@ -123,7 +124,7 @@
     }
     const standard = () => {
       if ([...form.elements.role.options].some((option) => option.value === "member")) form.elements.role.value = "member";
-      form.elements.model.selectedIndex = form.elements.model.options.length > 1 ? 1 : 0;
+      form.elements.model.value = model;
     };
     let searched = null; // lower-case texts, made at the first search
     const filter = () => {
@@ -210,7 +211,7 @@
     new Response(stream).json().then((data) => {
       $("#browser").hidden = false;
       $("#top").hidden = true;
-      show(rowsOf(data), block.dataset.masked === "1");
+      show(rowsOf(data), block.dataset.masked === "1", block.dataset.model);
     });
   }
 
