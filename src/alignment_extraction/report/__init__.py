@@ -1,1 +1,1 @@
-"""The report of a study: one HTML page, and a summary for a README."""
+"""The report: a verdict, a page, a terminal's view, a gate, model cards, and masked copies."""

@@ -1,0 +1,121 @@
+"""The rows as the page holds them: small enough for a page, and without texts where masked."""
+
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from alignment_extraction.report.wording import visible
+
+MOST_ROWS = 100_000
+"""Rows that a page shows; those most at risk first. rows.parquet has all."""
+PAGE_BYTES = 2_100_000
+"""Room for the rows in a page of 4 MB, as compressed base64."""
+TEXTS = ("question", "answer", "best_generation")
+"""Columns with texts of the corpus or of a model."""
+AT_RISK = 0.1
+"""Chance from which a row counts as at risk."""
+
+_CODED = ("model", "source", "role", "edit", "best_condition", "seen")
+_NUMBERS = {
+    "repetitions": 0,
+    "log_probability": 3,
+    "base_log_probability": 3,
+    "expected": None,
+    "p_value": None,
+    "verbatim_hits": 0,
+    "near_hits": 0,
+    "best_index": 0,
+    "best_cosine": 4,
+    "best_levenshtein": 4,
+}
+_LABELS = ("written verbatim", "written nearly", "at risk, not seen", "neither")
+
+
+def ranked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows by risk, the riskiest first, with `seen`: what happened to the row, in words."""
+    seen = (
+        pl.when(pl.col("verbatim_hits") > 0).then(pl.lit(_LABELS[0]))
+        .when(pl.col("near_hits") > 0).then(pl.lit(_LABELS[1]))
+        .when(pl.col("chance_1e6") >= AT_RISK).then(pl.lit(_LABELS[2]))
+        .otherwise(pl.lit(_LABELS[3]))
+    )  # fmt: skip
+    order = ["trained", "log_probability", "verbatim_hits", "near_hits"]
+    return rows.with_columns(seen=seen).sort(
+        *order, "id", descending=[True] * len(order) + [False], nulls_last=True
+    )
+
+
+def leaked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Training rows that were written, or are likely to be in a million samples; one a row."""
+    out = (pl.col("verbatim_hits") > 0) | (pl.col("chance_1e6") >= AT_RISK)
+    return rows.filter(pl.col("trained").fill_null(False) & out.fill_null(False)).unique(
+        "id", maintain_order=True
+    )
+
+
+def text_hash(text: str | None) -> str | None:
+    """The first 16 hex digits of a text's SHA-256: the same text has the same one."""
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def mask(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows without any text: hashes stand for texts and for templates' names."""
+    hashed = [
+        pl.col(name).map_elements(text_hash, pl.String).alias(name) for name in ("template", *TEXTS)
+    ]
+    return rows.with_columns(hashed).rename({name: f"{name}_sha256" for name in ("template", *TEXTS)})
+
+
+def _column(values: pl.Series, digits: int | None) -> list[Any]:
+    if digits == 0:
+        return values.to_list()
+    numbers = values.round_sig_figs(4) if digits is None else values.round(digits)
+    return numbers.fill_nan(None).to_list()
+
+
+def _packed(value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def page_data(rows: pl.DataFrame, models: Sequence[str], *, masked: bool = False) -> tuple[str, int, int]:
+    """What the page's table is made from, as base64 of gzipped JSON.
+
+    Chances are left out: the page works them out from the log-probabilities. Texts of the least
+    likely rows are left out where they would make the page larger than it may be.
+
+    Args:
+        rows: the table `rows`, all of it.
+        models: whose rows are shown.
+        masked: without any text.
+
+    Returns:
+        The data; the number of rows in it; the number of those that have their texts.
+    """
+    table = ranked(rows.filter(pl.col("model").is_in(list(models)))).head(MOST_ROWS)
+    data: dict[str, Any] = {"n": table.height, "id": table["id"].to_list()}
+    for name in _CODED:
+        coded = table[name].fill_null("")
+        values = coded.unique(maintain_order=True)
+        codes = coded.replace_strict(values, pl.Series(range(len(values))), return_dtype=pl.Int64)
+        data[name] = {"values": [visible(v) for v in values], "codes": codes.to_list()}
+    for name, digits in _NUMBERS.items():
+        data[name] = _column(table[name], digits)
+    data["flagged"] = table["flagged"].cast(pl.Int8).to_list()
+    shown = mask(table) if masked else table
+    names = {name: f"{name}_sha256" if masked else name for name in TEXTS}
+    texts = {name: shown[column].fill_null("") for name, column in names.items()}
+    kept = table.height
+    while True:
+        for name, column in texts.items():
+            data[name] = [text if masked else visible(text) for text in column.head(kept)]
+        packed = _packed(data)
+        if len(packed) <= PAGE_BYTES or kept == 0:
+            return packed, table.height, kept
+        kept = int(kept * min(0.9, PAGE_BYTES / len(packed)))
+        kept = 0 if kept < 50 else kept

@@ -1,0 +1,117 @@
+"""One way to write each kind of number, and texts that others wrote."""
+
+import math
+import re
+from typing import NamedTuple
+
+NONE = "\u2013"
+"""What stands where there is no number."""
+
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+_POWERS = {10**3: "a thousand", 10**6: "a million", 10**9: "a billion"}
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval; the bounds are NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    def negligible(self) -> bool:
+        """Whether the interval reaches zero."""
+        return not self.low > 0
+
+
+def visible(text: str) -> str:
+    """`text` with control and direction characters shown as their code point, `⟨U+202E⟩`."""
+    return _HIDDEN.sub(lambda match: f"\u27e8U+{ord(match[0]):04X}\u27e9", text)
+
+
+def _decimal(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:  # no minus before a zero
+        text = text.removeprefix("-")
+    return text.replace("-", "\u2212")
+
+
+def _decimals(spread: float) -> int:
+    """So many that half an interval's width has one or two significant digits."""
+    if not math.isfinite(spread) or spread <= 0:
+        return 1
+    return min(6, max(0, math.ceil(-math.log10(spread / 3) - 1e-6)))
+
+
+def count(value: float | None) -> str:
+    """A number of things: 51, 2,650; below ten and not whole, two significant digits: 0.31."""
+    if value is None or math.isnan(value):
+        return NONE
+    if abs(value) >= 10 or value == round(value):
+        return _decimal(value, 0)
+    if abs(value) < 0.01:
+        return f"< {_decimal(0.01, 2)}"
+    return _decimal(value, 1 if abs(value) >= 1 else 2)
+
+
+def percent(value: float | None, spread: float | None = None) -> str:
+    """A rate in per cent: 4.2 %.
+
+    Args:
+        value: between -1 and 1.
+        spread: half the width of its interval, which decides how many decimals are shown; without
+            one two significant digits are.
+    """
+    if value is None or math.isnan(value):
+        return NONE
+    value = 100 * value
+    if spread is None:
+        spread = 10 ** math.floor(math.log10(abs(value))) / 2 if value else 5.0
+        return f"{_decimal(value, min(6, _decimals(spread)))} %"
+    return f"{_decimal(value, _decimals(100 * spread))} %"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A plain number: 0.713."""
+    return NONE if value is None or math.isnan(value) else _decimal(value, digits)
+
+
+def interval(estimate: Estimate | None, unit: str) -> str:
+    """An estimate with its interval: `51 (39 to 66)`, `4.2 % (3.6 to 4.9)`, `0 % (at most 0.04)`.
+
+    Args:
+        estimate: None gives a dash.
+        unit: `count`, `rate` (shown in per cent), `points` (a difference of rates), or `number`.
+    """
+    if estimate is None or math.isnan(estimate.value):
+        return NONE
+    value, low, high = estimate
+    if math.isnan(low) or math.isnan(high):
+        low = high = value
+    spread = (high - low) / 2
+    if unit == "count":
+        texts, sign = [count(number) for number in estimate], ""
+    else:
+        scale = 1 if unit == "number" else 100
+        digits = _decimals(spread * scale)
+        texts = [_decimal(number * scale, digits) for number in (value, low, high)]
+        sign = {"rate": " %", "points": " points"}.get(unit, "")
+    if low == high == value or (len({*texts}) == 1 and texts[0].startswith("<")):
+        return f"{texts[0]}{sign}"
+    if value == 0 and low == 0:
+        return f"0{sign} (at most {texts[2]})"
+    return f"{texts[0]}{sign} ({texts[1]} to {texts[2]})"
+
+
+def samples(number: float) -> str:
+    """A number of samples: `a million`, `10,000`."""
+    return _POWERS.get(int(number), f"{number:,.0f}")
+
+
+def plural(number: float, noun: str) -> str:
+    """`1 row`, `2,650 rows`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
