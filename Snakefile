@@ -10,9 +10,9 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/generations.smk"
 include: "workflow/rules/matches.smk"
 include: "workflow/rules/likelihood.smk"
-include: "workflow/rules/evidence.smk"
+include: "workflow/rules/attribution.smk"
 include: "workflow/rules/distillation.smk"
-include: "workflow/rules/results.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -23,31 +23,47 @@ localrules:
     results,
 
 
+def of_studies(files):
+    """Files of every study that params.yaml names under `run`."""
+    return [file for study in PARAMS.run for file in files(study)]
+
+
 rule all:
     default_target: True
     input:
-        [study_results(study) for study in PARAMS.run],
-        [f"results/{study}/tracked.json" for study in PARAMS.run],
+        of_studies(
+            lambda study: [
+                layout.result(study, name) for name in ("report.html", "tracked.json")
+            ]
+        ),
 
 
 rule datasets:
     input:
-        [corpus_files(PARAMS.studies[study].corpus) for study in PARAMS.run],
+        of_studies(lambda study: layout.corpus_files(PARAMS.studies[study].corpus)),
 
 
 rule models:
     input:
-        [[model_file(name) for name in study_models(study)] for study in PARAMS.run],
+        of_studies(
+            lambda study: [
+                layout.model_file(PARAMS, name)
+                for name in PARAMS.studies[study].used_models
+            ]
+        ),
 
 
 rule generations:
     input:
-        [
-            [shards(study, cell) for cell in PARAMS.studies[study].cells()]
-            for study in PARAMS.run
-        ],
+        of_studies(
+            lambda study: [
+                shard
+                for files in layout.model_shards(PARAMS, study).values()
+                for shard in files
+            ]
+        ),
 
 
 rule results:
     input:
-        [study_results(study) for study in PARAMS.run],
+        of_studies(lambda study: [layout.result(study, "report.html")]),

@@ -235,3 +235,15 @@ def load(path: Path) -> Params:
         InputError: see `read`, or against the schema.
     """
     return validate(read(path), str(path))
+
+
+def study(path: Path, name: str) -> StudySettings:
+    """One study of a params.yaml.
+
+    Raises:
+        InputError: see `load`, or there is no such study.
+    """
+    studies = load(path).studies
+    if name not in studies:
+        raise InputError(f"{name!r}: no such study in {path} (there are {', '.join(studies)})")
+    return studies[name]

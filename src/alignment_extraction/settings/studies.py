@@ -119,7 +119,10 @@ class GateSettings(Settings):
         None, ge=0, description="rows that `samples` samples may write with a chance of 10 % each"
     )
     max_attributable: float | None = Field(
-        None, ge=0, le=1, description="share of generations that copy because of training"
+        None, ge=0, le=1, description="share of generations that are verbatim because of training"
+    )
+    max_attributable_semantic: float | None = Field(
+        None, ge=0, le=1, description="share of generations that are near because of training"
     )
     samples: int = Field(1_000_000, ge=1, description="samples that rows at risk are counted for")
 

@@ -1,0 +1,119 @@
+"""A study's report from its files: read, judged, written and shown."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment_extraction import layout, provenance
+from alignment_extraction.files import InputError, atomic_path, read_json, write_json
+from alignment_extraction.report import cards, gate, numbers, page, terminal
+from alignment_extraction.report.gate import BAD_INPUT, GateResult
+from alignment_extraction.report.tables import Results, read_results
+from alignment_extraction.report.verdict import Verdict, verdict
+from alignment_extraction.settings import config
+from alignment_extraction.settings.studies import StudySettings
+
+PROVENANCE = "provenance.json"
+
+
+def write_report(
+    name: str,
+    study: StudySettings,
+    folder: Path,
+    *,
+    audits: Sequence[Path],
+    statistics: Path,
+    shards: Mapping[str, Path],
+) -> None:
+    """Write report.html, headline.json, metrics.json, model_card.md and provenance.json.
+
+    Args:
+        name: the study's key in params.yaml.
+        study: its settings.
+        folder: its results, where all of it goes.
+        audits: JSON with the recall of each model's search.
+        statistics: JSON with counts of the corpus.
+        shards: a shard of generations of each model, by the model's name.
+    """
+    made_with = dict(provenance.collect(shards))
+    about = {"made_with": made_with, "search": _search_sentences(study, audits, statistics)}
+    write_json(about, folder / PROVENANCE)
+    results, settings, judged = _read(name, study, folder)
+    write_json(numbers.headline_numbers(judged), folder / "headline.json")
+    write_json(numbers.metrics_numbers(results, judged), folder / "metrics.json")
+    text, values = cards.model_card(judged, settings, made_with)
+    with atomic_path(folder / "model_card.md") as partial:
+        partial.write_text(f"{text}\n```yaml\n{values}```\n")
+    page.write_page(results, judged, settings, made_with, folder / "report.html")
+
+
+def show_report(name: str, study: StudySettings) -> None:
+    """Print the first screen of a study's report, and where the page is."""
+    folder = Path(layout.results_folder(name))
+    results, settings, judged = _read(name, study, folder)
+    terminal.show(results, judged, settings, folder / "report.html")
+
+
+def write_masked(name: str, study: StudySettings, output: Path) -> None:
+    """Write a study's report without any text of its corpus or generations."""
+    folder = Path(layout.results_folder(name))
+    results, settings, judged = _read(name, study, folder)
+    made_with = read_json(folder / PROVENANCE)["made_with"]
+    page.write_page(results, judged, settings, made_with, output, masked=True)
+
+
+def check_study(name: str, params: Path, limits: Mapping[str, Any]) -> GateResult:
+    """Hold a study's results against limits, those of the study where none is given.
+
+    Args:
+        name: the study.
+        params: the params.yaml that has it.
+        limits: as `gate.limits_from` takes them.
+    """
+    try:
+        study = config.study(params, name)
+        own = study.gate.model_dump() if study.gate else {}
+        given = {**own, **{key: value for key, value in limits.items() if value is not None}}
+        results, settings, _ = _read(name, study, Path(layout.results_folder(name)))
+        return gate.check(results, gate.limits_from(given), settings)
+    except InputError as error:
+        return GateResult(BAD_INPUT, (str(error),))
+
+
+def _read(
+    name: str, study: StudySettings, folder: Path
+) -> tuple[Results, dict[str, Any], Verdict]:
+    """Tables, settings as the report takes them, and the verdict."""
+    results = read_results(folder)
+    settings = {
+        "name": name,
+        "title": study.title,
+        "models": study.models,
+        "prefixes": study.prefix_names,
+        "thresholds": study.thresholds.model_dump(),
+        "gate": study.gate.model_dump() if study.gate else None,
+        "search": read_json(folder / PROVENANCE)["search"],
+    }
+    return results, settings, verdict(results, settings)
+
+
+def _search_sentences(
+    study: StudySettings, audits: Sequence[Path], statistics: Path
+) -> list[str]:
+    """How data and search were checked, in words."""
+    counts = read_json(statistics)
+    sentences = [
+        f"The corpus has {counts['usable']:,} usable rows; {counts['rejected']:,} could not be "
+        f"used, and {counts['duplicates']:,} equal an earlier one."
+    ]
+    if study.index.kind == "exact":
+        return [*sentences, "Every generation was compared with every row."]
+    checked = [entry for path in audits for entry in read_json(path).values()]
+    queries = sum(entry["queries"] for entry in checked)
+    if queries:
+        found = sum(entry["queries"] * entry["recall_at_1"] for entry in checked) / queries
+        sentences.append(
+            f"Annoy found the true nearest row of {found:.1%} of {queries:,} generations that were "
+            "also searched exactly (recall@1)."
+        )
+    return sentences

@@ -1,0 +1,84 @@
+"""The report: numbers, page and cards of a study, and its record in MLflow."""
+
+
+def result_tables(wildcards):
+    """The tables that a study's results consist of; those of students where they were made."""
+    names = layout.tables(PARAMS, wildcards.study)
+    if distilled(wildcards.study):
+        names = [*names, *layout.DISTILLATION_TABLES]
+    return [layout.result(wildcards.study, name) for name in names]
+
+
+def stage_curves(wildcards):
+    """Curves of the training behind a study's models; none for models from elsewhere."""
+    names = {PARAMS.models[name].trained for name in study_of(wildcards).used_models}
+    return [
+        layout.trained_file(stage, "-curves.parquet") for stage in STAGES if stage in names
+    ]
+
+
+rule report:
+    input:
+        tables=result_tables,
+        scores="results/{study}/scores.parquet",
+        audits=lambda wildcards: [
+            layout.about(layout.matches_file(wildcards.study, model))
+            for model in study_of(wildcards).sampled_models
+        ],
+        statistics=lambda wildcards: layout.corpus_files(study_of(wildcards).corpus)[2],
+        generations=study_shards,
+        templates=[
+            str(path)
+            for folder in ("templates", "vendor")
+            for path in sorted(SOURCE.glob(f"report/{folder}/*"))
+        ],
+        code=code("report"),
+    output:
+        page=report(
+            "results/{study}/report.html",
+            caption="../report/report.rst",
+            category="{study}",
+        ),
+        headline="results/{study}/headline.json",
+        metrics="results/{study}/metrics.json",
+        card="results/{study}/model_card.md",
+        provenance="results/{study}/provenance.json",
+    log:
+        "logs/report/{study}.log",
+    params:
+        study=study_of,
+        shards=lambda wildcards: {
+            condition.model: files[0]
+            for condition, files in layout.model_shards(PARAMS, wildcards.study).items()
+        },
+    script:
+        "../scripts/report.py"
+
+
+def named_shards(study):
+    """Every shard of a study by the name of its condition and its number."""
+    return {
+        f"{layout.condition_folder(condition)}/{Path(file).stem}": file
+        for condition, files in layout.model_shards(PARAMS, study).items()
+        for file in files
+    }
+
+
+rule track:
+    input:
+        tables=result_tables,
+        metrics="results/{study}/metrics.json",
+        report="results/{study}/report.html",
+        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        generations=study_shards,
+        curves=stage_curves,
+        code=code("track"),
+    output:
+        "results/{study}/tracked.json",
+    log:
+        "logs/track/{study}.log",
+    params:
+        study=study_of,
+        shards=lambda wildcards: named_shards(wildcards.study),
+    script:
+        "../scripts/track.py"

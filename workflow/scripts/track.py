@@ -1,0 +1,21 @@
+"""Log a study to MLflow; what is there already is not logged again."""
+
+from pathlib import Path
+
+from alignment_extraction.step import step
+from alignment_extraction.tracking.record import track
+
+with step(snakemake.log[0]):
+    track(
+        snakemake.wildcards.study,
+        snakemake.params.study,
+        Path(snakemake.input.metrics).parent,
+        {
+            "corpus": Path(snakemake.input.corpus),
+            **{name: Path(file) for name, file in snakemake.params.shards.items()},
+        },
+        Path(snakemake.output[0]),
+        curves={
+            Path(file).stem.removesuffix("-curves"): Path(file) for file in snakemake.input.curves
+        },
+    )
