@@ -1,7 +1,7 @@
 """Verbs that do one step by hand: sample, search, score, curate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,15 +44,14 @@ def generate(
 
     Example: alignment-extraction generate data/models/smollm2.gguf --samples 8 --max-tokens 64
     """
-    from alignment_extraction.generations.generation import describe_prefix, write_shard
-    from alignment_extraction.gpu import usable_gpu_layers
+    from alignment_extraction.generations.writing import shown_prefix, write_shard
     from alignment_extraction.settings.studies import LiteralPrefix, SamplingSettings
 
-    form = prefix
+    form: Any = prefix
     if prefix_text is not None:
         form = LiteralPrefix(name=prefix, text=prefix_text, end=end_text)
     if show_prefix:
-        print(describe_prefix(model, form))
+        print(shown_prefix(model, form))
         return
     write_shard(
         model,
@@ -70,7 +69,7 @@ def generate(
         first=0,
         samples=samples,
         threads=threads,
-        gpu_layers=usable_gpu_layers(gpu_layers),
+        gpu_layers=gpu_layers,
     )
     print(f"{samples} generations: {output}")
 
@@ -123,7 +122,6 @@ def likelihood(
     data/corpora/controlled/corpus.parquet --source rl
     """
     from alignment_extraction.corpora.reading import read_corpus
-    from alignment_extraction.gpu import usable_gpu_layers
     from alignment_extraction.likelihoods.likelihood import select_rows, write_likelihood
     from alignment_extraction.settings.studies import LiteralPrefix
 
@@ -134,7 +132,7 @@ def likelihood(
         output,
         prefix=prefix if prefix_text is None else LiteralPrefix(name=prefix, text=prefix_text),
         threads=threads,
-        gpu_layers=usable_gpu_layers(gpu_layers),
+        gpu_layers=gpu_layers,
     )
     print(f"{rows.height} rows: {output}")
 

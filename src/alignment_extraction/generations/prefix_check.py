@@ -23,7 +23,8 @@ def check_prefixes(params: Params) -> None:
                 continue
             # Imported here: a study whose models are not there yet does not need llama.cpp.
             from alignment_extraction.engine.model import Model
-            from alignment_extraction.generations.prefix import prefix_of
+            from alignment_extraction.generations.prefix import prefix_tokens
+            from alignment_extraction.generations.writing import literal
 
             wanted = {
                 study.prefix_of(condition): None
@@ -33,7 +34,7 @@ def check_prefixes(params: Params) -> None:
             with Model(path) as model:
                 for prefix in wanted:
                     try:
-                        prefix_of(model, prefix)
+                        prefix_tokens(model, *literal(prefix)[:2])
                     except InputError as error:
                         at = study.prefixes.index(prefix)
                         raise InputError(

@@ -1,0 +1,9 @@
+"""Quantise a trained model with llama.cpp."""
+
+from pathlib import Path
+
+from alignment_extraction.step import step
+from alignment_extraction.training.gguf_export import quantise
+
+with step(snakemake.log[0]):
+    quantise(Path(snakemake.input[0]), Path(snakemake.output[0]), snakemake.params.kind)
