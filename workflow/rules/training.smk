@@ -127,7 +127,6 @@ rule train_tokenizer:
     log:
         "logs/train_tokenizer.log",
     params:
-        settings=PARAMS.train,
         record=stage_settings("tokenizer"),
     script:
         "../scripts/train_tokenizer.py"
@@ -153,7 +152,7 @@ rule train:
         "logs/benchmarks/train/{stage}.tsv"
     threads: 8
     params:
-        settings=PARAMS.train,
+        # No other section: a setting of RL trains no base model again.
         record=lambda wildcards: stage_settings(wildcards.stage),
     script:
         "../scripts/train.py"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from alignment_extraction.files import read_parquet, write_json
+from alignment_extraction.settings.controlled import TrainingSettings
 from alignment_extraction.step import step
 from alignment_extraction.training.run import train
 
@@ -12,7 +13,7 @@ with step(snakemake.log[0]):
         stage,
         read_parquet(Path(snakemake.input.corpus)),
         model.parent,
-        snakemake.params.settings,
+        TrainingSettings.model_validate(snakemake.params.record["train"]),
         Path("build/checkpoints") / stage,
     )
     write_json(snakemake.params.record, Path(snakemake.output.settings))
