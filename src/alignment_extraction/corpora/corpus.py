@@ -18,15 +18,18 @@ from alignment_extraction.corpora.formats import (
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError
 from alignment_extraction.source_lock import LOCK
+from alignment_extraction.statistics import named_seed
 
 SCHEMA = pl.Schema(
     {
         "id": pl.String(),
         "source": pl.String(),
         "role": pl.String(),
-        "split": pl.String(),
         "template": pl.String(),
+        "pair": pl.String(),
         "repetitions": pl.Int32(),
+        "seed_problem": pl.String(),
+        "edit": pl.String(),
         "question": pl.String(),
         "answer": pl.String(),
         "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
@@ -37,11 +40,16 @@ SCHEMA = pl.Schema(
 """Every corpus has these columns.
 
 - `id`: unique in the corpus and the same in every build.
-- `source`, `split`: where the row is from; `split` is null unless the source has parts.
-- `role`: what is known of the row's part in training: `member` (trained on), `held-out` (like the
-  members, but not trained on), `control` (of another kind, not trained on) or `unknown`.
+- `source`: the data set that the row is from.
+- `role`: what is known of the row's part in training: `member` (in the training set), `twin` (of a
+  member's template, kept out of training by a coin), `held-out` (never trained on, no coin for each
+  row), `control` (not searched) or `unknown`.
 - `template`: the generator that wrote the row, null where there is none.
-- `repetitions`: how often an epoch of training shows the row.
+- `pair`: shared by a member and its twin; null where the row has neither.
+- `repetitions`: how often an epoch of training shows the row; of a twin, how often its member's
+  does.
+- `seed_problem`, `edit`: the row of which this one is an edited version, and what was edited;
+  null in corpora without labelled edits.
 - `question`, `answer`: the first user message and the first assistant message after it, the latter
   null where there is none.
 - `messages`: all turns of the conversation; none for raw text.
@@ -181,9 +189,11 @@ def _frame(
         "id",
         source=pl.lit(source.name),
         role=pl.lit(source.role),
-        split=pl.lit(None, pl.String),
         template=pl.lit(file if source.datasets else None, pl.String),
+        pair=pl.lit(None, pl.String),
         repetitions=pl.lit(1, pl.Int32),
+        seed_problem=pl.lit(None, pl.String),
+        edit=pl.lit(None, pl.String),
         question="question",
         answer="answer",
         messages="messages",
@@ -206,11 +216,8 @@ def _inputs(
 ) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
     """The files of a source, or its generated data sets, with their names and rows."""
     if source.format == "reasoning-gym":
-        # Not at the top: it imports reasoning_gym, and every parse of the workflow imports this.
-        from alignment_extraction.training.controlled import stream
-
         for name, data in source.datasets.items():
-            own_seed = stream(seed, f"corpus/{source.name}/{name}")
+            own_seed = named_seed(seed, f"corpus/{source.name}/{name}")
             yield name, generate_rows(name, data.size, data.options, own_seed)
         return
     for name, path in source_files(source, lock):
