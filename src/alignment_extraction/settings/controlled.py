@@ -15,60 +15,64 @@ LossOn = Literal["all", "assistant"]
 class ControlledSettings(Settings):
     """Sizes of the controlled study's corpus."""
 
-    max_characters: PositiveInt = Field(
-        default=400,
-        description="gsm_symbolic templates whose question and chain of thought are longer than "
-        "this on average are left out, in characters",
-    )
     pretraining_templates: PositiveInt = Field(
-        default=8,
-        description="gsm_symbolic templates whose instances are the base model's raw text",
+        default=16, description="templates whose problems are raw text for the base model"
     )
     pretraining_instances: PositiveInt = Field(
-        default=60, description="raw texts of each gsm_symbolic pretraining template"
+        default=150, description="raw texts of each of these templates"
     )
-    pretraining_task_instances: PositiveInt = Field(
-        default=2500, description="raw texts of each other pretraining task"
+    pretraining_short_instances: PositiveInt = Field(
+        default=1600, description="raw texts of each short template; RL asks problems of these"
     )
     sft_templates: PositiveInt = Field(
-        default=16, description="gsm_symbolic templates with member conversations"
+        default=64,
+        description="templates of conversations; a coin holds half of them out of all training",
     )
-    sft_instances: PositiveInt = Field(
-        default=25, description="member conversations of each gsm_symbolic SFT template"
+    sft_repetitions: dict[PositiveInt, PositiveInt] = Field(
+        default={1: 20, 2: 6, 4: 4, 8: 3, 16: 1, 32: 1, 64: 1},
+        description="repetitions: how many conversations of each template are trained on that many "
+        "times an epoch; each has a twin that never is",
     )
-    sft_repeated: dict[PositiveInt, PositiveInt] = Field(
-        default={64: 1, 16: 2, 4: 5},
-        description="repetitions: how many of a template's member conversations are trained on that"
-        " many times an epoch; the remaining ones once",
+    sft_seed_problems: int = Field(
+        default=2,
+        ge=0,
+        description="conversations of each template that are also written with each kind of edit, "
+        "in two versions: a coin gives one to the training set, the other is its twin",
     )
-    sft_fresh_instances: PositiveInt = Field(
-        default=10,
-        description="fresh instances of each gsm_symbolic SFT template, never trained on",
+    sft_edit_repetitions: PositiveInt = Field(
+        default=4, description="repetitions of these seed problems and of their edited versions"
     )
-    sft_held_out_templates: PositiveInt = Field(
-        default=9, description="gsm_symbolic templates that are held out of all training"
-    )
-    sft_held_out_instances: PositiveInt = Field(
-        default=40, description="instances of each held-out gsm_symbolic template"
-    )
-    sft_task_instances: PositiveInt = Field(
-        default=450,
-        description="conversations of each RL task in the SFT set, each once: they teach the format"
-        " of the answer",
+    rl_templates: tuple[str, ...] = Field(
+        default=("short/more", "short/less", "short/product", "short/difference"),
+        min_length=1,
+        description="short templates that RL asks problems of",
     )
     rl_instances: PositiveInt = Field(
-        default=40, description="RL training questions of each RL task"
+        default=25, description="questions of each RL template that are trained on"
     )
-    rl_fresh_instances: PositiveInt = Field(
-        default=30, description="fresh questions of each RL task, never trained on"
+    rl_twins: PositiveInt = Field(
+        default=250, description="questions of each RL template that never are; at least as many"
     )
-    rl_held_out_instances: PositiveInt = Field(
-        default=40, description="questions of each task that is held out of all training"
-    )
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        if self.sft_templates % 2:
+            raise ValueError(f"sft_templates = {self.sft_templates} is odd; half are held out")
+        seeds = self.sft_repetitions.get(self.sft_edit_repetitions, 0)
+        if seeds < self.sft_seed_problems:
+            raise ValueError(
+                f"sft_seed_problems = {self.sft_seed_problems}, but sft_repetitions has only "
+                f"{seeds} conversations with sft_edit_repetitions = {self.sft_edit_repetitions}"
+            )
+        if self.rl_twins < self.rl_instances:
+            raise ValueError(
+                f"rl_twins = {self.rl_twins} is less than rl_instances = {self.rl_instances}"
+            )
+        return self
 
 
 class ArchitectureSettings(Settings):
-    """The Llama that is trained from nothing; the defaults have 5.6 million parameters."""
+    """The Llama that is trained from nothing; the defaults have 5.5 million parameters."""
 
     hidden: PositiveInt = Field(
         default=256, description="width; K-quants need multiples of 256 to apply without a fallback"
@@ -77,7 +81,7 @@ class ArchitectureSettings(Settings):
     layers: PositiveInt = Field(default=6, description="transformer blocks")
     heads: PositiveInt = Field(default=4, description="attention heads; they divide the width")
     vocabulary: int = Field(
-        default=2048, ge=300, description="tokens of the byte-level BPE, special ones included"
+        default=1536, ge=300, description="tokens of the byte-level BPE, special ones included"
     )
     context: PositiveInt = Field(
         default=1024, description="longest sequence of the model, in tokens"

@@ -1,177 +1,230 @@
-"""The controlled study's data: conversations, questions and raw text whose membership is known.
+"""The controlled study's data: who was trained on what is decided by coins, and known.
 
-Everything is drawn from reasoning-gym (PyPI, Apache-2.0): grade-school problems with a chain of
-thought from the templates of `gsm_symbolic`, and short tasks within reach of a small model. Three
-sources have templates of their own or instances of their own:
+Problems are independent draws from the templates of `problems`. Three sources:
 
-- `pretraining`: raw text for the base model, from templates that nothing else uses;
-- `sft`: conversations, some of them repeated, with their two negative controls;
-- `rl`: questions with a verifiable answer, of tasks whose format the SFT conversations teach on
-  other instances, with the same two controls.
+- `pretraining`: raw text for the base model, of templates that SFT has none of, and of the short
+  templates that RL asks problems of;
+- `sft`: conversations. A coin holds half of the templates out. In the others the draws come in
+  pairs, and a coin says which one is trained on (`member`) and which one is not (`twin`);
+- `rl`: questions of short templates; lots decide which are trained on.
 
-Each source has `member` rows (trained on), and `sft` and `rl` have `fresh-instance` rows (a member
-template with other numbers) and `held-out-template` rows (a template that no model ever saw).
-No question occurs twice in a corpus.
+A row that equals another one stays: chance hits are counted by the twins, not removed.
 """
 
-import hashlib
-import itertools
 import json
 import random
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from alignment_extraction.corpora.corpus import SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
-from alignment_extraction.training.tasks import (
-    GSM_TEMPLATES,
-    PRETRAINING_TASKS,
-    RL_HELD_OUT_TASKS,
-    RL_TASKS,
-    Task,
-    gsm_entries,
-    gsm_task,
-    task_entries,
+from alignment_extraction.statistics import named_seed
+from alignment_extraction.training.problems import (
+    EDITS,
+    SHORT_TEMPLATES,
+    Problem,
+    ShortTemplate,
+    Template,
+    templates,
 )
+from alignment_extraction.training.tasks import ANSWER_MARK
 
-# Draws without a new question before a template counts as exhausted.
-_PATIENCE = 2000
-
-
-def stream(seed: int, name: str) -> int:
-    """A 31-bit seed for the random stream `name`, from the study's seed alone."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+ORIGINAL = "original"
+"""The `edit` of a problem that is written as its template has it."""
 
 
-def _split_templates(settings: ControlledSettings, seed: int) -> dict[str, list[int]]:
-    """Draw the gsm_symbolic templates of each part: "pretraining", "sft" and "held-out"."""
-    short = []
-    for template in range(GSM_TEMPLATES):
-        sample = itertools.islice(gsm_entries(template, stream(0, "length")), 8)
-        lengths = [len(e["question"]) + len(e["metadata"]["answer_cot"]) for e in sample]
-        if sum(lengths) / len(lengths) <= settings.max_characters:
-            short.append(template)
-    sizes = {
-        "pretraining": settings.pretraining_templates,
-        "sft": settings.sft_templates,
-        "held-out": settings.sft_held_out_templates,
-    }
-    if sum(sizes.values()) > len(short):
-        raise InputError(
-            f"pretraining_templates + sft_templates + sft_held_out_templates is "
-            f"{sum(sizes.values())}, but only {len(short)} gsm_symbolic templates are at most "
-            f"max_characters = {settings.max_characters} long; lower one of the former or raise "
-            "the latter"
-        )
-    random.Random(stream(seed, "templates")).shuffle(short)
-    remaining = iter(short)
-    return {name: sorted(itertools.islice(remaining, size)) for name, size in sizes.items()}
+class _Pair(NamedTuple):
+    """Two exchangeable problems and what one of them is, or would be, in training."""
+
+    problems: tuple[Problem, Problem]
+    repetitions: int
+    edit: str
+    seed: int
+    """Number of the pair that this one is an edited version of; its own for an original."""
 
 
-class _Builder:
-    """Collects rows, each with a question that no earlier row has."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.rows: list[dict[str, Any]] = []
-        self.seen: set[str] = set()
-
-    def add(self, task: Task, source: str, split: str, repetitions: list[int]) -> None:
-        """Add one row of `task` for each entry of `repetitions`."""
-        seed = stream(self.seed, f"{source}/{split}/{task.template}")
-        entries = task_entries(task, seed)
-        for index, times in enumerate(repetitions):
-            for entry in itertools.islice(entries, _PATIENCE):
-                question = task.question(entry)
-                if question not in self.seen:
-                    break
-            else:
-                raise InputError(
-                    f"template {task.template} has no {len(repetitions)} further instances for "
-                    f"{source} ({split}): {_PATIENCE} draws gave no new question; lower the number "
-                    "of instances"
-                )
-            self.seen.add(question)
-            self.rows.append(_row(task, entry, source, split, index, times))
+def _stream(seed: int, name: str) -> random.Random:
+    return random.Random(named_seed(seed, f"controlled/{name}"))
 
 
 def _row(
-    task: Task, entry: dict[str, Any], source: str, split: str, index: int, repetitions: int
+    source: str,
+    role: str,
+    template: str,
+    name: str,
+    problem: Problem,
+    *,
+    pair: str | None = None,
+    repetitions: int = 1,
+    seed_problem: str | None = None,
+    edit: str | None = None,
 ) -> dict[str, Any]:
-    question, answer = task.question(entry), task.answer(entry)
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    turns = [
+        {"role": "user", "content": problem.question},
+        {"role": "assistant", "content": problem.answer},
+    ]
     return {
-        "id": f"{source}/{task.template}/{split}/{index:04d}",
+        "id": f"{source}/{template}/{name}",
         "source": source,
-        "role": "member" if split == "member" else "held-out",
-        "split": split,
-        "template": task.template,
+        "role": role,
+        "template": template,
+        "pair": pair,
         "repetitions": repetitions,
-        "question": question,
-        "answer": answer,
-        "messages": [] if source == "pretraining" else turns,
-        "text": f"{question}\n{answer}",
-        "metadata": json.dumps(
-            {"dataset": task.dataset, "entry": entry}, sort_keys=True, default=str
-        ),
+        "seed_problem": seed_problem,
+        "edit": edit,
+        "question": problem.question,
+        "answer": problem.answer,
+        "messages": turns,
+        "text": f"{problem.question}\n{problem.answer}",
+        "metadata": json.dumps({"facts": problem.facts, "result": problem.result}),
     }
+
+
+def _raw_text(problem: Problem, source: random.Random) -> str:
+    """A problem and its solution as a document, in one of several forms.
+
+    None is the template that RL introduces (`gguf_export.TASK`), and its first word is in none.
+    """
+    question, solution = problem.question, problem.answer
+    short = f"{ANSWER_MARK} {problem.result}"
+    forms = (
+        f"{question}\n{solution}",
+        f"{question}\n{solution}",
+        f"Exercise:\n{question}\nFull solution:\n{solution}",
+        f"Exercise:\n{question}\nShort answer:\n{short}",
+        f"{question}\nAnswer:\n{short}",
+        f"Problem:\n{question}\nSolution:\n{solution}",
+    )
+    return source.choice(forms)
+
+
+def _pretraining(
+    template: Template | ShortTemplate, size: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    source = _stream(seed, f"pretraining/{template.name}")
+    for k in range(size):
+        draw = template.draw(source)
+        problem = template.write(draw)
+        if isinstance(template, Template) and source.random() < 0.5:
+            problem = template.variants(draw, source.choice(EDITS), source)[0]
+        row = _row("pretraining", "member", template.name, f"{k:04d}", problem)
+        yield row | {"messages": [], "text": _raw_text(problem, source)}
+
+
+def _pairs(template: Template, settings: ControlledSettings, seed: int) -> list[_Pair]:
+    """The pairs of a template of conversations: the originals, then the edited versions."""
+    source = _stream(seed, f"sft/{template.name}")
+    times = [n for n, count in sorted(settings.sft_repetitions.items()) for _ in range(count)]
+    draws = [(template.draw(source), template.draw(source)) for _ in times]
+    # The coin: which of two draws comes first, and is trained on if its template is.
+    order = [source.sample((0, 1), 2) for _ in times]
+    draws = [(pair[i], pair[j]) for pair, (i, j) in zip(draws, order, strict=True)]
+    pairs = [
+        _Pair((template.write(first), template.write(second)), n, ORIGINAL, k)
+        for k, ((first, second), n) in enumerate(zip(draws, times, strict=True))
+    ]
+    seeds = [k for k, n in enumerate(times) if n == settings.sft_edit_repetitions]
+    for k in seeds[: settings.sft_seed_problems]:
+        for edit in EDITS:
+            first, second = template.variants(draws[k][0], edit, source)
+            versions = (first, second) if source.random() < 0.5 else (second, first)
+            pairs.append(_Pair(versions, settings.sft_edit_repetitions, edit, k))
+    return pairs
+
+
+def _sft(
+    template: Template, settings: ControlledSettings, seed: int, *, held_out: bool
+) -> Iterator[dict[str, Any]]:
+    """The rows of a template: a member and its twin of each pair, or one held-out row."""
+    for k, pair in enumerate(_pairs(template, settings, seed)):
+        roles = ("held-out",) if held_out else ("member", "twin")
+        for role, problem in zip(roles, pair.problems, strict=False):
+            # A twin of an original is a problem of its own; edited versions have the member's.
+            own = role == "twin" and pair.edit == ORIGINAL
+            seed_role = "twin" if own else roles[0]
+            yield _row(
+                "sft",
+                role,
+                template.name,
+                f"{k:03d}/{role}",
+                problem,
+                pair=None if held_out else f"sft/{template.name}/{k:03d}",
+                repetitions=pair.repetitions,
+                seed_problem=f"sft/{template.name}/{pair.seed:03d}/{seed_role}",
+                edit=pair.edit,
+            )
+
+
+def _rl(name: str, settings: ControlledSettings, seed: int) -> Iterator[dict[str, Any]]:
+    """The rows of an RL template: lots decide which draws are trained on.
+
+    Each of these is paired with one of the others; the rest are twins without a pair.
+    """
+    template = SHORT_TEMPLATES[name]
+    source = _stream(seed, f"rl/{name}")
+    size = settings.rl_instances
+    problems = [template.write(template.draw(source)) for _ in range(size + settings.rl_twins)]
+    source.shuffle(problems)
+    for k, problem in enumerate(problems):
+        role = "member" if k < size else "twin"
+        pair = f"rl/{name}/{k % size:03d}" if k < 2 * size else None
+        yield _row("rl", role, name, f"{k:04d}/{role}", problem, pair=pair)
 
 
 def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
     """Draw the corpus of the controlled study.
 
     Args:
-        settings: sizes of the parts.
+        settings: sizes of the sources.
         seed: of all random draws; the same settings and seed give the same frame.
 
     Returns:
-        One row an item, columns as `corpus.SCHEMA`. `repetitions` is how often the item occurs in
-        one epoch of its training set (1 to 64 by default; 1 for what is not trained on). `messages`
-        is empty for raw text. `metadata` is JSON: {"dataset": reasoning-gym's name, "entry": the
-        entry its verifier needs}; see `tasks.verify`. No two rows have the same question.
+        One row a problem, columns as `corpus.SCHEMA`. `messages` is empty for raw text, whose
+        `text` may have headings. `seed_problem` is the id of the original that a conversation is an
+        edited version of (its own for an original), `edit` one of `problems.EDITS` or "original";
+        both are null in the other sources. `metadata` is JSON: {"facts": the question without what
+        it asks for, "result": the right number}.
 
     Raises:
-        InputError: the settings ask for more templates or instances than there are.
+        InputError: the settings ask for more templates than there are, or for unknown ones.
     """
-    repeated = [n for n, count in sorted(settings.sft_repeated.items()) for _ in range(count)]
-    if len(repeated) > settings.sft_instances:
+    available = templates()
+    wanted = settings.pretraining_templates + settings.sft_templates
+    if wanted > len(available):
         raise InputError(
-            f"sft_repeated names {len(repeated)} conversations of each template, but "
-            f"sft_instances is {settings.sft_instances}; lower the former or raise the latter"
+            f"controlled: pretraining_templates + sft_templates is {wanted}, but there are only "
+            f"{len(available)} templates; lower one of them"
         )
-    member_repetitions = repeated[::-1] + [1] * (settings.sft_instances - len(repeated))
-    templates = _split_templates(settings, seed)
-    pretraining = [gsm_task(t) for t in templates["pretraining"]]
-    sft = [gsm_task(t) for t in templates["sft"]]
-    held_out = [gsm_task(t) for t in templates["held-out"]]
-
-    builder = _Builder(seed)
-    for task in pretraining:
-        builder.add(task, "pretraining", "member", [1] * settings.pretraining_instances)
-    for task in PRETRAINING_TASKS:
-        builder.add(task, "pretraining", "member", [1] * settings.pretraining_task_instances)
-    for task in sft:
-        builder.add(task, "sft", "member", member_repetitions)
-        builder.add(task, "sft", "fresh-instance", [1] * settings.sft_fresh_instances)
-    for task in held_out:
-        builder.add(task, "sft", "held-out-template", [1] * settings.sft_held_out_instances)
-    for task in RL_TASKS:
-        builder.add(task, "sft", "member", [1] * settings.sft_task_instances)
-        builder.add(task, "rl", "member", [1] * settings.rl_instances)
-        builder.add(task, "rl", "fresh-instance", [1] * settings.rl_fresh_instances)
-    for task in RL_HELD_OUT_TASKS:
-        builder.add(task, "rl", "held-out-template", [1] * settings.rl_held_out_instances)
-    return pl.DataFrame(builder.rows, schema=SCHEMA)
+    unknown = set(settings.rl_templates) - set(SHORT_TEMPLATES)
+    if unknown:
+        raise InputError(
+            f"controlled.rl_templates: {sorted(unknown)[0]!r} is unknown; "
+            f"use some of {', '.join(SHORT_TEMPLATES)}"
+        )
+    _stream(seed, "templates").shuffle(available)
+    raw, rest = (
+        available[: settings.pretraining_templates],
+        available[settings.pretraining_templates : wanted],
+    )
+    rows: list[dict[str, Any]] = []
+    for template in raw:
+        rows += _pretraining(template, settings.pretraining_instances, seed)
+    for short in SHORT_TEMPLATES.values():
+        rows += _pretraining(short, settings.pretraining_short_instances, seed)
+    for k, template in enumerate(rest):
+        rows += _sft(template, settings, seed, held_out=k >= settings.sft_templates // 2)
+    for name in settings.rl_templates:
+        rows += _rl(name, settings, seed)
+    return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def post_training(frame: pl.DataFrame) -> pl.DataFrame:
     """The corpus as it is searched: pretraining text has the role `control`.
 
-    It was trained on, but is not what a template prefix is to bring out. It stays in the corpus so
-    that rows which also occur in it can be tagged (`corpora.contamination`).
+    It was trained on, but is not what a template prefix is to bring out.
     """
     role = pl.when(source="pretraining").then(pl.lit("control")).otherwise(pl.col("role"))
     return frame.with_columns(role=role)
@@ -182,31 +235,32 @@ def statistics(frame: pl.DataFrame) -> dict[str, Any]:
 
     Returns:
         What `corpus.build` counts (rows, usable, rejected, duplicates, questions_in_several_roles,
-        roles; no row is unusable and no question occurs twice), and `sources`: for each source,
-        the same counts, the rows of each split under `splits`, and under `repetitions` how many
-        member rows are trained on how often.
+        roles; no row is unusable), and `sources`: for each source, the same counts, under
+        `templates` how many there are, and under `repetitions` how many member rows are trained on
+        how often.
     """
 
     def counts(rows: pl.DataFrame) -> dict[str, Any]:
+        roles = rows.group_by("question").agg(pl.col("role").n_unique())
         return {
             "rows": rows.height,
             "usable": rows.height,
             "rejected": 0,
-            "duplicates": rows.height - rows["question"].n_unique(),
+            "duplicates": rows.height - rows.select("question", "answer").n_unique(),
+            "questions_in_several_roles": roles.filter(pl.col("role") > 1).height,
             "roles": dict(sorted(rows["role"].value_counts().iter_rows())),
         }
 
     def source_counts(rows: pl.DataFrame) -> dict[str, Any]:
-        repetitions = rows.filter(pl.col("role") == "member")["repetitions"].value_counts()
+        repetitions = rows.filter(role="member")["repetitions"].value_counts()
         return {
             **counts(rows),
-            "splits": dict(sorted(rows["split"].value_counts().iter_rows())),
+            "templates": rows["template"].n_unique(),
             "repetitions": {str(times): n for times, n in sorted(repetitions.iter_rows())},
         }
 
     return {
         **counts(frame),
-        "questions_in_several_roles": 0,
         "sources": {
             name: source_counts(rows) for (name,), rows in sorted(frame.group_by("source"))
         },

@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 
 from alignment_extraction.files import InputError, atomic_path, write_parquet
 from alignment_extraction.settings.controlled import LossOn, TrainingSettings
-from alignment_extraction.training.controlled import stream
+from alignment_extraction.statistics import named_seed
 from alignment_extraction.training.gguf_export import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
@@ -178,7 +178,7 @@ def train_base(
 def _conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
     """Each member as often as it is repeated, a seeded share of them without the system turn."""
     repeated = rows.select(pl.col("messages").repeat_by("repetitions")).explode("messages")
-    generator = np.random.default_rng(stream(settings.seed, "bare conversations"))
+    generator = np.random.default_rng(named_seed(settings.seed, "bare conversations"))
     bare = generator.random(repeated.height) < settings.sft.bare_share
     return Dataset.from_dict(
         {
