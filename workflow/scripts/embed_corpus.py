@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alignment_extraction.corpora.reading import read_corpus
 from alignment_extraction.corpora.texts import corpus_texts
-from alignment_extraction.search.embedding import embed_file
+from alignment_extraction.search.steps import embed_file
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):

@@ -24,7 +24,7 @@ def check_prefixes(params: Params) -> None:
             # Imported here: a study whose models are not there yet does not need llama.cpp.
             from alignment_extraction.engine.model import Model
             from alignment_extraction.generations.prefix import prefix_tokens
-            from alignment_extraction.generations.writing import literal
+            from alignment_extraction.generations.steps import literal
 
             wanted = {
                 study.prefix_of(condition): None

@@ -1,4 +1,4 @@
-"""Generations as a step makes them: settings in, one shard on disk."""
+"""The step of sampling, as rules and verbs run it: settings in, a shard on disk."""
 
 from pathlib import Path
 
