@@ -88,6 +88,12 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
         ) from error
 
 
+def write_csv(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` as CSV, atomically."""
+    with atomic_path(path) as partial:
+        frame.write_csv(partial)
+
+
 def write_json(value: Any, path: Path) -> None:
     """Write `value` as indented JSON with sorted keys, atomically."""
     with atomic_path(path) as partial:

@@ -19,6 +19,8 @@ rule fetch_model:
 
 
 rule fetch_embedder:
+    input:
+        code=code("fetch"),
     output:
         directory("data/embedders/{embedder}"),
     log:

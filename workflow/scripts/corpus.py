@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from alignment_extraction.corpora import corpus
+from alignment_extraction.corpora.steps import write_corpus
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
-    corpus.write(
+    output = snakemake.output
+    write_corpus(
         snakemake.params.sources,
         snakemake.params.seed,
-        *map(Path, (snakemake.output.corpus, snakemake.output.rejects, snakemake.output.statistics)),
+        *map(Path, (output.corpus, output.rejects, output.statistics)),
     )

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from alignment_extraction import sources
+from alignment_extraction.models.steps import fetch_checked
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
-    sources.fetch_checked(snakemake.params.source, Path(snakemake.output[0]))
+    fetch_checked(snakemake.params.source, Path(snakemake.output[0]))

