@@ -7,10 +7,10 @@ from alignment_extraction.files import read_parquet, write_parquet
 
 
 def main(snakemake):
-    questions = read_parquet(Path(snakemake.input.questions))
-    questions = questions.filter(family=snakemake.wildcards.family)
-    student, tokenizer = (Path(snakemake.input[name]) for name in ("student", "tokenizer"))
-    rows = evaluate(student, tokenizer, questions, snakemake.params.max_tokens)
+    files, family = snakemake.input, snakemake.wildcards.family
+    questions = read_parquet(Path(files.questions)).filter(family=family)
+    limit = snakemake.params.max_tokens
+    rows = evaluate(Path(files.student), Path(files.tokenizer), questions, family, limit)
     write_parquet(rows, Path(snakemake.output[0]))
 
 

@@ -9,8 +9,12 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from alignment_extraction.settings.distillation import Family
 from alignment_extraction.training.answers import answer_scores, prompts
-from alignment_extraction.training.gguf_export import END_OF_TURN, load_model, load_tokenizer
+from alignment_extraction.training.gguf_export import CHATML, TASK, load_model, load_tokenizer
+
+TEMPLATES = {"sft": CHATML, "rl": TASK}
+"""The template that students of each family are trained and asked in."""
 
 _BATCH = 32
 _IGNORED = -100
@@ -19,20 +23,21 @@ _IGNORED = -100
 def reference_losses(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame
 ) -> list[float]:
-    """The loss of each reference answer, given its question in the chat template.
+    """The loss of each reference answer, given its question in the tokenizer's template.
 
     Args:
         model: the model, on any device.
-        tokenizer: the study's tokenizer.
+        tokenizer: the study's tokenizer, with a template.
         rows: columns question and answer.
 
     Returns:
-        For each row the mean negative log-likelihood of the answer's tokens and the end of turn
+        For each row the mean negative log-likelihood of the answer's tokens and of the end token
         after them, in nats per token.
     """
     model.eval()
     questions = tokenizer(prompts(rows, tokenizer))["input_ids"]
-    answers = tokenizer([f"{answer}{END_OF_TURN}" for answer in rows["answer"]])["input_ids"]
+    ended = [f"{answer}{tokenizer.eos_token}" for answer in rows["answer"]]
+    answers = tokenizer(ended)["input_ids"]
     losses: list[float] = []
     for start in tqdm(range(0, rows.height, _BATCH), "scoring", unit="batch"):
         pairs = list(zip(questions, answers, strict=True))[start : start + _BATCH]
@@ -52,7 +57,7 @@ def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
 
 
 def evaluate(
-    student: Path, tokenizer: Path, questions: pl.DataFrame, max_tokens: int
+    student: Path, tokenizer: Path, questions: pl.DataFrame, family: Family, max_tokens: int
 ) -> pl.DataFrame:
     """Ask a model the evaluation questions.
 
@@ -60,6 +65,7 @@ def evaluate(
         student: an F16 GGUF of the workflow.
         tokenizer: the study's tokenizer.json.
         questions: `data_sets.DataSets.questions` of the student's family.
+        family: decides the template.
         max_tokens: longest answer, in tokens.
 
     Returns:
@@ -70,7 +76,7 @@ def evaluate(
     Raises:
         InputError: an unusable model or tokenizer.
     """
-    model, loaded = load_model(student), load_tokenizer(tokenizer)
+    model, loaded = load_model(student), load_tokenizer(tokenizer, TEMPLATES[family])
     # Questions of like length are padded least, and a batch takes as long as its longest answer.
     ordered = questions.with_row_index("place").sort(pl.col("question").str.len_bytes(), "place")
     scores = answer_scores(model, loaded, ordered, max_tokens)

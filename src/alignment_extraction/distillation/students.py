@@ -7,6 +7,7 @@ import polars as pl
 
 from alignment_extraction.distillation.curation import final_answer, trl_columns
 from alignment_extraction.distillation.data_sets import COLUMNS
+from alignment_extraction.distillation.evaluation import TEMPLATES
 from alignment_extraction.files import InputError, write_parquet
 from alignment_extraction.settings.controlled import RlSettings, TrainingSettings
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
@@ -46,7 +47,8 @@ def train_student(
     """Train a student and write it as an F16 GGUF.
 
     A supervised student has the loss on all tokens of its conversations, as the study's SFT model
-    has it; a student by reinforcement (GRPO) has reward 1 for a final answer equal to `label`.
+    has it; a student by reinforcement (GRPO, questions in the plain template that the study's RL
+    introduces) has reward 1 for a final answer equal to `label`.
 
     Args:
         data: columns `data_sets.COLUMNS`.
@@ -74,10 +76,10 @@ def train_student(
         settings = training.model_copy(update={"seed": seed, "rl": stage})
         rows = data.select("id", "question", "label")
         folder = run_folder(checkpoints, settings.model_dump(), rows, tokenizer, start)
-        model, loaded = load_model(start), load_tokenizer(tokenizer)
-        loaded.padding_side = "left"
+        template = TEMPLATES["rl"]
+        model, loaded = load_model(start), load_tokenizer(tokenizer, template)
         history = optimise(model, loaded, rows, reward, settings, folder)
-        write_gguf(model, loaded, output, "student")
+        write_gguf(model, loaded, output, "student", template)
         write_parquet(history, curves)
         return
     rows = pl.concat([data.select("id", repetitions=1), trl_columns(data, "sft")], how="horizontal")

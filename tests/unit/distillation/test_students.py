@@ -8,17 +8,18 @@ import torch
 
 from alignment_extraction.distillation.curation import final_answer
 from alignment_extraction.distillation.data_sets import COLUMNS
-from alignment_extraction.distillation.evaluation import evaluate, reference_losses
+from alignment_extraction.distillation.evaluation import TEMPLATES, evaluate, reference_losses
 from alignment_extraction.distillation.students import reward, train_student
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import (
     ARMS,
     DistillationSettings,
+    Family,
     RlStudentSettings,
     SftStudentSettings,
 )
 from alignment_extraction.training.answers import answer_scores, prompts
-from alignment_extraction.training.gguf_export import END_OF_TURN, load_model, load_tokenizer
+from alignment_extraction.training.gguf_export import load_model, load_tokenizer
 from tests.toy_training import TOY, toy_corpus, train_tokenizer_and_base
 
 SFT = SftStudentSettings(model="sft", steps=3)
@@ -90,30 +91,32 @@ def test_a_data_set_without_its_columns_is_refused(folder: Path, tmp_path: Path)
         train(data_set("sft").drop("label"), SFT, folder, tmp_path / "student.gguf")
 
 
-def test_losses_are_those_of_single_answers(folder: Path) -> None:
+@pytest.mark.parametrize("family", ["sft", "rl"])
+def test_losses_are_those_of_single_answers(folder: Path, family: Family) -> None:
     rows = questions().head(5)
     model = load_model(folder / "base.gguf").eval()
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    tokenizer = load_tokenizer(folder / "tokenizer.json", TEMPLATES[family])
     losses = reference_losses(model, tokenizer, rows)
     for row, loss in zip(rows.iter_rows(named=True), losses, strict=True):
         asked = prompts(pl.DataFrame({"question": [row["question"]]}), tokenizer)[0]
         question = tokenizer(asked)["input_ids"]
-        answer = tokenizer(f"{row['answer']}{END_OF_TURN}")["input_ids"]
+        answer = tokenizer(row["answer"] + tokenizer.eos_token)["input_ids"]
         with torch.no_grad():
             logits = model(torch.tensor([question + answer])).logits[0].log_softmax(-1)
         places = range(len(question) - 1, len(question) + len(answer) - 1)
         each = [logits[place, token].item() for place, token in zip(places, answer, strict=True)]
         assert loss == pytest.approx(-sum(each) / len(each), rel=1e-4)
         # Together they are the text that the student was trained on.
-        whole = tokenizer(asked + row["answer"] + END_OF_TURN)["input_ids"]
+        whole = tokenizer(asked + row["answer"] + tokenizer.eos_token)["input_ids"]
         assert whole == question + answer
 
 
-def test_evaluation_gives_each_question_its_own_result(folder: Path) -> None:
+@pytest.mark.parametrize("family", ["sft", "rl"])
+def test_evaluation_gives_each_question_its_own_result(folder: Path, family: Family) -> None:
     asked = questions()
     model = load_model(folder / "base.gguf")
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
-    found = evaluate(folder / "base.gguf", folder / "tokenizer.json", asked, max_tokens=8)
+    tokenizer = load_tokenizer(folder / "tokenizer.json", TEMPLATES[family])
+    found = evaluate(folder / "base.gguf", folder / "tokenizer.json", asked, family, max_tokens=8)
     assert found["id"].to_list() == asked["id"].to_list()
     scores = answer_scores(model, tokenizer, asked, 8)
     assert found["right"].to_list() == [float(score >= 1) for score in scores]
