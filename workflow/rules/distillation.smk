@@ -14,7 +14,6 @@ DISTILLED = {
 }
 DISTILLATION = "data/distillation/{study}"
 STUDENT = f"{DISTILLATION}/students/{{family}}-{{arm}}-seed-{{student_seed}}"
-EVALUATED = f"{DISTILLATION}/students/{{family}}-start-evaluation.parquet"
 
 
 wildcard_constraints:
@@ -23,54 +22,52 @@ wildcard_constraints:
     student_seed=r"\d+",
 
 
-def distilled_conditions(study):
-    """The conditions whose generations students learn from, by family."""
+def distilled_shards(study):
+    """The shards that students learn from, by family and condition."""
     about = DISTILLED[study]
-    return {
+    conditions = {
         family: [
-            schema.Cell(own.model, about.prefix, seed)
+            Condition(own.model, about.prefix, seed)
             for seed in PARAMS.studies[study].seeds
         ]
         for family, own in about.families.items()
     }
+    return {
+        family: {c: layout.shards(PARAMS, study, c) for c in of_family}
+        for family, of_family in conditions.items()
+    }
 
 
-def distilled_shards(study):
-    """Their shards: family, condition, files."""
-    return [
-        {"family": family, **one._asdict(), "files": shards(study, one)}
-        for family, conditions in distilled_conditions(study).items()
-        for one in conditions
-    ]
-
-
-def data_settings(study):
-    """What the data sets come from beside the generations; the students' budgets do not count."""
-    about = DISTILLED[study].model_dump(mode="json")
-    for family in DISTILLED[study].families:
-        for budget in {"steps", "batch_size", "start"} & about[family].keys():
-            del about[family][budget]
-    del about["seeds"], about["margin"], about["max_answer_tokens"]
-    return about
+def distilled_files(study):
+    """The same as one list."""
+    groups = [of_family.values() for of_family in distilled_shards(study).values()]
+    return [file for group in groups for files in group for file in files]
 
 
 def distillation_record(study):
-    """All settings that a study's data sets, and the models that students start from, come from."""
+    """All settings that a study's data sets, and the models that students start from, come from.
+
+    What the students themselves are trained and evaluated with does not count.
+    """
     about = PARAMS.studies[study]
-    conditions = sum(distilled_conditions(study).values(), [])
+    data = DISTILLED[study].model_dump(
+        mode="json", exclude={"seeds", "margin", "max_answer_tokens"}
+    )
+    for family in DISTILLED[study].families:
+        for budget in {"steps", "batch_size", "start"} & data[family].keys():
+            del data[family][budget]
+    conditions = [c for own in distilled_shards(study).values() for c in own]
     return {
         "seed": PARAMS.seed,
         "controlled": PARAMS.controlled.model_dump(mode="json"),
         "train": PARAMS.train.model_dump(mode="json"),
-        "distillation": data_settings(study),
-        "prefix": about.prefix_text(DISTILLED[study].prefix),
+        "distillation": data,
         "models": {
-            one.model: PARAMS.models[one.model].model_dump(mode="json")
-            for one in conditions
+            c.model: PARAMS.models[c.model].model_dump(mode="json") for c in conditions
         },
         "sampling": {
-            cell_path(one): about.cell_sampling(one).model_dump(mode="json")
-            for one in conditions
+            layout.condition_folder(c): about.sampling_of(c).model_dump(mode="json")
+            for c in conditions
         },
         "embedder": PARAMS.embedders[about.embedder].model_dump(mode="json"),
         "index": about.index.model_dump(mode="json"),
@@ -81,59 +78,52 @@ def distillation_record(study):
 def distilled_from(files):
     """Inputs of the distillation: ancient while its settings are those of the data that is there.
 
-    See `trained_on` in training.smk for why they must not be so otherwise.
+    See `trained_from` in training.smk for why they must not be so otherwise.
 
     Args:
         files: gives the files, or a file, of a job's wildcards.
     """
 
     def flagged(wildcards):
-        path = Path(f"data/distillation/{wildcards.study}/settings.json")
+        path = f"data/distillation/{wildcards.study}/settings.json"
         record = distillation_record(wildcards.study)
-        current = path.exists() and json.loads(path.read_text()) == record
-        forced = any(
-            target.startswith(("train", "distill"))
-            for target in workflow.dag_settings.forcerun
-        )
         found = files(wildcards)
-        return ancient(found) if current and not forced else found
+        return ancient(found) if recorded(path, record, "train", "distill") else found
 
     return flagged
 
 
-def student_files(study):
-    """Every student of a study: family, arm, seed, and its files."""
+def starting_student(wildcards):
+    """The model that a family's students start from."""
+    return layout.trained_file(
+        DISTILLED[wildcards.study].families[wildcards.family].start
+    )
+
+
+def students(study):
+    """Every student of a study: family, arm, seed, and the name of its files."""
     about, folder = DISTILLED[study], f"data/distillation/{study}/students"
-    untrained = [
-        {"family": family, "arm": "start", "seed": 0, "name": f"{family}-start"}
-        for family in about.families
-    ]
-    trained = [
-        {"family": family, "arm": arm, "seed": seed, "name": f"{family}-{arm}-seed-{seed}"}
+    untrained = [(f, "start", 0, f"{folder}/{f}-start") for f in about.families]
+    return untrained + [
+        (family, arm, seed, f"{folder}/{family}-{arm}-seed-{seed}")
         for family in about.families
         for arm in about.arms
         for seed in about.seeds
     ]
-    return [
-        student
-        | {"evaluation": f"{folder}/{student['name']}-evaluation.parquet"}
-        | {
-            "curves": None
-            if student["arm"] == "start"
-            else f"{folder}/{student['name']}-curves.parquet"
-        }
-        for student in untrained + trained
-    ]
 
 
-def all_student_files(study):
-    """The files of all students of a study."""
-    return [
-        student[kind]
-        for student in student_files(study)
-        for kind in ("evaluation", "curves")
-        if student[kind]
-    ]
+def student_files(study):
+    """What is kept of all students of a study."""
+    evaluations = [f"{name}-evaluation.parquet" for *_, name in students(study)]
+    trained = [name for _, arm, _, name in students(study) if arm != "start"]
+    return evaluations + [f"{name}-curves.parquet" for name in trained]
+
+
+def distilled(study):
+    """Whether a study's results show its students: they are asked for, or were trained before."""
+    made = (Path(layout.result(study, name)) for name in layout.DISTILLATION_TABLES)
+    asked = "distill" in workflow.dag_settings.targets
+    return study in DISTILLED and (asked or all(path.exists() for path in made))
 
 
 localrules:
@@ -143,32 +133,27 @@ localrules:
 
 rule students:
     input:
-        [all_student_files(name) for name in PARAMS.run if name in DISTILLED],
+        [student_files(name) for name in PARAMS.run if name in DISTILLED],
 
 
 rule distill:
     input:
         [
-            [*study_results(name), f"results/{name}/tracked.json"]
+            layout.result(name, file)
             for name in PARAMS.run
             if name in DISTILLED
+            for file in ("report.html", "tracked.json")
         ],
 
 
 rule distillation_data:
     input:
-        generations=distilled_from(
-            lambda wildcards: [
-                file
-                for one in distilled_shards(wildcards.study)
-                for file in one["files"]
-            ]
-        ),
+        generations=distilled_from(lambda wildcards: distilled_files(wildcards.study)),
         scores=distilled_from(
             lambda wildcards: f"results/{wildcards.study}/scores.parquet"
         ),
         # With the raw text of the base model, which the study's own corpus lacks.
-        corpus=distilled_from(lambda wildcards: TRAINING_CORPUS),
+        corpus=distilled_from(lambda wildcards: layout.TRAINING_CORPUS),
     output:
         data=f"{DISTILLATION}/data.parquet",
         counts=f"{DISTILLATION}/counts.parquet",
@@ -180,11 +165,11 @@ rule distillation_data:
     wildcard_constraints:
         study=either(DISTILLED),
     params:
-        settings=lambda wildcards: DISTILLED[wildcards.study].model_dump(mode="json"),
-        thresholds=lambda wildcards: PARAMS.studies[
-            wildcards.study
-        ].thresholds.model_dump(mode="json", exclude={"sweep"}),
-        generations=lambda wildcards: distilled_shards(wildcards.study),
+        settings=lambda wildcards: DISTILLED[wildcards.study],
+        thresholds=lambda wildcards: study_of(wildcards).thresholds.model_dump(
+            exclude={"sweep"}
+        ),
+        shards=lambda wildcards: distilled_shards(wildcards.study),
         record=lambda wildcards: distillation_record(wildcards.study),
         seed=PARAMS.seed,
     script:
@@ -194,10 +179,8 @@ rule distillation_data:
 rule train_student:
     input:
         data=f"{DISTILLATION}/data.parquet",
-        start=distilled_from(
-            lambda wildcards: f"{TRAINED}/{DISTILLED[wildcards.study].families[wildcards.family].start}.gguf"
-        ),
-        tokenizer=distilled_from(lambda wildcards: TOKENIZER),
+        start=distilled_from(starting_student),
+        tokenizer=distilled_from(lambda wildcards: layout.TOKENIZER),
     output:
         model=temp(f"{STUDENT}.gguf"),
         curves=f"{STUDENT}-curves.parquet",
@@ -208,10 +191,8 @@ rule train_student:
     # So small a model gains little from a second core; two students side by side do.
     threads: 1
     params:
-        budget=lambda wildcards: DISTILLED[wildcards.study]
-        .families[wildcards.family]
-        .model_dump(mode="json"),
-        train=lambda wildcards: PARAMS.train.model_dump(mode="json"),
+        budget=lambda wildcards: DISTILLED[wildcards.study].families[wildcards.family],
+        train=PARAMS.train,
         checkpoints="build/checkpoints/students/{study}/{family}-{arm}-seed-{student_seed}",
     script:
         "../scripts/train_student.py"
@@ -221,7 +202,7 @@ rule evaluate_student:
     input:
         student=f"{STUDENT}.gguf",
         questions=f"{DISTILLATION}/questions.parquet",
-        tokenizer=distilled_from(lambda wildcards: TOKENIZER),
+        tokenizer=distilled_from(lambda wildcards: layout.TOKENIZER),
     output:
         f"{STUDENT}-evaluation.parquet",
     log:
@@ -235,30 +216,31 @@ rule evaluate_student:
 
 use rule evaluate_student as evaluate_start with:
     input:
-        student=distilled_from(
-            lambda wildcards: f"{TRAINED}/{DISTILLED[wildcards.study].families[wildcards.family].start}.gguf"
-        ),
+        student=distilled_from(starting_student),
         questions=f"{DISTILLATION}/questions.parquet",
-        tokenizer=distilled_from(lambda wildcards: TOKENIZER),
+        tokenizer=distilled_from(lambda wildcards: layout.TOKENIZER),
     output:
-        EVALUATED,
+        f"{DISTILLATION}/students/{{family}}-start-evaluation.parquet",
     log:
         "logs/evaluate_student/{study}/{family}-start.log",
 
 
 rule distillation_tables:
     input:
-        students=lambda wildcards: all_student_files(wildcards.study),
+        students=lambda wildcards: student_files(wildcards.study),
         counts=f"{DISTILLATION}/counts.parquet",
-        code=code("distillation.results"),
+        code=code("distillation_tables"),
     output:
-        [f"results/{{study}}/{table}.parquet" for table in DISTILLATION_TABLES],
+        [
+            f"results/{{study}}/{table}.parquet"
+            for table in layout.DISTILLATION_TABLES
+        ],
     log:
         "logs/distillation_tables/{study}.log",
     wildcard_constraints:
         study=either(DISTILLED),
     params:
-        students=lambda wildcards: student_files(wildcards.study),
+        students=lambda wildcards: students(wildcards.study),
         margin=lambda wildcards: DISTILLED[wildcards.study].margin,
         seed=PARAMS.seed,
     script:

@@ -6,31 +6,28 @@ import polars as pl
 
 from alignment_extraction.distillation import card, data_sets
 from alignment_extraction.files import atomic_path, read_parquet, write_json, write_parquet
-from alignment_extraction.settings.distillation import DistillationSettings
+from alignment_extraction.step import step
 
-_COLUMNS = ["index", "question", "answer", "question_finish", "answer_finish"]
+COLUMNS = ["index", "question", "answer", "question_finish", "answer_finish"]
 
-
-def main(snakemake):
+with step(snakemake.log[0]):
     params, output = snakemake.params, snakemake.output
-    settings = DistillationSettings.model_validate(params.settings)
     generations, origins = {}, {}
-    for family in settings.families:
-        own = [entry for entry in params.generations if entry["family"] == family]
-        origins[family] = card.origin([Path(file) for entry in own for file in entry["files"]])
+    for family, shards in params.shards.items():
+        origins[family] = card.origin([Path(file) for files in shards.values() for file in files])
         generations[family] = pl.concat(
-            pl.read_parquet(entry["files"], columns=_COLUMNS).with_columns(
-                model=pl.lit(entry["model"]),
-                prefix=pl.lit(entry["prefix"]),
-                seed=pl.lit(entry["seed"], pl.Int64),
+            pl.read_parquet(files, columns=COLUMNS).with_columns(
+                model=pl.lit(condition.model),
+                prefix=pl.lit(condition.prefix),
+                seed=pl.lit(condition.seed, pl.Int64),
             )
-            for entry in own
+            for condition, files in shards.items()
         )
     made = data_sets.build(
         generations,
         pl.scan_parquet(snakemake.input.scores),
         read_parquet(Path(snakemake.input.corpus)),
-        settings,
+        params.settings,
         params.thresholds,
         params.seed,
     )
@@ -40,6 +37,3 @@ def main(snakemake):
         text = card.card("Students' data sets", made.counts, origins, params.thresholds)
         partial.write_text(text)
     write_json(params.record, Path(output.settings))
-
-
-main(snakemake)  # noqa: F821

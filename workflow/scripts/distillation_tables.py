@@ -4,17 +4,16 @@ from pathlib import Path
 
 from alignment_extraction.distillation import results
 from alignment_extraction.files import read_parquet, write_parquet
+from alignment_extraction.step import step
 
-
-def main(snakemake):
+with step(snakemake.log[0]):
     params = snakemake.params
-    named = [
-        (results.Student(item["family"], item["arm"], item["seed"]), item)
-        for item in params.students
-    ]
-    evaluated = {student: read_parquet(Path(item["evaluation"])) for student, item in named}
+    named = {results.Student(*about): name for *about, name in params.students}
+    evaluated = {s: read_parquet(Path(f"{n}-evaluation.parquet")) for s, n in named.items()}
     curves = {
-        student: read_parquet(Path(item["curves"])) for student, item in named if item["curves"]
+        student: read_parquet(Path(f"{name}-curves.parquet"))
+        for student, name in named.items()
+        if student.arm != "start"
     }
     tables = (
         results.results_table(evaluated, params.margin, params.seed),
@@ -23,6 +22,3 @@ def main(snakemake):
     )
     for path, table in zip(snakemake.output, tables, strict=True):
         write_parquet(table, Path(path))
-
-
-main(snakemake)  # noqa: F821

@@ -4,14 +4,11 @@ from pathlib import Path
 
 from alignment_extraction.distillation.evaluation import evaluate
 from alignment_extraction.files import read_parquet, write_parquet
+from alignment_extraction.step import step
 
-
-def main(snakemake):
-    files, family = snakemake.input, snakemake.wildcards.family
-    questions = read_parquet(Path(files.questions)).filter(family=family)
-    limit = snakemake.params.max_tokens
-    rows = evaluate(Path(files.student), Path(files.tokenizer), questions, family, limit)
+with step(snakemake.log[0]):
+    questions = read_parquet(Path(snakemake.input.questions))
+    questions = questions.filter(family=snakemake.wildcards.family)
+    student, tokenizer = (Path(snakemake.input[name]) for name in ("student", "tokenizer"))
+    rows = evaluate(student, tokenizer, questions, snakemake.params.max_tokens)
     write_parquet(rows, Path(snakemake.output[0]))
-
-
-main(snakemake)  # noqa: F821
