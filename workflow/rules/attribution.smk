@@ -12,7 +12,9 @@ def likelihoods(wildcards):
 
 def bases(wildcards):
     """The model that each model of a study was trained from, where params.yaml names it."""
-    return {model: PARAMS.models[model].base for model in study_of(wildcards).used_models}
+    return {
+        model: PARAMS.models[model].base for model in study_of(wildcards).used_models
+    }
 
 
 rule attribution:
@@ -47,8 +49,8 @@ rule risk:
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         code=code("risk"),
     output:
-        csv="results/{study}/rows.csv",
         **{name: f"results/{{study}}/{name}.parquet" for name in layout.RISK_TABLES},
+        csv="results/{study}/rows.csv",
     log:
         "logs/risk/{study}.log",
     benchmark:

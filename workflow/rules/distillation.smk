@@ -231,10 +231,7 @@ rule distillation_tables:
         counts=f"{DISTILLATION}/counts.parquet",
         code=code("distillation_tables"),
     output:
-        [
-            f"results/{{study}}/{table}.parquet"
-            for table in layout.DISTILLATION_TABLES
-        ],
+        [f"results/{{study}}/{table}.parquet" for table in layout.DISTILLATION_TABLES],
     log:
         "logs/distillation_tables/{study}.log",
     wildcard_constraints:

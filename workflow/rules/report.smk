@@ -13,7 +13,9 @@ def stage_curves(wildcards):
     """Curves of the training behind a study's models; none for models from elsewhere."""
     names = {PARAMS.models[name].trained for name in study_of(wildcards).used_models}
     return [
-        layout.trained_file(stage, "-curves.parquet") for stage in STAGES if stage in names
+        layout.trained_file(stage, "-curves.parquet")
+        for stage in STAGES
+        if stage in names
     ]
 
 
@@ -49,7 +51,9 @@ rule report:
         study=study_of,
         shards=lambda wildcards: {
             condition.model: files[0]
-            for condition, files in layout.model_shards(PARAMS, wildcards.study).items()
+            for condition, files in layout.model_shards(
+                PARAMS, wildcards.study
+            ).items()
         },
     script:
         "../scripts/report.py"
