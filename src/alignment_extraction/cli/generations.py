@@ -18,7 +18,7 @@ from alignment_extraction.cli.options import (
     same_model,
 )
 from alignment_extraction.corpora.reading import read_corpus
-from alignment_extraction.files import sha256, write_json, write_parquet
+from alignment_extraction.files import InputError, sha256, write_json, write_parquet
 from alignment_extraction.gpu import torch_device, usable_gpu_layers
 
 app = typer.Typer()
@@ -27,8 +27,8 @@ app = typer.Typer()
 @app.command()
 def generate(
     model: Annotated[Path, typer.Option(help="a GGUF model")],
-    output: Output,
     prefix: Annotated[str, typer.Option(help="full, user, bos, none, or a name of your own")],
+    output: Annotated[Path | None, typer.Option(help="file to write")] = None,
     prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
     end_text: Annotated[str, typer.Option(help="a text that ends the question")] = "",
     seed: int = 0,
@@ -46,6 +46,9 @@ def generate(
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
     model_sha256: Annotated[str | None, typer.Option(help="what the model must be")] = None,
+    show_prefix: Annotated[
+        bool, typer.Option(help="only show the prefix, as tokens with their ids")
+    ] = False,
 ) -> None:
     """Sample a model from nothing but its template prefix.
 
@@ -54,6 +57,16 @@ def generate(
     """
     from alignment_extraction.generations.generation import generate as draw
 
+    if show_prefix:
+        from alignment_extraction.engine.model import Model
+        from alignment_extraction.generations.prefix import describe_prefix
+
+        with Model(model, threads=threads) as loaded:
+            for token, piece in describe_prefix(loaded, prefix, prefix_text).iter_rows():
+                typer.echo(f"{token}\t{piece!r}")
+        return
+    if output is None:
+        raise InputError("--output is missing; give the file to write, or --show-prefix")
     with same_model(model, model_sha256):
         frame, about = draw(
             model,
@@ -74,6 +87,7 @@ def generate(
             },
             threads=threads,
             gpu_layers=usable_gpu_layers(gpu_layers),
+            model_sha256=model_sha256,
         )
     write_parquet(frame, output, about)
 
@@ -177,35 +191,39 @@ def _indexes(parts: dict[str, Any]) -> dict[tuple[str, str], Path | None]:
 
 @app.command()
 def likelihood(
-    before: Annotated[Path, typer.Option(help="GGUF before training")],
-    after: Annotated[Path, typer.Option(help="GGUF after training")],
+    model: Annotated[Path, typer.Option(help="a GGUF model")],
     corpus: CorpusFile,
     output: Output,
     source: Annotated[list[str] | None, typer.Option(help="corpus source; all by default")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="first rows of each group")] = None,
-    prefix: Annotated[str, typer.Option(help="full or user: the template before a text")] = "full",
+    prefix: Annotated[str, typer.Option(help="full, user, or a name of your own")] = "user",
+    prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
+    end_text: Annotated[str, typer.Option(help="a text that ends the question")] = "",
+    template_of: Annotated[
+        Path | None, typer.Option(help="a GGUF whose chat template is used instead")
+    ] = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
-    before_sha256: Annotated[str | None, typer.Option(help="what --before must be")] = None,
-    after_sha256: Annotated[str | None, typer.Option(help="what --after must be")] = None,
+    model_sha256: Annotated[str | None, typer.Option(help="what the model must be")] = None,
 ) -> None:
-    """Log-likelihood of a corpus under two models of one vocabulary.
+    """Log-likelihood of a corpus's questions and answers under a model.
 
-    Example: alignment-extraction likelihood --before sft.gguf --after rl.gguf
-    --corpus corpus.parquet --source rl --output likelihood.parquet
+    Example: alignment-extraction likelihood --model rl.gguf --corpus corpus.parquet --source rl
+    --output likelihood.parquet
     """
     from alignment_extraction.likelihoods import likelihood as module
 
     rows = module.select_rows(read_corpus(corpus), source or [], limit)
-    models = {"before": before, "after": after}
-    with same_model(before, before_sha256), same_model(after, after_sha256):
-        frame = module.compare(
-            before,
-            after,
+    with same_model(model, model_sha256):
+        frame = module.likelihood(
+            model,
             rows,
             prefix=prefix,
+            prefix_text=prefix_text,
+            end_text=end_text,
+            template_of=template_of,
             threads=threads,
             gpu_layers=usable_gpu_layers(gpu_layers),
         )
-        about = {key: f"{path.name} {sha256(path)}" for key, path in models.items()}
+        about = {"model": model.name, "model_sha256": model_sha256 or sha256(model)}
     write_parquet(frame, output, about)
