@@ -33,6 +33,7 @@ def render(
     bos: str = "",
     eos: str = "",
     prompt: bool = False,
+    tools: Sequence[Any] | None = None,
 ) -> list[str]:
     """Render each conversation as transformers' `apply_chat_template` does.
 
@@ -42,11 +43,12 @@ def render(
         bos: text of the beginning-of-sequence token, `bos_token` in templates.
         eos: text of the end-of-sequence token, `eos_token` in templates.
         prompt: end with the header of an answer (`add_generation_prompt`).
+        tools: what the assistant may call; transformers gives None where there are none.
 
     Raises:
         TemplateError: an error in the template, or more than 5 s, 1 GiB or 2^20 characters.
     """
-    results = render_each(template, conversations, bos=bos, eos=eos, prompt=prompt)
+    results = render_each(template, conversations, bos=bos, eos=eos, prompt=prompt, tools=tools)
     for result in results:
         if isinstance(result, TemplateError):
             raise result
@@ -60,17 +62,19 @@ def render_each(
     bos: str = "",
     eos: str = "",
     prompt: bool = False,
+    tools: Sequence[Any] | None = None,
 ) -> list[str | TemplateError]:
     """As `render`, with the error of each conversation that the template refuses in its place.
 
     Raises:
         TemplateError: all of them together take more than 5 s or 1 GiB.
     """
-    request = {"template": template, "conversations": conversations, "prompt": prompt}
+    request = {"template": template, "conversations": conversations}
+    names = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": prompt, "tools": tools}
     # -P: the modules beside this file must not take the place of the standard library's.
     done = subprocess.run(
         [sys.executable, "-P", __file__],
-        input=json.dumps(request | {"bos": bos, "eos": eos, "today": TODAY}).encode(),
+        input=json.dumps(request | {"names": names, "today": TODAY}).encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,
@@ -148,14 +152,7 @@ def _serve() -> None:
         try:
             if compiled is None:
                 compiled = _environment(request["today"]).from_string(request["template"])
-            text = compiled.render(
-                messages=messages,
-                tools=None,
-                documents=None,
-                bos_token=request["bos"],
-                eos_token=request["eos"],
-                add_generation_prompt=request["prompt"],
-            )
+            text = compiled.render(messages=messages, documents=None, **request["names"])
             if len(text) > _LENGTH:
                 raise OverflowError(f"renders more than {_LENGTH} characters")
             answers.append({"text": text})

@@ -12,7 +12,7 @@ it a log-likelihood of 0 and writes the text that the row is compared by.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -114,7 +114,11 @@ class ChatFormat:
     @classmethod
     def literal(cls, model: "Model", before: str, middle: str) -> "ChatFormat":
         """The format of conversations that are written before + question + middle + answer."""
-        return cls(model, Texts(before, middle))
+        chat = cls(model, Texts(before, middle))
+        if not before:
+            # A document's first word keeps the mark that a SentencePiece vocabulary gives it.
+            chat.turns = replace(chat.turns, full=model.conversation(""), lead="")
+        return chat
 
     def _cut(self, text: str) -> _Fixed:
         """Cut a fixed text at the tokens that are read in it as special tokens alone."""
@@ -285,7 +289,9 @@ class ChatFormat:
     def _render(self, conversations: list[list[Message]]) -> list[str | TemplateError]:
         template, (bos, eos) = self.model.chat_template or "", _names(self.model)
         try:
-            return render_each(template, conversations, bos=bos, eos=eos)
+            return render_each(
+                template, conversations, bos=bos, eos=eos, tools=self.texts.tools
+            )
         except TemplateError as error:
             raise InputError(f"{self.model.path}: chat template: {error}") from error
 

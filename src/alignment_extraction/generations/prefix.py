@@ -52,7 +52,10 @@ class Words:
     letters and digits, and single other characters.
     """
 
-    _SPECIAL = r"<[|｜][^<>|｜\s]+[|｜]>|</?[A-Za-z_][\w.:-]*>|\[/?[A-Za-z_]*[A-Z][A-Z_]+\]|<<\w+>>"
+    _SPECIAL = (
+        r"[<〈][|｜][^<>|｜\s]+[|｜][>〉]|</?[A-Za-z_][\w.:-]*>|<\|\w+>|<\w+\|>|<<\w+>>"
+        r"|\[/?[A-Za-z_]*[A-Z][A-Z_]+\]|\]~!?b[\[\]]|\[e~\["
+    )
 
     def __init__(self, bos: str = "", eos: str = "") -> None:
         """Make the vocabulary; `bos` and `eos` are special tokens of it, if not empty."""

@@ -46,6 +46,7 @@ class Texts:
             shows one exchange alone.
         opening: text before the words of a system turn; None where the template shows none.
         in_parts: messages are lists of parts {type, text}, which some templates ask for.
+        tools: what templates are given as tools; some ask for a list, even an empty one.
     """
 
     before: str
@@ -54,6 +55,7 @@ class Texts:
     between: str | None = None
     opening: str | None = None
     in_parts: bool = False
+    tools: tuple[()] | None = None
 
 
 class Vocabulary(Protocol[T]):
@@ -136,7 +138,7 @@ def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
         InputError: the template cannot be rendered, or does not show a message as it is.
     """
     reason: Exception | None = None
-    for in_parts in (False, True):
+    for in_parts, tools in ((False, None), (True, None), (False, ())):
         said = [
             message(role, text, in_parts)
             for role, text in (
@@ -153,15 +155,17 @@ def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
             [system, user, assistant],
         ]
         try:
-            one, two, opened = render_each(template, conversations, bos=bos, eos=eos)
+            one, two, opened = render_each(template, conversations, bos=bos, eos=eos, tools=tools)
         except TemplateError as error:
             reason = error
             break
         exchange = None if isinstance(one, TemplateError) else _pieces(one, (_USER, _ASSISTANT))
-        if exchange is None:
+        if exchange is None and (isinstance(one, TemplateError) or _ASSISTANT not in one):
             # Templates of models that answer once: what would stand before the answer.
             try:
-                prompted = render(template, [[user]], bos=bos, eos=eos, prompt=True)[0]
+                prompted = render(
+                    template, [[user]], bos=bos, eos=eos, prompt=True, tools=tools
+                )[0]
                 exchange = _pieces(prompted, (_USER,))
             except TemplateError as error:
                 reason = reason or (one if isinstance(one, TemplateError) else error)
@@ -176,6 +180,7 @@ def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
             between=turns and turns[2],
             opening=start and start[0],
             in_parts=in_parts,
+            tools=tools,
         )
     if reason is not None:
         raise InputError(f"chat template: cannot be rendered ({reason}); {_LITERAL}") from reason
@@ -254,14 +259,16 @@ def _user(
     text = vocabulary.bytes_of(full)
     tails = (later[start:] for start in range(closing, len(later)))
     header = next((tail for tail in tails if text.endswith(vocabulary.bytes_of(tail))), None)
-    if header is None:
+    if header:
+        front = full[: len(full) - len(header)]
+        if full[len(front) :] == header and all(map(vocabulary.special, front)):
+            return full
+    else:
         header = later[closing:]
-        while header and not vocabulary.bytes_of(header[:1]).strip():
-            header = header[1:]
+    # White space between two turns is of neither.
+    while header and not vocabulary.bytes_of(header[:1]).strip():
+        header = header[1:]
     if not header:
-        return full
-    front = full[: len(full) - len(header)]
-    if full[len(front) :] == header and all(map(vocabulary.special, front)):
         return full
     begin: list[T] = []
     for token in full:
@@ -298,7 +305,7 @@ def _closing(
             sizes = (n for n in range(most, 0, -1) if common[-n:] == start[place : place + n])
             overlap = max(overlap, next(sizes, 0))
     closing = len(common) - overlap
-    if not overlap:
+    if not overlap and len(common) < len(other):
         while closing and not _ends(vocabulary, common[closing - 1]):
             closing -= 1
     return closing
