@@ -168,11 +168,15 @@ def test_nothing_is_flagged_where_nothing_was_learnt_and_what_was_is() -> None:
         base = hard + rng.normal(0, 1, 2 * pairs)
         ours = base + rng.normal(1, 1, 2 * pairs)
         before = make_likelihood(corpus, base.tolist())
-        found = rows("m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before)
+        found = rows(
+            "m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before
+        )
         tails.append((found["p_value"] <= 0.05).mean())
         false += bool(found["flagged"].any())
         ours[:60] += 8
-        found = rows("m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before)
+        found = rows(
+            "m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before
+        )
         flagged = found.filter("flagged")["id"].cast(int)
         power.append((flagged < 60).sum() / 60)
         assert (flagged >= 60).sum() < 20
