@@ -6,13 +6,17 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.attribution.contests import Wins
+from alignment_extraction.attribution.discoveries import (
+    block_ratio,
+    block_wins,
+    discovery_threshold,
+)
 from alignment_extraction.attribution.levels import Comparison
-from alignment_extraction.attribution.tallies import Chance, difference, tally
+from alignment_extraction.attribution.tallies import Chance, chance, difference, tally
 
 Array = np.ndarray[Any, Any]
 
 TAILS = ("even", "zipf", "pareto", "lognormal")
-COSINE = (0.5, 1.0)
 
 
 class Population(NamedTuple):
@@ -47,9 +51,11 @@ def templates(
 ) -> Population:
     """Templates of as many rows each, popular or not; and rows within them."""
     shares = np.repeat(popularities(tail, count, stream), rows)
-    within = stream.exponential(size=count * rows)
+    popularity = shares * stream.exponential(size=count * rows)
     return Population(
-        np.arange(count * rows) // rows, hits * shares * within, np.zeros(count * rows)
+        np.arange(count * rows) // rows,
+        hits * popularity / popularity.sum(),
+        np.zeros(count * rows),
     )
 
 
@@ -149,4 +155,78 @@ def coverage(
         "bias": float(np.mean(errors)),
         "bias_error": float(np.std(errors) / np.sqrt(runs)),
         "width": float(np.median(widths)),
+    }
+
+
+def false_discoveries(
+    make: Any, level: str, runs: int, seed: int, rate: float = 0.05, n: int = 10_000
+) -> dict[str, float]:
+    """Share of coincidence among the blocks claimed at the threshold of a false discovery rate.
+
+    A block is claimed rightly if a member of it was memorised. Returned are the mean share (0
+    where nothing is claimed) with its standard error, the mean number claimed, and how many of the
+    blocks that are claimed or not were memorised.
+    """
+    stream = np.random.default_rng(seed)
+    shares, claims, memorised_blocks = [], [], []
+    for _ in range(runs):
+        population = make(stream)
+        comparison = toss(population, level, stream)
+        found = hits_of(population, comparison, n, stream)
+        score, member, twin = block_wins(found, comparison)
+        threshold = discovery_threshold(
+            (score, member, twin), block_ratio(comparison), rate, lowest=0.5
+        )
+        effect = np.bincount(comparison.block, population.effect * comparison.member)
+        memorised_blocks.append(int((effect > 0).sum()))
+        if threshold is None:
+            shares.append(0.0)
+            claims.append(0)
+            continue
+        best = np.full((2, comparison.blocks), -1.0)
+        np.maximum.at(best, (found.member.astype(int), comparison.block[found.row]), found.score)
+        claimed = (best[1] > best[0]) & (best[1] >= threshold - 1e-6)
+        shares.append(float((effect[claimed] == 0).mean()))
+        claims.append(int(claimed.sum()))
+    return {
+        "false": float(np.mean(shares)),
+        "error": float(np.std(shares) / np.sqrt(runs)),
+        "claimed": float(np.mean(claims)),
+        "memorised": float(np.mean(memorised_blocks)),
+    }
+
+
+def narrowing(make: Any, level: str, runs: int, seed: int, n: int = 10_000) -> dict[str, float]:
+    """What the base model's chances change: coverage, bias and width with and without them.
+
+    The base model knows each row's popularity up to a factor of its own for each row, and is on the
+    whole ten times less likely to write one.
+    """
+    stream = np.random.default_rng(seed)
+    rows: dict[str, list[float]] = {
+        name: [] for name in ("with", "width with", "width", "error", "squared", "squared without")
+    }
+    for _ in range(runs):
+        population = make(stream)
+        comparison = toss(population, level, stream)
+        truth = float(population.effect[comparison.member].sum())
+        known = population.popularity * stream.lognormal(0, 0.5, len(population.block)) / n / 10
+        base = pl.DataFrame({"id": comparison.ids, "base_log_probability": np.log(known)})
+        found = hits_of(population, comparison, n, stream)
+        middle, low, high = estimate(found, comparison, n, chance(comparison, base))
+        plain, plain_low, plain_high = estimate(found, comparison, n)
+        rows["with"].append(low <= truth <= high)
+        rows["width with"].append(high - low)
+        rows["width"].append(plain_high - plain_low)
+        rows["error"].append(middle - truth)
+        rows["squared"].append((middle - truth) ** 2)
+        rows["squared without"].append((plain - truth) ** 2)
+    return {
+        "covered": float(np.mean(rows["with"])),
+        "bias": float(np.mean(rows["error"])),
+        "bias_error": float(np.std(rows["error"]) / np.sqrt(runs)),
+        "width": float(np.median(rows["width with"])),
+        "width_without": float(np.median(rows["width"])),
+        "rms": float(np.sqrt(np.mean(rows["squared"]))),
+        "rms_without": float(np.sqrt(np.mean(rows["squared without"]))),
     }

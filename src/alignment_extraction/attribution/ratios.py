@@ -82,8 +82,6 @@ def ratios(
             blocks = {
                 metric: discoveries.block_wins(each, comparison) for metric, each in found.items()
             }
-                metric: discoveries.block_wins(each, comparison) for metric, each in found.items()
-            }
             for name, rate in discoveries.DISCOVERY_RATES.items():
                 at[name] = {
                     metric: discoveries.discovery_threshold(each, share, rate, thresholds.start)

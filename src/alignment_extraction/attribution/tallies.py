@@ -11,6 +11,9 @@ from alignment_extraction.attribution.levels import Comparison
 
 Array = np.ndarray[Any, Any]
 
+FEWEST_BLOCKS = 20
+"""With fewer blocks nothing is predicted: a slope fitted on so few would bias the difference."""
+
 _ENTRIES = 8_000_000  # of the arrays that blocks are counted in
 
 
@@ -140,13 +143,16 @@ def _reaching(found: Wins, thresholds: Array) -> Array:
 def residuals(values: Array, base: Chance | None, blocks: Array) -> Array:
     """The blocks' values less what the base model predicts, fitted on the other blocks.
 
+    They come back as they are at thresholds where their squares would grow: a base model that knows
+    nothing of the rows does no harm.
+
     Args:
         values: from `block_values`.
         base: chances; None predicts nothing.
         blocks: numbers of the blocks.
     """
     largest = 0.0 if base is None else base.size.max(initial=0.0)
-    if base is None or largest == 0:
+    if base is None or largest == 0 or len(base.size) < FEWEST_BLOCKS:
         return values
     signed, size = base.signed[blocks] / largest, base.size[blocks] / largest
     share = np.divide(signed, size, out=np.zeros_like(signed), where=size > 0)
@@ -156,8 +162,12 @@ def residuals(values: Array, base: Chance | None, blocks: Array) -> Array:
     slope = np.where(
         known[:, None], (cross.sum(axis=0) - cross) / np.where(known, others, 1)[:, None], 0
     )
-    left: Array = values - slope * signed[:, None]
-    return left
+    # A slope fitted on few chances may be anything; no prior explains more than there is.
+    most = np.abs(values).sum(axis=0) / max(float(np.abs(signed).sum()), 1e-300)
+    left = values - np.clip(slope, 0, most) * signed[:, None]
+    narrower = (left**2).sum(axis=0) < (values**2).sum(axis=0)
+    chosen: Array = np.where(narrower, left, values)
+    return chosen
 
 
 def difference(counts: Tally, comparison: Comparison, n: int) -> pl.DataFrame:
