@@ -120,6 +120,11 @@ def likelihood_file(study: str, model: str) -> str:
     return f"data/likelihood/{study}/{model}.parquet"
 
 
+def base_likelihood_file(study: str, model: str) -> str:
+    """The likelihood of the corpus under a model's base, in the model's own chat template."""
+    return f"data/likelihood/{study}/base-of/{model}.parquet"
+
+
 def results_folder(study: str) -> str:
     """The folder of a study's results."""
     return f"results/{study}"

@@ -2,18 +2,20 @@
 
 
 def likelihoods(wildcards):
-    """The likelihood table of each scored model of a study; none where none is scored."""
+    """The likelihood table of each scored model of a study, by name; none where none is scored."""
     settings = study_of(wildcards).likelihood
-    return [
-        layout.likelihood_file(wildcards.study, model)
-        for model in (settings.models if settings else ())
-    ]
-
-
-def bases(wildcards):
-    """The model that each model of a study was trained from, where params.yaml names it."""
     return {
-        model: PARAMS.models[model].base for model in study_of(wildcards).used_models
+        model: layout.likelihood_file(wildcards.study, model)
+        for model in (settings.models if settings else ())
+    }
+
+
+def base_likelihoods(wildcards):
+    """The table of the base of each scored model that params.yaml names one of."""
+    return {
+        model: layout.base_likelihood_file(wildcards.study, model)
+        for model in likelihoods(wildcards)
+        if PARAMS.models[model].base
     }
 
 
@@ -43,7 +45,8 @@ rule attribution:
 
 rule risk:
     input:
-        likelihoods=likelihoods,
+        likelihoods=lambda wildcards: likelihoods(wildcards).values(),
+        bases=lambda wildcards: base_likelihoods(wildcards).values(),
         scores="results/{study}/scores.parquet",
         generations=study_shards,
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
@@ -61,7 +64,11 @@ rule risk:
         thresholds=lambda wildcards: study_of(wildcards).thresholds,
         shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
-        bases=bases,
+        likelihoods=likelihoods,
+        bases=lambda wildcards: {
+            model: (PARAMS.models[model].base, file)
+            for model, file in base_likelihoods(wildcards).items()
+        },
         seed=PARAMS.seed,
     script:
         "../scripts/risk.py"

@@ -1,4 +1,4 @@
-"""Likelihood: every row of the corpus scored under one model."""
+"""Likelihood: every row of the corpus scored under a model, and under its base."""
 
 
 rule likelihood:
@@ -24,3 +24,27 @@ rule likelihood:
         sha256=lambda wildcards: pinned_sha256(wildcards.model),
     script:
         "../scripts/likelihood.py"
+
+
+use rule likelihood as likelihood_of_base with:
+    input:
+        model=lambda wildcards: layout.model_file(
+            PARAMS, PARAMS.models[wildcards.model].base
+        ),
+        # Whose chat template the rows are put into: a base model may have none.
+        template_of=lambda wildcards: layout.model_file(PARAMS, wildcards.model),
+        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        code=code("likelihood"),
+    output:
+        "data/likelihood/{study}/base-of/{model}.parquet",
+    log:
+        "logs/likelihood/{study}/base-of/{model}.log",
+    benchmark:
+        "logs/benchmarks/likelihood/{study}/base-of/{model}.tsv"
+    params:
+        settings=lambda wildcards: study_of(wildcards).likelihood,
+        prefix=lambda wildcards: study_of(wildcards).prefix_named(
+            study_of(wildcards).likelihood.prefix
+        ),
+        gpu_layers=PARAMS.gpu_layers,
+        sha256=lambda wildcards: pinned_sha256(PARAMS.models[wildcards.model].base),

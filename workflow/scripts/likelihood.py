@@ -17,6 +17,7 @@ with step(snakemake.log[0]):
         rows,
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix,
+        template_of=Path(template) if (template := snakemake.input.get("template_of")) else None,
         threads=snakemake.threads,
         gpu_layers=snakemake.params.gpu_layers,
         sha256=snakemake.params.sha256,

@@ -9,12 +9,18 @@ from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
     tables = assess(
-        {Path(file).stem: read_parquet(Path(file)) for file in snakemake.input.likelihoods},
+        {
+            model: read_parquet(Path(file))
+            for model, file in snakemake.params.likelihoods.items()
+        },
+        {
+            model: (base, read_parquet(Path(file)))
+            for model, (base, file) in snakemake.params.bases.items()
+        },
         read_parquet(Path(snakemake.input.scores)),
         read_corpus(Path(snakemake.input.corpus)),
         {c: [Path(f) for f in files] for c, files in snakemake.params.shards.items()},
         snakemake.params.trained,
-        snakemake.params.bases,
         snakemake.params.thresholds,
         snakemake.params.seed,
     )

@@ -137,6 +137,25 @@ def predictions(
     )
 
 
+CALIBRATION = pl.Schema(
+    {
+        "model": pl.String(),
+        "prefix": pl.String(),
+        "seed": pl.Int64(),
+        "source": pl.String(),
+        "role": pl.String(),
+        "samples": pl.Int64(),
+        "rows": pl.Int64(),
+        "predicted": pl.Float64(),
+        "observed": pl.Int64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "agrees": pl.Boolean(),
+    }
+)
+"""Columns of `calibration`."""
+
+
 def calibration(predicted: pl.DataFrame) -> pl.DataFrame:
     """Predicted against observed verbatim hits: does the likelihood say what sampling finds?
 

@@ -9,21 +9,33 @@ from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import Thresholds
 from alignment_extraction.attribution.exchangeability import exchangeability
 from alignment_extraction.attribution.kinds import kinds
-from alignment_extraction.attribution.membership import membership
+from alignment_extraction.attribution.membership import MEMBERSHIP, membership
 from alignment_extraction.attribution.ratios import ratios
 from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.attribution.predictions import (
+    CALIBRATION,
     calibration,
     predictions,
     sampled_conditions,
 )
-from alignment_extraction.attribution.risk import risk
+from alignment_extraction.attribution.risk import RISK, risk
 from alignment_extraction.attribution.rows import rows
-from alignment_extraction.attribution.shift import shift, tails
+from alignment_extraction.attribution.shift import SHIFT, shift, tails
 from alignment_extraction.vocabulary import CONDITION, Condition
 
 Trained = Mapping[str, Collection[str]]
 """The sources that each model was trained on."""
+
+
+_TABLES: Mapping[str, pl.Schema | None] = {
+    "rows": None,
+    "risk": RISK,
+    "calibration": CALIBRATION,
+    "shift": SHIFT,
+    "tails": None,
+    "membership": MEMBERSHIP,
+}
+"""The tables that likelihoods give; the schemas of those that may have no part."""
 
 
 def attribute(
@@ -55,11 +67,11 @@ def attribute(
 
 def assess(
     likelihoods: Mapping[str, pl.DataFrame],
+    bases: Mapping[str, tuple[str, pl.DataFrame]],
     scores: pl.DataFrame,
     corpus: pl.DataFrame,
     shards: Mapping[Condition, Sequence[Path]],
     trained: Trained,
-    bases: Mapping[str, str | None],
     thresholds: Thresholds,
     seed: int,
 ) -> dict[str, pl.DataFrame]:
@@ -67,18 +79,17 @@ def assess(
 
     Args:
         likelihoods: of each scored model.
+        bases: name and likelihood of the base of each model that has one, in its own template.
         scores: `vocabulary.SCORES`, of all conditions.
         corpus: in the corpus schema.
         shards: files of generations of each condition.
         trained: the sources that each model was trained on.
-        bases: the model that each was trained from; looked at where it is among `likelihoods`.
         thresholds: the fixed ones say which generations are near a row.
         seed: of the resampling.
     """
-    tables: dict[str, list[pl.DataFrame]] = {name: [] for name in RISK}
+    tables: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
     for model, likelihood in likelihoods.items():
-        base_name = bases.get(model)
-        base = likelihoods.get(base_name) if base_name else None
+        base_name, base = bases.get(model, (None, None))
         own_shards = {c: files for c, files in shards.items() if c.model == model}
         own = scores.filter(model=model)
         predicted = None
@@ -102,12 +113,10 @@ def assess(
         tables["risk"].append(risk(own_rows, seed, predicted))
         tables["tails"].append(tails(model, base_name, likelihood, corpus, base))
         tables["membership"].append(membership(model, likelihood, corpus, base_name, base))
-        if base_name and base is not None:
+        if base_name is not None and base is not None:
             tables["shift"].append(shift(model, base_name, likelihood, base, corpus, seed))
     return {
-        name: pl.concat([frame for frame in frames if frame.width], how="vertical_relaxed")
-        if frames
-        else empty(name)
+        name: pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame(schema=_TABLES[name])
         for name, frames in tables.items()
     }
 

@@ -17,6 +17,7 @@ def write_likelihood(
     output: Path,
     *,
     prefix: PrefixForm | LiteralPrefix,
+    template_of: Path | None = None,
     threads: int | None = None,
     gpu_layers: int = 0,
     sha256: str | None = None,
@@ -28,6 +29,7 @@ def write_likelihood(
         rows: of the corpus; see `likelihood.select_rows`.
         output: Parquet to write.
         prefix: an entry of a study's `prefixes`, before the question.
+        template_of: a GGUF whose chat template is used instead of the model's own.
         threads: of llama.cpp; None uses every core.
         gpu_layers: layers wanted on a GPU; -1 is all.
         sha256: what the GGUF must be; None takes any.
@@ -43,6 +45,7 @@ def write_likelihood(
             prefix=name,
             prefix_text=text,
             end_text=end,
+            template_of=template_of,
             threads=threads,
             gpu_layers=usable_gpu_layers(gpu_layers),
         )

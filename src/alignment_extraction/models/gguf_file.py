@@ -14,6 +14,8 @@ from alignment_extraction.files import InputError
 
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _ENCODERS = re.compile(r".*bert.*|t5encoder|gemma-embedding|llama-embed|pangu-embed", re.IGNORECASE)
+LONE_ADAPTER = "a LoRA adapter without its base; name the model that it was trained on: --base"
+"""What an adapter alone is told."""
 _NEEDED = "give a language model that predicts the next token"
 _MERGE = "llama-gguf-split --merge FIRST-PART MERGED.gguf"
 
@@ -107,7 +109,7 @@ def _unlike_a_model(reader: Any) -> str | None:
     causal = value(reader, f"{architecture}.attention.causal")
     pooling = value(reader, f"{architecture}.pooling_type")
     if kind == "adapter" or any(name.endswith((".lora_a", ".lora_b")) for name in names):
-        return "a LoRA adapter without its base; name the model that it was trained on: --base"
+        return LONE_ADAPTER
     if kind == "mmproj" or architecture == "clip":
         return f"a projector of images or sound (mmproj), no language model; {_NEEDED}"
     if kind == "imatrix" or any(name.endswith(".in_sum2") for name in names):

@@ -51,7 +51,7 @@ def _write(output: Path, like: Any, tensors: Sequence[_Planned]) -> None:
             continue
         array = field.types[0] == GGUFValueType.ARRAY
         inner = field.types[-1] if array else None
-        writer.add_keyvalue(name, field.contents(), field.types[0], inner)
+        writer.add_key_value(name, field.contents(), field.types[0], inner)
     for tensor in tensors:
         writer.add_tensor_info(tensor.name, tensor.shape, tensor.dtype, tensor.nbytes, tensor.kind)
     writer.write_header_to_file()
