@@ -96,7 +96,9 @@ def shards(params: Params, study: str, condition: Condition) -> list[str]:
     return [f"{folder}/{i:05d}.parquet" for i in range(count)]
 
 
-def model_shards(params: Params, study: str, model: str | None = None) -> dict[Condition, list[str]]:
+def model_shards(
+    params: Params, study: str, model: str | None = None
+) -> dict[Condition, list[str]]:
     """The generations of each condition of a study, or of those of one model."""
     return {
         condition: shards(params, study, condition)

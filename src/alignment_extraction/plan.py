@@ -184,7 +184,11 @@ def table(steps: Sequence[Step]) -> str:
     lines += [
         (
             *(step.name, f"{step.amount:.4g}", step.unit, step.device),
-            *(f"{step.seconds / 3600:,.2f}", f"{step.disk / 1e9:,.1f}", f"{step.memory / 1e9:,.1f}"),
+            *(
+                f"{step.seconds / 3600:,.2f}",
+                f"{step.disk / 1e9:,.1f}",
+                f"{step.memory / 1e9:,.1f}",
+            ),
         )
         for step in steps
     ]

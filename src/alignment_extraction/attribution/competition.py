@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.attribution import contests as of_contests
-from alignment_extraction.attribution.contests import TOLERANCE, Contest, Thresholds, Wins
+from alignment_extraction.attribution.contests import TOLERANCE, Contest, Wins
 from alignment_extraction.attribution.discoveries import (
     DISCOVERY_RATES,
     block_ratio,
@@ -17,6 +17,7 @@ from alignment_extraction.attribution.discoveries import (
 )
 from alignment_extraction.attribution.levels import Comparison, comparisons, relabelled
 from alignment_extraction.attribution.tallies import Chance, chance, difference, tally
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import METRICS
 
@@ -58,7 +59,7 @@ def attribution(
     scores: pl.DataFrame,
     corpus: pl.DataFrame,
     trained: Mapping[str, Collection[str]],
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
     base: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Attributable rates of every condition, source, level, field and metric.
@@ -92,14 +93,14 @@ def attribution(
 def _at_thresholds(
     found: Wins,
     comparison: Comparison,
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
     metric: str,
     prior: Chance | None,
     n: int,
 ) -> pl.DataFrame:
     blocks = block_wins(found, comparison)
     ratio = block_ratio(comparison)
-    sweep = thresholds.sweep(metric)
+    sweep = thresholds.grid(metric)
     wanted: list[tuple[str, float | None]] = [("sweep", each) for each in sweep]
     wanted.append(("fixed", thresholds.fixed(metric)))
     for name, rate in DISCOVERY_RATES.items():
@@ -145,7 +146,7 @@ def _named(
 def placebo(
     scores: pl.DataFrame,
     corpus: pl.DataFrame,
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
     seed: int,
     runs: int = 20,
 ) -> pl.DataFrame:
@@ -175,7 +176,7 @@ def placebo(
 
 
 def _placebos(
-    scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: Thresholds, seed: int, runs: int
+    scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: ThresholdSettings, seed: int, runs: int
 ) -> Iterator[pl.DataFrame]:
     for comparison in comparisons(corpus):
         name = f"placebo/{comparison.source}/{comparison.level}"

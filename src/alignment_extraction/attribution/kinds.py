@@ -18,7 +18,6 @@ from alignment_extraction.attribution.competition import ORDER
 from alignment_extraction.attribution.contests import (
     TOLERANCE,
     Contest,
-    Thresholds,
     Wins,
     contests,
     wins,
@@ -28,6 +27,7 @@ from alignment_extraction.attribution.tallies import difference, tally
 from alignment_extraction.corpora.masking import masked
 from alignment_extraction.corpora.texts import texts_of
 from alignment_extraction.files import InputError
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 
 KINDS = ("verbatim", "near-verbatim", "same-template", "paraphrase")
@@ -56,7 +56,7 @@ def kinds(
     scores: pl.DataFrame,
     corpus: pl.DataFrame,
     generations: Mapping[Condition, pl.DataFrame],
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
 ) -> pl.DataFrame:
     """Wins of members and twins by kind of copying, and what is attributable of each.
 
@@ -110,7 +110,7 @@ def _kinds(
     comparison: Comparison,
     written: pl.Series,
     rows: pl.Series,
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
 ) -> Iterator[pl.DataFrame]:
     string = _reached(wins(contest, "levenshtein"), thresholds.fixed("levenshtein"))
     semantic = _reached(wins(contest, "cosine"), thresholds.fixed("cosine"))

@@ -9,7 +9,6 @@ from alignment_extraction.attribution import discoveries, tallies
 from alignment_extraction.attribution.competition import ORDER
 from alignment_extraction.attribution.contests import (
     TOLERANCE,
-    Thresholds,
     Wins,
     contests,
     wins,
@@ -23,6 +22,7 @@ from alignment_extraction.attribution.intervals import (
     spread,
 )
 from alignment_extraction.attribution.levels import Comparison, comparisons
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import METRICS
 
 SCHEMA = pl.Schema(
@@ -51,7 +51,7 @@ _STRINGS = tuple(name for name, metric in METRICS.items() if metric.kind == "str
 def ratios(
     scores: pl.DataFrame,
     corpus: pl.DataFrame,
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
     base: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Attributable hits by cosine, to those by each string metric, at comparable thresholds.

@@ -9,13 +9,13 @@ from alignment_extraction.attribution.competition import ORDER
 from alignment_extraction.attribution.contests import (
     TOLERANCE,
     Contest,
-    Thresholds,
     Wins,
     contests,
     wins,
 )
 from alignment_extraction.attribution.levels import Comparison, comparisons, restricted
 from alignment_extraction.attribution.tallies import difference, tally
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import METRICS
 
 SCHEMA = pl.Schema(
@@ -42,7 +42,9 @@ SCHEMA = pl.Schema(
 """Columns of `repetitions`."""
 
 
-def repetitions(scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
+def repetitions(
+    scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: ThresholdSettings
+) -> pl.DataFrame:
     """The competition of rows by the repetitions of their pair, at the fixed thresholds.
 
     A twin's repetitions are its member's: what they would have been, had the coin fallen otherwise.
@@ -70,7 +72,7 @@ def repetitions(scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: Threshol
 
 
 def _doses(
-    scores: pl.DataFrame, comparison: Comparison, thresholds: Thresholds
+    scores: pl.DataFrame, comparison: Comparison, thresholds: ThresholdSettings
 ) -> Iterator[pl.DataFrame]:
     doses = np.intersect1d(*(comparison.repetitions[comparison.member == side] for side in (0, 1)))
     groups = [restricted(comparison, comparison.repetitions == dose) for dose in doses]

@@ -6,22 +6,22 @@ from pathlib import Path
 import polars as pl
 
 from alignment_extraction.attribution.competition import attribution
-from alignment_extraction.attribution.contests import Thresholds
 from alignment_extraction.attribution.exchangeability import exchangeability
 from alignment_extraction.attribution.kinds import kinds
 from alignment_extraction.attribution.membership import MEMBERSHIP, membership
-from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.attribution.predictions import (
     CALIBRATION,
     calibration,
     predictions,
     sampled_conditions,
 )
+from alignment_extraction.attribution.ratios import ratios
+from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.attribution.risk import RISK, risk
 from alignment_extraction.attribution.rows import rows
 from alignment_extraction.attribution.shift import SHIFT, shift, tails
-from alignment_extraction.vocabulary import CONDITION, Condition
+from alignment_extraction.settings.studies import ThresholdSettings
+from alignment_extraction.vocabulary import Condition
 
 Trained = Mapping[str, Collection[str]]
 """The sources that each model was trained on."""
@@ -43,7 +43,7 @@ def attribute(
     corpus: pl.DataFrame,
     generations: Mapping[Condition, pl.DataFrame],
     trained: Trained,
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
     seed: int,
 ) -> dict[str, pl.DataFrame]:
     """The tables that scores and corpus give, by name (`layout.ATTRIBUTION_TABLES`).
@@ -72,7 +72,7 @@ def assess(
     corpus: pl.DataFrame,
     shards: Mapping[Condition, Sequence[Path]],
     trained: Trained,
-    thresholds: Thresholds,
+    thresholds: ThresholdSettings,
     seed: int,
 ) -> dict[str, pl.DataFrame]:
     """The tables that likelihoods give, by name (`layout.RISK_TABLES`).
@@ -116,7 +116,9 @@ def assess(
         if base_name is not None and base is not None:
             tables["shift"].append(shift(model, base_name, likelihood, base, corpus, seed))
     return {
-        name: pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame(schema=_TABLES[name])
+        name: pl.concat(frames, how="vertical_relaxed")
+        if frames
+        else pl.DataFrame(schema=_TABLES[name])
         for name, frames in tables.items()
     }
 
@@ -126,7 +128,10 @@ def _texts(shards: Mapping[Condition, Sequence[Path]]) -> pl.LazyFrame:
     return pl.concat(
         [
             pl.scan_parquet(files).select(
-                *[pl.lit(value).alias(name) for name, value in zip(CONDITION, condition, strict=True)],
+                *[
+                    pl.lit(value).alias(name)
+                    for name, value in zip(CONDITION, condition, strict=True)
+                ],
                 "index",
                 "question",
             )

@@ -80,9 +80,7 @@ def check_study(name: str, params: Path, limits: Mapping[str, Any]) -> GateResul
         return GateResult(BAD_INPUT, (str(error),))
 
 
-def _read(
-    name: str, study: StudySettings, folder: Path
-) -> tuple[Results, dict[str, Any], Verdict]:
+def _read(name: str, study: StudySettings, folder: Path) -> tuple[Results, dict[str, Any], Verdict]:
     """Tables, settings as the report takes them, and the verdict."""
     results = read_results(folder)
     settings = {
@@ -97,9 +95,7 @@ def _read(
     return results, settings, verdict(results, settings)
 
 
-def _search_sentences(
-    study: StudySettings, audits: Sequence[Path], statistics: Path
-) -> list[str]:
+def _search_sentences(study: StudySettings, audits: Sequence[Path], statistics: Path) -> list[str]:
     """How data and search were checked, in words."""
     counts = read_json(statistics)
     sentences = [

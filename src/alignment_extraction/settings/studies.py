@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
 from alignment_extraction.settings.base import Name, Settings, Similarity
 from alignment_extraction.settings.distillation import DistillationSettings
-from alignment_extraction.vocabulary import Condition
+from alignment_extraction.vocabulary import METRICS, Condition
 from alignment_extraction.vocabulary import Field as TextField
 
 PrefixForm = Literal["full", "user", "bos", "none"]
@@ -99,6 +100,17 @@ class ThresholdSettings(Settings):
         0.9, description="Levenshtein and Indel similarity (the paper's 0.9)"
     )
     sweep: SweepSettings = SweepSettings()
+
+    def fixed(self, metric: str) -> float:
+        """The fixed threshold of a metric; equality is a score of 1."""
+        key = METRICS[metric].threshold
+        return 1.0 if key is None else float(getattr(self, key))
+
+    def grid(self, metric: str) -> Any:
+        """The thresholds of a metric that are swept, float64; none for equality."""
+        if METRICS[metric].threshold is None:
+            return np.empty(0)
+        return np.linspace(self.sweep.start, self.sweep.stop, self.sweep.points)
 
 
 class LikelihoodSettings(Settings):

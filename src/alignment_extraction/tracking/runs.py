@@ -94,7 +94,9 @@ def study_runs(
         place = "/".join(map(str, (*condition[:2], f"seed-{condition.seed}")))
         params = _condition_params(study, condition)
         metrics = _condition_metrics(own)
-        runs.append(RunContent(f"{name}/{place}", "condition", params, metrics, files_of(place), {}))
+        runs.append(
+            RunContent(f"{name}/{place}", "condition", params, metrics, files_of(place), {})
+        )
     if study.likelihood:
         risk, shift, membership = (
             read_parquet(folder / f"{table}.parquet") for table in ("risk", "shift", "membership")

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.attribution.competition import attribution, placebo
-from alignment_extraction.attribution.contests import Thresholds, contests, wins
+from alignment_extraction.attribution.contests import ThresholdSettings, contests, wins
 from alignment_extraction.attribution.discoveries import (
     block_wins,
     discovery_threshold,
@@ -16,6 +16,7 @@ from alignment_extraction.attribution.discoveries import (
 from alignment_extraction.attribution.levels import comparisons
 from alignment_extraction.attribution.tallies import block_values
 from alignment_extraction.files import InputError
+from alignment_extraction.settings.studies import SweepSettings, ThresholdSettings
 from tests.attributed_study import false_discoveries, memorised, pairs, templates
 from tests.unit.attribution.conftest import corpus_of, scores_of
 
@@ -48,7 +49,7 @@ def at(table: pl.DataFrame, metric: str, kind: str = "fixed") -> dict[str, float
 
 
 def test_wins_by_hand() -> None:
-    table = attribution(SCORES, CORPUS, TRAINED, Thresholds())
+    table = attribution(SCORES, CORPUS, TRAINED, ThresholdSettings())
     cosine, levenshtein, verbatim = (at(table, m) for m in ("cosine", "levenshtein", "verbatim"))
     # The row whose template has no twin takes its generation out of the competition.
     assert (cosine["n"], cosine["members"], cosine["twins"], cosine["blocks"]) == (6, 2, 2, 2)
@@ -66,7 +67,7 @@ def test_wins_by_hand() -> None:
 
 
 def test_the_sweep_counts_what_reaches_each_threshold() -> None:
-    table = attribution(SCORES, CORPUS, TRAINED, Thresholds(start=0.5, stop=1, points=11))
+    table = attribution(SCORES, CORPUS, TRAINED, ThresholdSettings(sweep=SweepSettings(points=11)))
     sweep = table.filter(pl.col("metric") == "cosine", pl.col("at") == "sweep")
     assert sweep["threshold"].to_list() == pytest.approx(list(np.linspace(0.5, 1, 11)))
     for row in sweep.iter_rows(named=True):
@@ -82,7 +83,7 @@ def test_the_sweep_counts_what_reaches_each_threshold() -> None:
 
 def test_groups_must_be_searched_for_the_same_generations() -> None:
     with pytest.raises(InputError, match="same generations"):
-        attribution(SCORES.slice(0, 5), CORPUS, TRAINED, Thresholds())
+        attribution(SCORES.slice(0, 5), CORPUS, TRAINED, ThresholdSettings())
 
 
 def test_block_values_are_a_double_loop(study: Make) -> None:
@@ -153,16 +154,16 @@ def test_the_false_discovery_rate_is_met(level: str, tail: str) -> None:
 
 def test_19_of_20_labellings_of_a_study_without_memorisation_hold_0(study: Make) -> None:
     corpus, scores = study(2, pairs=100, n=3000)
-    table = placebo(scores, corpus, Thresholds(), seed=0)
+    table = placebo(scores, corpus, ThresholdSettings(), seed=0)
     held = table.group_by("run").agg(pl.col("holds").all())
     assert held.height == 20
     assert held["holds"].sum() >= 19
-    assert table.equals(placebo(scores, corpus, Thresholds(), seed=0))
+    assert table.equals(placebo(scores, corpus, ThresholdSettings(), seed=0))
 
 
 def test_planted_repetitions_are_found_and_relabelling_loses_them(study: Make) -> None:
     corpus, scores = study(3, planted={1: 0, 10: 8})
-    table = attribution(scores, corpus, TRAINED, Thresholds())
+    table = attribution(scores, corpus, TRAINED, ThresholdSettings())
     n = scores.height // 2
     for metric in ("cosine", "levenshtein", "verbatim"):
         found = at(table, metric)
@@ -172,7 +173,7 @@ def test_planted_repetitions_are_found_and_relabelling_loses_them(study: Make) -
     assert at(table, "cosine", "fdr-5")["threshold"] is None or (
         at(table, "cosine", "fdr-5")["false_discovery_rate"] <= 0.05
     )
-    assert placebo(scores, corpus, Thresholds(), seed=1)["holds"].mean() >= 0.9
+    assert placebo(scores, corpus, ThresholdSettings(), seed=1)["holds"].mean() >= 0.9
 
 
 def test_a_base_model_that_knows_the_rows_accounts_for_them(study: Make) -> None:
@@ -181,8 +182,8 @@ def test_a_base_model_that_knows_the_rows_accounts_for_them(study: Make) -> None
     base = corpus.join(hits, left_on="id", right_on="match_id", how="left").select(
         "id", base_log_probability=pl.col("len").cast(pl.Float64).log() - 9
     )
-    plain = at(attribution(scores, corpus, TRAINED, Thresholds()), "verbatim")
-    known = at(attribution(scores, corpus, TRAINED, Thresholds(), base), "verbatim")
+    plain = at(attribution(scores, corpus, TRAINED, ThresholdSettings()), "verbatim")
+    known = at(attribution(scores, corpus, TRAINED, ThresholdSettings(), base), "verbatim")
     assert plain["predicted"] == 0
     assert known["predicted"] == pytest.approx(plain["attributable"])
     assert known["attributable"] == pytest.approx(0, abs=1e-12)
