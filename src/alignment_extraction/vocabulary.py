@@ -35,18 +35,16 @@ class Metric:
     kind: str
 
 
+_BEST = "levenshtein_best"
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("verbatim", "verbatim", "#d55e00", "verbatim", "levenshtein_best_id", None, "equality"),
-        Metric(
-            "levenshtein", "Levenshtein", "#e69f00", "levenshtein_best", "levenshtein_best_id",
-            "string", "string",
-        ),
+        Metric("verbatim", "verbatim", "#d55e00", "verbatim", f"{_BEST}_id", None, "equality"),
+        Metric("levenshtein", "Levenshtein", "#e69f00", _BEST, f"{_BEST}_id", "string", "string"),
         Metric("indel", "Indel", "#009e73", "indel_best", "indel_best_id", "string", "string"),
         Metric("cosine", "cosine", "#0072b2", "cosine", "match_id", "semantic", "semantic"),
     )
-}  # fmt: skip
+}
 """Every metric by its name, the strictest first."""
 
 ROLE_COLOURS = {"member": "#cc79a7", "twin": "#7f7f7f", "held-out": "#56b4e9"}
