@@ -1,5 +1,6 @@
 """A study's results folder with invented, sensible numbers, in the shape that analyses write."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def _texts(rng: np.random.Generator, number: int) -> list[str]:
     ]
 
 
+@functools.cache
 def rows(seed: int = 0, members: int = 1300) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     frames = []
@@ -71,7 +73,9 @@ def rows(seed: int = 0, members: int = 1300) -> pl.DataFrame:
             chance = {f"chance_1e{k}": -np.expm1(10**k * np.log1p(-p)) for k in (3, 4, 6, 9)}
             seen = near > 0
             copies = [
-                (t if h else t.replace("crates", "boxes").replace("How many", "How much")) if s else None
+                (t if h else t.replace("crates", "boxes").replace("How many", "How much"))
+                if s
+                else None
                 for t, h, s in zip(texts, hits, seen, strict=True)
             ]
             frames.append(
@@ -83,21 +87,31 @@ def rows(seed: int = 0, members: int = 1300) -> pl.DataFrame:
                         "role": np.where(member, "member", "twin"),
                         "template": [f"template {i % 40}" for i in range(2 * members)],
                         "repetitions": repetitions,
-                        "edit": [("number changed" if i % 9 == 0 else None) for i in range(2 * members)],
+                        "edit": [
+                            ("number changed" if i % 9 == 0 else None) for i in range(2 * members)
+                        ],
                         "trained": member & trained,
                         "log_probability": log_p,
                         "base_log_probability": prior,
                         "expected": 10_000 * p,
                         **chance,
-                        "p_value": np.where(member, rng.random(2 * members) / (1 + 50 * p * 1e4), 0.5),
+                        "p_value": np.where(
+                            member, rng.random(2 * members) / (1 + 50 * p * 1e4), 0.5
+                        ),
                         "flagged": member & (p > 1e-6),
                         "verbatim_hits": hits,
                         "near_hits": near,
                         "best_condition": [f"{model}, user, 0" if s else None for s in seen],
                         "best_index": [int(i) if s else None for i, s in enumerate(seen)],
                         "best_generation": copies,
-                        "best_cosine": [(1.0 if h else 0.962) if s else None for h, s in zip(hits, seen, strict=True)],
-                        "best_levenshtein": [(1.0 if h else 0.941) if s else None for h, s in zip(hits, seen, strict=True)],
+                        "best_cosine": [
+                            (1.0 if h else 0.962) if s else None
+                            for h, s in zip(hits, seen, strict=True)
+                        ],
+                        "best_levenshtein": [
+                            (1.0 if h else 0.941) if s else None
+                            for h, s in zip(hits, seen, strict=True)
+                        ],
                         "question": texts,
                         "answer": [f"The answer is {i % 90}." for i in range(2 * members)],
                     }
@@ -113,9 +127,16 @@ def rows(seed: int = 0, members: int = 1300) -> pl.DataFrame:
     )
 
 
+@functools.cache
+def _risk() -> pl.DataFrame:
+    return risk(rows())
+
+
 def risk(table: pl.DataFrame) -> pl.DataFrame:
     found = []
-    for (model, source, role), own in table.group_by("model", "source", "role", maintain_order=True):
+    for (model, source, role), own in table.group_by(
+        "model", "source", "role", maintain_order=True
+    ):
         p = np.exp(own["log_probability"].to_numpy())
         for power in range(10):
             chance = -np.expm1(10.0**power * np.log1p(-p))
@@ -128,6 +149,7 @@ def risk(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(found, SCHEMAS["risk"], orient="row")
 
 
+@functools.cache
 def attribution(zero: bool = False) -> pl.DataFrame:
     found = []
     for model in MODELS:
@@ -136,11 +158,18 @@ def attribution(zero: bool = False) -> pl.DataFrame:
             for source in ("sft", "rl"):
                 trained = source in TRAINED.get(model, ())
                 for level in ("rows", "templates"):
-                    for metric, strict in (("verbatim", 1.0), ("levenshtein", 1.6), ("indel", 1.7), ("cosine", 2.2)):
+                    for metric, strict in (
+                        ("verbatim", 1.0),
+                        ("levenshtein", 1.6),
+                        ("indel", 1.7),
+                        ("cosine", 2.2),
+                    ):
                         for threshold, at in _grid(metric):
                             looser = strict * (1 + 4 * (1 - threshold))
                             chance = round(n * 0.002 * looser**2)
-                            effect = 0 if zero else 0.02 * _EFFECT[model] * factor * trained * looser
+                            effect = (
+                                0 if zero else 0.02 * _EFFECT[model] * factor * trained * looser
+                            )
                             effect *= 2 if level == "templates" else 1
                             if metric == "verbatim" and level == "templates":
                                 continue
@@ -159,15 +188,28 @@ def _grid(metric: str) -> list[tuple[float, str]]:
     if metric == "verbatim":
         return [(1.0, "fixed")]
     fixed = 0.95 if metric == "cosine" else 0.9
-    return [*((round(0.7 + 0.02 * i, 2), "sweep") for i in range(16)), (fixed, "fixed"), (0.97, "fdr-5"), (0.99, "fdr-1")]
+    return [
+        *((round(0.7 + 0.02 * i, 2), "sweep") for i in range(16)),
+        (fixed, "fixed"),
+        (0.97, "fdr-5"),
+        (0.99, "fdr-1"),
+    ]
 
 
 def write_tables(**changes: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
     """All tables of the invented study; `changes` replace some, None leaves one out."""
-    table = changes.get("rows", None)
+    table = changes.get("rows")
     table = rows() if table is None else table
+    chances = (
+        changes.get("risk") if "risk" in changes else _risk() if table is rows() else risk(table)
+    )
     trained = [(model, source) for model, sources in TRAINED.items() for source in sources]
-    near = [("verbatim", 0.02), ("near-verbatim", 0.011), ("same-template", 0.014), ("paraphrase", 0.0)]
+    near = [
+        ("verbatim", 0.02),
+        ("near-verbatim", 0.011),
+        ("same-template", 0.014),
+        ("paraphrase", 0.0),
+    ]
     made: dict[str, pl.DataFrame | None] = {
         "attribution": attribution(),
         "repetitions": _frame("repetitions", [
@@ -188,7 +230,7 @@ def write_tables(**changes: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
             ("rl", "rows", 1300, 1300, 0.512, 0.489, 0.534, "exchangeable", None),
         ]),
         "rows": table,
-        "risk": risk(table),
+        "risk": chances,
         "shift": _frame("shift", [
             ("rl-q8", "sft-q8", "rl", target, True, per, 1300, 1300, 0.9 / k, 0.7 / k, 0.2 / k, -0.1 / k, 0.5 / k, 0.43 / k)
             for target in ("question", "answer") for per, k in (("question", 1), ("token", 50))

@@ -128,10 +128,7 @@ def _texts(shards: Mapping[Condition, Sequence[Path]]) -> pl.LazyFrame:
     return pl.concat(
         [
             pl.scan_parquet(files).select(
-                *[
-                    pl.lit(value).alias(name)
-                    for name, value in zip(CONDITION, condition, strict=True)
-                ],
+                *[pl.lit(value).alias(name) for name, value in condition._asdict().items()],
                 "index",
                 "question",
             )

@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from alignment_extraction.report import wording
+from alignment_extraction.report.headline import Headline
 from alignment_extraction.report.numbers import of_headline
-from alignment_extraction.report.verdict import Headline, Verdict
+from alignment_extraction.report.verdict import Verdict
 
 
 def citation(verdict: Verdict, settings: Mapping[str, Any], provenance: Mapping[str, str]) -> str:
@@ -30,7 +31,8 @@ def _short(name: str) -> bool:
 
 
 def _numbers(own: Headline) -> dict[str, Any]:
-    return json.loads(json.dumps(of_headline(own), default=float))
+    numbers: dict[str, Any] = json.loads(json.dumps(of_headline(own), default=float))
+    return numbers
 
 
 def model_card(

@@ -59,6 +59,9 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
 }
 MARKERS = "osD^vP*X"
+Series = tuple[str, str, Sequence[Estimate | None]]
+"""A label, a colour, and an estimate for each name."""
+_ROW, _EDGE = 24, 92  # pixels of one row of dots, and of what stands around a panel
 _TIP = "tip:"
 
 
@@ -81,9 +84,7 @@ class Picture:
     data: pl.DataFrame
 
 
-def picture(
-    name: str, caption: str, draw: Callable[[int], Figure], data: pl.DataFrame
-) -> Picture:
+def picture(name: str, caption: str, draw: Callable[[int], Figure], data: pl.DataFrame) -> Picture:
     """Draw a figure for a wide page and for a phone.
 
     Args:
@@ -97,23 +98,20 @@ def picture(
     return Picture(name, caption, wide, narrow, data)
 
 
-def panels(width: int, heights: Sequence[float], *, beside: bool = True) -> tuple[Figure, list[Axes]]:
-    """A figure of one panel for each height (px): side by side if it is wide, else below another."""
-    if beside and width == WIDE:
-        figure = Figure(figsize=(width / 72, max(heights) / 72))
-        axes = figure.subplots(1, len(heights), squeeze=False)
-    else:
-        figure = Figure(figsize=(width / 72, sum(heights) / 72))
-        ratios = list(heights)
-        axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=ratios)
-    return figure, list(axes.flat)
+def panels(width: int, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of one panel for each height (px): side by side if it is wide, else in a column."""
+    wide = width == WIDE
+    shape = (1, len(heights)) if wide else (len(heights), 1)
+    figure = Figure(figsize=(width / 72, (max(heights) if wide else sum(heights)) / 72))
+    ratios = None if wide else list(heights)
+    return figure, list(figure.subplots(*shape, squeeze=False, height_ratios=ratios).flat)
 
 
-def legend(figure: Figure, axis: Axes, columns: int = 5) -> None:
+def legend(figure: Figure, axis: Axes) -> None:
     """One legend above all panels, from the labels of `axis`."""
     handles, labels = axis.get_legend_handles_labels()
     width = figure.get_figwidth() * 72
-    ncols = columns if width == WIDE else 2
+    ncols = 5 if round(width) == WIDE else 2
     figure.legend(
         handles, labels, loc="outside upper left", ncols=ncols, borderaxespad=0.1,
         handletextpad=0.4, columnspacing=1.2, handlelength=1.4,
@@ -123,7 +121,7 @@ def legend(figure: Figure, axis: Axes, columns: int = 5) -> None:
 def dots(
     axis: Axes,
     names: Sequence[str],
-    series: Sequence[tuple[str, str, Sequence[Estimate | None]]],
+    series: Sequence[Series],
     unit: str,
     *,
     zero: float | None = 0,
@@ -166,7 +164,9 @@ def dots(
     axis.locator_params(axis="x", nbins=5)
     if unit in ("rate", "points"):
         end = " %" if unit == "rate" else ""
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}{end}".replace("-", "\u2212")))
+        axis.xaxis.set_major_formatter(
+            FuncFormatter(lambda v, _: f"{v:g}{end}".replace("-", "\u2212"))
+        )
 
 
 def _names(axis: Axes, names: Sequence[str]) -> None:
@@ -176,20 +176,66 @@ def _names(axis: Axes, names: Sequence[str]) -> None:
     """
     lines = [shorten(name).split("\n") for name in names]
     axis.set_yticks(range(len(names)), [first for first, *_ in lines])
-    if any(len(pair) > 1 for pair in lines):
+    figure = axis.get_figure()
+    if figure is not None and any(len(pair) > 1 for pair in lines):
         axis.yaxis.remove_overlapping_locs = False
         axis.set_yticks(range(len(names)), [pair[-1] for pair in lines], minor=True)
         axis.tick_params(axis="y", which="minor", length=0)
-        for which, side, up in (("major", "bottom", 1), ("minor", "top", -1)):
-            for text in axis.get_yticklabels(which=which):
-                text.set_verticalalignment(side)
-                scale = axis.get_figure().dpi_scale_trans
-                text.set_transform(text.get_transform() + ScaledTranslation(0, up / 72, scale))
+        scale = figure.dpi_scale_trans
+        for text in axis.get_yticklabels(which="major"):
+            text.set_verticalalignment("bottom")
+            text.set_transform(text.get_transform() + ScaledTranslation(0, 1 / 72, scale))
+        for text in axis.get_yticklabels(which="minor"):
+            text.set_verticalalignment("top")
+            text.set_transform(text.get_transform() + ScaledTranslation(0, -1 / 72, scale))
+
+
+def dot_picture(
+    name: str,
+    caption: str,
+    groups: Sequence[tuple[str, Sequence[str], Sequence[Series]]],
+    unit: str,
+    label: str,
+    data: pl.DataFrame,
+    *,
+    zero: float | None = 0,
+    also: Callable[[Axes], None] | None = None,
+) -> Picture:
+    """A figure of `dots`, one panel for each group: title, names and series.
+
+    Args:
+        name: of its files.
+        caption: what it shows.
+        groups: title, names and series of each panel.
+        unit: of `wording.interval`.
+        label: of the x axes.
+        data: the numbers in it.
+        zero: of `dots`.
+        also: draws more into each panel.
+    """
+
+    def draw(width: int) -> Figure:
+        heights = []
+        for _, names, series in groups:
+            lines = max(name.count("\n") for name in names) + 1
+            heights.append(_EDGE + 20 + len(names) * max(_ROW * (1 + lines) / 2, 13 * len(series)))
+        figure, axes = panels(width, heights)
+        for axis, (title, names, series) in zip(axes, groups, strict=True):
+            dots(axis, names, series, unit, zero=zero)
+            axis.set(title=title, xlabel=label)
+            if also:
+                also(axis)
+        legend(figure, axes[0])
+        return figure
+
+    return picture(name, caption, draw, data)
 
 
 def shorten(text: str, most: int = 26) -> str:
     """`text`, each line cut to so many characters."""
-    lines = (line if len(line) <= most else f"{line[: most - 1]}\u2026" for line in text.split("\n"))
+    lines = (
+        line if len(line) <= most else f"{line[: most - 1]}\u2026" for line in text.split("\n")
+    )
     return "\n".join(lines)
 
 

@@ -9,14 +9,14 @@ import polars as pl
 
 from alignment_extraction.files import InputError
 from alignment_extraction.report import wording
-from alignment_extraction.report.tables import Results
-from alignment_extraction.report.verdict import (
+from alignment_extraction.report.headline import (
     AT_RISK_SAMPLES,
     ENOUGH_TWINS,
     Headline,
     headline,
     headline_models,
 )
+from alignment_extraction.report.tables import Results
 from alignment_extraction.report.wording import Estimate
 
 OK, EXCEEDED, CANNOT_TELL, BAD_INPUT = 0, 1, 2, 3
@@ -234,7 +234,9 @@ def _findings(results: Results, limits: Limits, settings: Mapping[str, Any]) -> 
         attribution = results["attribution"].filter(prefix=prefix)
         known = {*attribution["model"], *results["risk"]["model"]}
         if unknown := [name for name in limits.models if name not in known]:
-            raise InputError(f"no results of model {unknown[0]}; there are {', '.join(sorted(known))}")
+            raise InputError(
+                f"no results of model {unknown[0]}; there are {', '.join(sorted(known))}"
+            )
         seeds = attribution.unique(["model", "seed"]).group_by("model").agg(pl.col("n").sum())
         drawn = dict(seeds.iter_rows())
         models = [(name, prefix, drawn.get(name, 0)) for name in limits.models]
@@ -250,9 +252,11 @@ def _findings(results: Results, limits: Limits, settings: Mapping[str, Any]) -> 
                     "risk are not known; run the study with `likelihood` for it"
                 )
             findings.append(_judge(own, "max_rows_at_risk", limits.max_rows_at_risk, own.at_risk))
-        for limit, metric in (("max_attributable", "verbatim"), ("max_attributable_semantic", "cosine")):
+        for limit, metric in (
+            ("max_attributable", "verbatim"),
+            ("max_attributable_semantic", "cosine"),
+        ):
             most = getattr(limits, limit)
             if most is not None:
                 findings.append(_judge(own, limit, most, own.rates.get(metric)))
     return findings
-

@@ -6,8 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from alignment_extraction.report.headline import Headline, fixed
 from alignment_extraction.report.tables import Results
-from alignment_extraction.report.verdict import Headline, Verdict, fixed
+from alignment_extraction.report.verdict import Verdict
 from alignment_extraction.report.wording import Estimate
 
 MOST_HEADLINE, MOST_METRICS = 30, 500

@@ -80,7 +80,12 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"base64": lambda text: _base64(text.encode()), "count": wording.count, "listed": wording.listed}
+    filters: dict[str, Any] = {
+        "base64": lambda text: _base64(text.encode()),
+        "count": wording.count,
+        "listed": wording.listed,
+    }
+    made.filters |= filters
     return made
 
 
@@ -138,9 +143,7 @@ def write_page(
         masked=masked,
         sections=sections(results, verdict, settings),
         provenance=provenance,
-        licences={
-            name: (HERE / "vendor" / f"{name}.LICENSE").read_text() for name in ("tabulator", "diff")
-        },
+        licences=[path.read_text() for path in sorted((HERE / "vendor").glob("*.LICENSE"))],
         markup=Markup,
         style=Markup(style),
         script=Markup(script),

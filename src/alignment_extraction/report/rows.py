@@ -68,7 +68,9 @@ def mask(rows: pl.DataFrame) -> pl.DataFrame:
     hashed = [
         pl.col(name).map_elements(text_hash, pl.String).alias(name) for name in ("template", *TEXTS)
     ]
-    return rows.with_columns(hashed).rename({name: f"{name}_sha256" for name in ("template", *TEXTS)})
+    return rows.with_columns(hashed).rename(
+        {name: f"{name}_sha256" for name in ("template", *TEXTS)}
+    )
 
 
 def _column(values: pl.Series, digits: int | None) -> list[Any]:
@@ -83,7 +85,9 @@ def _packed(value: Any) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def page_data(rows: pl.DataFrame, models: Sequence[str], *, masked: bool = False) -> tuple[str, int, int]:
+def page_data(
+    rows: pl.DataFrame, models: Sequence[str], *, masked: bool = False
+) -> tuple[str, int, int]:
     """What the page's table is made from, as base64 of gzipped JSON.
 
     Chances are left out: the page works them out from the log-probabilities. Texts of the least

@@ -33,7 +33,9 @@ SCHEMAS = {
     "ratios": _schema(
         f"{_CONDITION} source level field comparison metric semantic:f string:f ratio:f {_INTERVAL}"
     ),
-    "exchangeability": _schema(f"source level members:i twins:i auc:f {_INTERVAL} verdict needed:i"),
+    "exchangeability": _schema(
+        f"source level members:i twins:i auc:f {_INTERVAL} verdict needed:i"
+    ),
     "rows": _schema(
         "model id source role template repetitions:i edit trained:b log_probability:f "
         f"base_log_probability:f expected:f {_CHANCES} p_value:f flagged:b verbatim_hits:i "
@@ -95,7 +97,7 @@ def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     schema = SCHEMAS[name]
     missing = [pl.lit(None, kind).alias(key) for key, kind in schema.items() if key not in frame]
     try:
-        frame = frame.with_columns(*missing).cast(dict(schema))
+        frame = frame.with_columns(*missing).cast(schema)
     except pl.exceptions.PolarsError as error:
         raise InputError(
             f"table {name}: not the columns that the report reads ({error}); make it again"

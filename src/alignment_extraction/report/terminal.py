@@ -56,9 +56,17 @@ def show(
         console.print(Text(f"- {caveat}", style="dim"))
     rows = results["rows"].filter("trained", model=own.model)
     if rows.height:
-        worst = Table(title="Rows most at risk: chance in a million samples, times trained", title_justify="left", box=None, padding=(0, 2, 0, 0), expand=True)
+        worst = Table(
+            title="Rows most at risk: chance in a million samples, times trained",
+            title_justify="left",
+            box=None,
+            padding=(0, 2, 0, 0),
+            expand=True,
+        )
         for name in ("row", "chance", "trained", "seen", *(["text"] if not masked else [])):
-            worst.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "text" else None)
+            worst.add_column(
+                name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "text" else None
+            )
         for row in ranked(rows).head(_WORST).iter_rows(named=True):
             text = " ".join(wording.visible(row["question"] or "").split())[:120]
             cells = [

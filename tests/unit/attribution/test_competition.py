@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.attribution.competition import attribution, placebo
-from alignment_extraction.attribution.contests import ThresholdSettings, contests, wins
+from alignment_extraction.attribution.contests import contests, wins
 from alignment_extraction.attribution.discoveries import (
     block_wins,
     discovery_threshold,
