@@ -31,7 +31,7 @@ from strings import mixture
 
 from alignment_extraction.extraction import scores
 from alignment_extraction.figures import style
-from alignment_extraction.search.index import build_index, exact_search, recall_at_1, search
+from alignment_extraction.search.index import Annoy, build_index, exact_search, recall_at_1
 from alignment_extraction.search.matching import MATCH_SCHEMA
 from alignment_extraction.search.string_search import best_matches
 from alignment_extraction.settings.studies import Cell, IndexSettings, ThresholdSettings
@@ -108,14 +108,13 @@ def build(rows: int, dimension: int) -> dict[str, Any]:
 
 def find(rows: int, dimension: int) -> dict[str, Any]:
     vectors, queries, path = _load(rows, dimension)
-    found = search(
+    found = Annoy(
         path,
         vectors,
-        queries,
         identity="scale",
         candidates=INDEX.candidates,
         search_k=INDEX.search_k,
-    )
+    ).search(queries)
     np.savez(path.with_suffix(".npz"), position=found.position, cosine=found.cosine)
     return {"queries": len(queries)}
 

@@ -60,12 +60,12 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
     from alignment_extraction.engine.model import Model
     from alignment_extraction.engine.sampling import sample
     from alignment_extraction.gpu import torch_device, usable_gpu_layers
-    from alignment_extraction.search import onnx_model
+    from alignment_extraction.search import encoder
     from alignment_extraction.search.embedding import Embedder
     from alignment_extraction.search.index import exact_search
     from alignment_extraction.search.string_search import best_matches
 
-    if (embedder / onnx_model.MODEL).is_file():
+    if (embedder / encoder.MODEL).is_file():
         raise InputError(
             f"{embedder}: a bare ONNX file, whose number of weights is not known; name an embedder "
             "of sentence-transformers with --embedder"
@@ -84,9 +84,11 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
             return float(frame["question_tokens"].list.len().sum()) * weights
 
         sampling = _steady(draw, seconds)
-    encoder = Embedder(embedder)
-    size = sum(parameter.numel() for parameter in encoder._model.parameters())
-    embedding = _steady(lambda: len(encoder.embed(texts[:: len(texts) // 128])) * size, seconds)
+    loaded_embedder = Embedder(embedder)
+    embedding = _steady(
+        lambda: len(loaded_embedder.embed(texts[:: len(texts) // 128])) * loaded_embedder.weights,
+        seconds,
+    )
     rows, queries = (stream.random((n, 1024), np.float32) for n in (16_384, 4096))
 
     def multiply() -> float:

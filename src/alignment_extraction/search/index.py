@@ -1,11 +1,16 @@
-"""Nearest-neighbour search: an Annoy index for candidates, exact products for their scores.
+"""Nearest-neighbour search behind one protocol, by Annoy or exactly.
 
-Or exact search throughout, on a GPU where there is one: see `exact_search`.
+    index = open_index("exact", vectors, device="cuda")
+    index.search(queries).cosine  # of the nearest row of each query
+
+`Annoy` finds candidates in trees on disk and scores them exactly; `Exact` compares every query with
+every row, on a GPU where there is one. A third kind is a class with `search` and a line in
+`open_index`.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from annoy import AnnoyIndex
@@ -32,6 +37,40 @@ class Neighbours(NamedTuple):
     """Row numbers, shape (queries,)."""
     cosine: Vectors
     """Cosine similarities in [-1, 1], shape (queries,)."""
+
+
+Kind = Literal["annoy", "exact"]
+"""Kinds of index, as settings name them."""
+
+
+class Index(Protocol):
+    """What finds the nearest row of each query."""
+
+    def search(self, queries: Vectors) -> Neighbours:
+        """The nearest row of each query (unit-length float32, shape (queries, dimension))."""
+        ...
+
+
+def open_index(
+    kind: Kind,
+    vectors: Vectors,
+    *,
+    path: Path | None = None,
+    identity: str = "",
+    candidates: int = 50,
+    search_k: int = -1,
+    device: str = "cpu",
+) -> Index:
+    """The index of this kind over `vectors`; see `Annoy` and `Exact` for the arguments.
+
+    Raises:
+        InputError: see `Annoy`.
+    """
+    if kind == "exact":
+        return Exact(vectors, device=device)
+    if path is None:
+        raise ValueError("an Annoy index needs the path that build_index wrote it to")
+    return Annoy(path, vectors, identity=identity, candidates=candidates, search_k=search_k)
 
 
 def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity: str) -> None:
@@ -74,22 +113,13 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
     )
 
 
-def search(
-    path: Path,
-    vectors: Vectors,
-    queries: Vectors,
-    *,
-    identity: str,
-    candidates: int,
-    search_k: int = -1,
-) -> Neighbours:
-    """The nearest row of each query: Annoy's candidates, re-scored exactly.
+class Annoy:
+    """Annoy's candidates, scored again exactly.
 
     Args:
         path: an index that `build_index` made of `vectors`.
         vectors: what the index was built over, shape (rows, dimension).
-        queries: unit-length float32, shape (queries, dimension).
-        identity: embedder of `queries`.
+        identity: embedder of the queries.
         candidates: neighbours asked of Annoy for each query.
         search_k: nodes that Annoy inspects; -1 is trees x candidates.
 
@@ -97,23 +127,44 @@ def search(
         InputError: the index was built with another embedder or over other rows, or is missing,
             truncated or something else.
     """
-    index = _load(path, vectors, identity)
-    position = np.zeros(len(queries), np.int64)
-    cosine = np.zeros(len(queries), np.float32)
-    k = min(candidates, len(vectors))
-    for start in range(0, len(queries), _BLOCK):
-        block = queries[start : start + _BLOCK]
-        found = np.zeros((len(block), k), np.int64)
-        for i, query in enumerate(block):
-            near = index.get_nns_by_vector(query.tolist(), k, search_k)
-            # Annoy may find fewer than k; repeating the first leaves the maximum as it is.
-            found[i] = near + near[:1] * (k - len(near)) if near else 0
-        scores = np.einsum("qkd,qd->qk", vectors[found], block)
-        best = scores.argmax(axis=1)
-        rows = np.arange(len(block))
-        position[start : start + _BLOCK] = found[rows, best]
-        cosine[start : start + _BLOCK] = scores[rows, best]
-    return Neighbours(position, np.clip(cosine, -1, 1))
+
+    def __init__(
+        self, path: Path, vectors: Vectors, *, identity: str, candidates: int, search_k: int = -1
+    ) -> None:
+        self._trees = _load(path, vectors, identity)
+        self._vectors = vectors
+        self._candidates = min(candidates, len(vectors))
+        self._search_k = search_k
+
+    def search(self, queries: Vectors) -> Neighbours:
+        """The nearest of each query's candidates; see `Index`."""
+        position = np.zeros(len(queries), np.int64)
+        cosine = np.zeros(len(queries), np.float32)
+        k = self._candidates
+        for start in range(0, len(queries), _BLOCK):
+            block = queries[start : start + _BLOCK]
+            found = np.zeros((len(block), k), np.int64)
+            for i, query in enumerate(block):
+                near = self._trees.get_nns_by_vector(query.tolist(), k, self._search_k)
+                # Annoy may find fewer than k; repeating the first leaves the maximum as it is.
+                found[i] = near + near[:1] * (k - len(near)) if near else 0
+            scores = np.einsum("qkd,qd->qk", self._vectors[found], block)
+            best = scores.argmax(axis=1)
+            rows = np.arange(len(block))
+            position[start : start + _BLOCK] = found[rows, best]
+            cosine[start : start + _BLOCK] = scores[rows, best]
+        return Neighbours(position, np.clip(cosine, -1, 1))
+
+
+class Exact:
+    """Exact search; see `exact_search`."""
+
+    def __init__(self, vectors: Vectors, *, device: str = "cpu") -> None:
+        self._vectors, self._device = vectors, device
+
+    def search(self, queries: Vectors) -> Neighbours:
+        """The nearest row of each query; see `Index`."""
+        return exact_search(self._vectors, queries, device=self._device)
 
 
 def _load(path: Path, vectors: Vectors, identity: str) -> Any:

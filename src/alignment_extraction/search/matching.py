@@ -19,8 +19,8 @@ from alignment_extraction.search.index import (
     Neighbours,
     build_index,
     exact_search,
+    open_index,
     recall_at_1,
-    search,
 )
 from alignment_extraction.search.string_search import best_matches
 from alignment_extraction.search.strings import METRICS, pairwise
@@ -97,11 +97,15 @@ def _neighbours(
     search_k: int,
 ) -> Neighbours:
     """The nearest row of each query, by `index`, or exactly where there is none."""
-    if index is None:
-        return exact_search(vectors, queries, device=torch_device("exact search"))
-    return search(
-        index, vectors, queries, identity=identity, candidates=candidates, search_k=search_k
-    )
+    return open_index(
+        "annoy" if index else "exact",
+        vectors,
+        path=index,
+        identity=identity,
+        candidates=candidates,
+        search_k=search_k,
+        device="cpu" if index else torch_device("exact search"),
+    ).search(queries)
 
 
 def _audit(

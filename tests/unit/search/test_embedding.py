@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from alignment_extraction.corpora.texts import unique_texts
@@ -19,8 +20,11 @@ from alignment_extraction.search.embedding import (
     Embedder,
     hash_texts,
     identity_of,
+    largest_change,
     read_vectors,
+    short_identity,
     write_embeddings,
+    write_together,
     write_vectors,
 )
 from tests.tiny_models import SPECIAL_TOKENS
@@ -37,7 +41,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def embedder(minilm: Path) -> Embedder:
-    return Embedder(minilm, batch_size=2)
+    return Embedder(minilm, batch_size=2, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +98,11 @@ def test_similar_texts_are_near(vectors: np.ndarray) -> None:
     assert similarity[0, 1] < 0.3
 
 
-def test_neither_order_nor_batch_matters(embedder: Embedder, vectors: np.ndarray) -> None:
+def test_neither_order_nor_batch_matters(
+    minilm: Path, embedder: Embedder, vectors: np.ndarray
+) -> None:
     np.testing.assert_allclose(embedder.embed(TEXTS[::-1])[::-1], vectors, atol=1e-6)
-    embedder.batch_size = 64
-    np.testing.assert_allclose(embedder.embed(TEXTS), vectors, atol=1e-6)
-    embedder.batch_size = 2
+    np.testing.assert_allclose(Embedder(minilm, dtype="float32").embed(TEXTS), vectors, atol=1e-6)
 
 
 def test_equal_texts_get_equal_vectors_and_runs_are_the_same(
@@ -109,25 +113,15 @@ def test_equal_texts_get_equal_vectors_and_runs_are_the_same(
     np.testing.assert_array_equal(twice[len(TEXTS) :], vectors[::-1])
 
 
-def test_batches_hold_texts_of_like_length(embedder: Embedder) -> None:
-    sizes = []
-    handle = embedder._model[0].register_forward_pre_hook(
-        lambda _module, arguments: sizes.append(arguments[0]["input_ids"].shape[1])
-    )
-    embedder.embed(["word " * n for n in (40, 1, 39, 2, 38, 3)])
-    handle.remove()
-    assert sorted(sizes) == sizes[::-1] == [4, 40, 42]
-
-
 def test_no_texts(embedder: Embedder) -> None:
     assert embedder.embed([]).shape == (0, 384)
 
 
 def test_texts_are_cut_at_max_tokens(minilm: Path) -> None:
-    short = Embedder(minilm, max_tokens=8)
+    short = Embedder(minilm, max_tokens=8, dtype="float32")
     same, other = short.embed(["a b c d e f g h i", "a b c d e f x y z"])
     np.testing.assert_allclose(same, other, atol=1e-6)
-    assert short.identity != Embedder(minilm, max_tokens=9).identity
+    assert short.identity != Embedder(minilm, max_tokens=9, dtype="float32").identity
     assert short.identity == f"{sha256(minilm)}/8"
 
 
@@ -264,3 +258,154 @@ def test_embeddings_written_block_by_block(
     np.testing.assert_array_equal(read[0], read[len(TEXTS)])
     write_embeddings(embedder, [], blocks)
     assert read_vectors(blocks, []).shape == (0, 384)
+
+
+def test_texts_of_several_conditions_are_embedded_once(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        tmp_path / "a.npy": [TEXTS[0], TEXTS[3]],
+        tmp_path / "b" / "b.npy": [TEXTS[3], TEXTS[5], TEXTS[0], TEXTS[3]],
+        tmp_path / "none.npy": [],
+    }
+    asked: list[str] = []
+    embed = embedder.embed
+    monkeypatch.setattr(
+        embedder, "embed", lambda texts, **options: asked.extend(texts) or embed(texts, **options)
+    )
+    for block in (100, 2):  # the second keeps the vectors in a file meanwhile
+        monkeypatch.setattr(module, "_BLOCK", block)
+        asked.clear()
+        write_together(embedder, files)
+        assert sorted(asked) == sorted({TEXTS[0], TEXTS[3], TEXTS[5]})
+        for path, texts in files.items():
+            found = read_vectors(path, texts, embedder.identity)
+            np.testing.assert_allclose(found, embed(texts), atol=1e-6)
+    assert {path.name for path in tmp_path.rglob("*.*")} == {
+        name + end for name in ("a", "b", "none") for end in (".npy", ".json")
+    }
+
+
+# What an embedder computes in ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def neighbours() -> list[str]:
+    """240 problems of 24 kinds: within a kind they differ in numbers, so many are near 0.95."""
+    numbers = np.random.default_rng(0).integers(2, 90, (10, 2))
+    sentences = [
+        sentence.format(name=name, a=a, b=b)
+        for sentence in module._SENTENCES
+        for name in ("Kim", "Mia", "Ivan")
+        for a, b in numbers
+    ]
+    assert not set(sentences) & set(module.check_texts())
+    return sentences
+
+
+def test_float32_is_pytorchs(minilm: Path, embedder: Embedder, neighbours: list[str]) -> None:
+    exact = SentenceTransformer(str(minilm), local_files_only=True)
+    exact.max_seq_length = 256
+    right = exact.encode(neighbours[::3], normalize_embeddings=True)
+    found = embedder.embed(neighbours[::3])
+    assert np.abs(found @ found.T - right @ right.T).max() < 3e-6
+
+
+def test_bfloat16_moves_no_score_near_a_threshold(
+    minilm: Path, embedder: Embedder, neighbours: list[str]
+) -> None:
+    fast = Embedder(minilm, dtype="bfloat16")
+    assert fast.identity == f"{embedder.identity}/bfloat16"
+    assert short_identity(fast.identity).endswith(" at 256 tokens in bfloat16")
+    exact, found = embedder.embed(neighbours), fast.embed(neighbours)
+    pairs = np.triu_indices(len(neighbours), 1)
+    cosines, moved = (exact @ exact.T)[pairs], (found @ found.T)[pairs]
+    near = np.abs(cosines - 0.95) < 0.01
+    change = np.abs(moved - cosines)[near].max()
+    assert near.sum() > 100
+    # Otherwise it would be float32 under another name.
+    assert 1e-5 < change < module.LARGEST_CHANGE
+    # A hit changes only where it was a matter of that much.
+    other = (moved >= 0.95) != (cosines >= 0.95)
+    assert (cosines >= 0.95).sum() > 200
+    assert other.sum() < 0.02 * (cosines >= 0.95).sum()
+    assert (np.abs(cosines - 0.95)[other] <= module.LARGEST_CHANGE).all()
+
+
+def test_auto_takes_the_fast_form_only_where_it_is_as_exact(
+    minilm: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.encoder, "has_bfloat16", lambda: True)
+    assert Embedder(minilm).dtype == "bfloat16"
+    monkeypatch.setattr(module, "LARGEST_CHANGE", 1e-5)
+    slow = Embedder(minilm)
+    assert (slow.dtype, slow.identity) == ("float32", embedder.identity)
+    monkeypatch.setattr(module.encoder, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(module, "LARGEST_CHANGE", 1e-3)
+    assert Embedder(minilm).dtype == "float32"
+
+
+def test_largest_change_looks_at_near_pairs() -> None:
+    def turned(angles: list[float]) -> module._Encode:
+        return lambda texts, _: np.array([[np.cos(a), np.sin(a)] for a in angles], np.float32)
+
+    texts = ["a", "b", "c"]
+    exact = turned([0, 0.1, 1.5])
+    moved = turned([0, 0.2, 1.0])  # the pairs with the third are far apart: not looked at
+    assert largest_change(moved, exact, texts) == pytest.approx(np.cos(0.1) - np.cos(0.2), abs=1e-6)
+    assert largest_change(exact, exact, texts) == 0
+    assert largest_change(exact, turned([0, 1, 2]), texts) == np.inf
+    assert largest_change(turned([0, np.nan, 1]), exact, texts) == np.inf
+
+
+def test_what_cannot_be_compiled_is_embedded_by_pytorch(
+    minilm: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("an operation that is not known")
+
+    monkeypatch.setattr(module.encoder, "from_sentence_transformers", fail)
+    slow = Embedder(minilm)
+    assert slow.dtype == "float32"
+    np.testing.assert_allclose(slow.embed(TEXTS), vectors, atol=1e-6)
+    with pytest.raises(InputError, match=r"cannot be computed in bfloat16 \(an operation"):
+        Embedder(minilm, dtype="bfloat16")
+
+
+def test_dtypes_that_cannot_be_had(minilm: Path) -> None:
+    with pytest.raises(InputError, match="dtype float16 needs a GPU"):
+        Embedder(minilm, dtype="float16")
+    with pytest.raises(InputError, match="dtype 'int8': not one of auto, float32"):
+        Embedder(minilm, dtype="int8")  # type: ignore[arg-type]
+
+
+# Damaged weights -------------------------------------------------------------------------------
+
+
+def test_a_vector_that_is_not_finite_names_its_row(minilm: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(minilm, folder)
+    weights = load_file(folder / "model.safetensors")
+    key = next(key for key in weights if key.endswith("word_embeddings.weight"))
+    weights[key][(folder / "vocab.txt").read_text().split("\n").index("river")] = torch.nan
+    (folder / "model.safetensors").unlink()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    texts = ["How many moons has Mars?", "Which river flows past Lund?", "Name a prime."]
+    damaged = Embedder(folder)
+    message = r"the vector of row 1 \('Which river flows past Lund\?'\) is not finite; the embedder"
+    with pytest.raises(InputError, match=message):
+        write_embeddings(damaged, texts, tmp_path / "x.npy")
+    assert not (tmp_path / "x.npy").exists()
+    assert np.isfinite(damaged.embed(texts[::2])).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_stored_vectors_that_are_not_finite(
+    saved: Path, vectors: np.ndarray, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", 2)
+    damaged = vectors.copy()
+    damaged[3, 7] = value
+    np.save(saved, damaged)
+    with pytest.raises(InputError, match=r"vectors\.npy: the vector of row 3 \('Was ist die Summe"):
+        read_vectors(saved, TEXTS)

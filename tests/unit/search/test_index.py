@@ -9,11 +9,13 @@ import pytest
 from alignment_extraction.files import InputError
 from alignment_extraction.search import index as module
 from alignment_extraction.search.index import (
+    Annoy,
+    Exact,
     Neighbours,
     build_index,
     exact_search,
+    open_index,
     recall_at_1,
-    search,
 )
 
 EMBEDDER = "0123456789abcdef/256"
@@ -37,7 +39,7 @@ def build(path: Path, vectors: np.ndarray = VECTORS, trees: int = 20, seed: int 
 
 def find(path: Path, queries: np.ndarray = QUERIES, **settings: int) -> Neighbours:
     settings = {"candidates": 10} | settings
-    return search(path, VECTORS, queries, identity=EMBEDDER, **settings)
+    return Annoy(path, VECTORS, identity=EMBEDDER, **settings).search(queries)
 
 
 @pytest.fixture
@@ -73,13 +75,13 @@ def test_scores_are_exact_and_recall_says_what_was_missed(tmp_path: Path) -> Non
 
 def test_more_candidates_than_rows(tmp_path: Path) -> None:
     path = build(tmp_path / "x.ann", VECTORS[:3])
-    found = search(path, VECTORS[:3], QUERIES, identity=EMBEDDER, candidates=10)
+    found = Annoy(path, VECTORS[:3], identity=EMBEDDER, candidates=10).search(QUERIES)
     np.testing.assert_array_equal(found.position, (QUERIES @ VECTORS[:3].T).argmax(axis=1))
 
 
 def test_one_row(tmp_path: Path) -> None:
     path = build(tmp_path / "x.ann", VECTORS[:1])
-    found = search(path, VECTORS[:1], VECTORS[:2], identity=EMBEDDER, candidates=10)
+    found = Annoy(path, VECTORS[:1], identity=EMBEDDER, candidates=10).search(VECTORS[:2])
     assert found.position.tolist() == [0, 0]
     assert found.cosine[0] == pytest.approx(1)
 
@@ -92,7 +94,7 @@ def test_no_queries(path: Path) -> None:
 def test_first_of_equal_rows(tmp_path: Path) -> None:
     vectors = np.concatenate([VECTORS[:20], VECTORS[:20]])
     path = build(tmp_path / "x.ann", vectors)
-    found = search(path, vectors, VECTORS[:20], identity=EMBEDDER, candidates=10)
+    found = Annoy(path, vectors, identity=EMBEDDER, candidates=10).search(VECTORS[:20])
     assert found.position.tolist() == list(range(20))
     assert exact_search(vectors, VECTORS[:20]).position.tolist() == list(range(20))
 
@@ -128,12 +130,12 @@ def test_no_rows(tmp_path: Path) -> None:
 def test_index_of_another_embedder_is_refused(path: Path) -> None:
     message = "embedder 0123456789ab at 256 tokens.*embedded with 0123456789ab at 8 tokens; build"
     with pytest.raises(InputError, match=message):
-        search(path, VECTORS, QUERIES, identity="0123456789abcdef/8", candidates=10)
+        Annoy(path, VECTORS, identity="0123456789abcdef/8", candidates=10).search(QUERIES)
 
 
 def test_index_over_other_rows_is_refused(path: Path) -> None:
     with pytest.raises(InputError, match="built over other vectors; build the index again"):
-        search(path, VECTORS[:-1], QUERIES, identity=EMBEDDER, candidates=10)
+        Annoy(path, VECTORS[:-1], identity=EMBEDDER, candidates=10).search(QUERIES)
 
 
 @pytest.mark.parametrize("cut", [1, 4 * (3 + 24), 10_000])
@@ -176,3 +178,19 @@ def test_exact_search_on_a_device_of_pytorch(block: int, monkeypatch: pytest.Mon
     assert by_torch.cosine.dtype == np.float32
     nothing = exact_search(VECTORS, QUERIES[:0], device="cpu:0")
     assert len(nothing.position) == len(nothing.cosine) == 0
+
+
+def test_both_kinds_answer_alike(path: Path) -> None:
+    annoy = open_index(
+        "annoy", VECTORS, path=path, identity=EMBEDDER, candidates=50, search_k=10**6
+    )
+    exact = open_index("exact", VECTORS)
+    assert isinstance(annoy, Annoy) and isinstance(exact, Exact)
+    for index in (annoy, exact):
+        found = index.search(QUERIES)
+        np.testing.assert_array_equal(found.position, (QUERIES @ VECTORS.T).argmax(axis=1))
+        # Queries come in any number of pieces.
+        pieces = [index.search(piece).cosine for piece in np.array_split(QUERIES, 3)]
+        np.testing.assert_allclose(np.concatenate(pieces), found.cosine, atol=1e-6)
+    with pytest.raises(ValueError, match="needs the path"):
+        open_index("annoy", VECTORS)
