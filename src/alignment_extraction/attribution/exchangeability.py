@@ -99,13 +99,18 @@ def exchangeability(corpus: pl.DataFrame, seed: int, most: int = MOST) -> pl.Dat
     return pl.DataFrame(rows, schema=SCHEMA).sort("source", "level", maintain_order=True)
 
 
+def _text() -> pl.Expr:
+    """Question and answer of a row as one text."""
+    return pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
+
+
 def _texts(
     comparison: Comparison, corpus: pl.DataFrame, stream: np.random.Generator, most: int
 ) -> tuple[list[str], Array, Array]:
     """The texts looked at, whether each is a member's, and its block; each once on a side."""
     frame = (
         pl.DataFrame({"id": comparison.ids, "member": comparison.member, "block": comparison.block})
-        .join(corpus.select("id", "text"), on="id", how="left", maintain_order="left")
+        .join(corpus.select("id", text=_text()), on="id", how="left", maintain_order="left")
         .drop_nulls("text")
         .unique(["member", "text"], keep="first", maintain_order=True)
     )
