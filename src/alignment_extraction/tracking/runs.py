@@ -225,7 +225,8 @@ def _model_metrics(
 ) -> pl.DataFrame:
     curves = {"rows_at_risk": "at_risk", "expected_distinct": "expected_distinct"}
     changes = {f"shift{end}": column for end, column in zip(_ENDS, _INTERVAL, strict=True)}
-    attacks = {f"{name}{end}": f"{name}{end}" for name in ("auc", "tpr") for end in _ENDS}
+    attacks = {"auc": "auc", "auc_low": "low", "auc_high": "high"}
+    attacks |= {f"tpr{end}": f"tpr{end}" for end in _ENDS}
     form = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
     return pl.concat(
         [
@@ -233,7 +234,9 @@ def _model_metrics(
             _metrics(
                 shift.with_columns(form=form), ["base", "source", "target", "form", "per"], changes
             ),
-            _metrics(membership, ["source", "target", "attack"], attacks),
+            _metrics(
+                membership.with_columns(form=form), ["source", "target", "form", "attack"], attacks
+            ),
         ]
     )
 
