@@ -191,5 +191,7 @@ def test_cards_that_say_little(card: str, found: list[str], folder: Path) -> Non
 
 
 def test_a_card_that_is_damaged(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"the card's YAML cannot be read .*name the files instead"):
+    with pytest.raises(
+        InputError, match=r"the card's YAML cannot be read .*name the files instead"
+    ):
         files_of(folder, FILES, "hf:owner/model", "---\nconfigs: [\n---\n")
