@@ -5,6 +5,7 @@ final name. What comes from the hub may leave it out: it is then recorded at the
 the lock file, and checked afterwards (see `source_lock`).
 """
 
+import contextlib
 import glob
 import shutil
 import subprocess
@@ -255,7 +256,8 @@ def _bring_from_hub(source: PinnedSource, commit: str, folder: Path, content: Pa
         patterns.append(glob.escape(source.file))
     download_hub(str(source.hf), commit, source.repo_type or "model", patterns, folder)
     shutil.rmtree(folder / ".cache" / "huggingface", ignore_errors=True)
-    (folder / ".cache").rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        (folder / ".cache").rmdir()
     found = folder / (source.file or "")
     empty = found.is_dir() and not any(found.iterdir())
     if found.exists() and not empty:

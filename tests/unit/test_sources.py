@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,9 +21,10 @@ from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.source_lock import LockedSource, read_lock
-from alignment_extraction.sources import PinnedSource, fetch
+from alignment_extraction.sources import PinnedSource, fetch, pinned_sha256
 from tests.hub import COMMIT, FILES, Hub, client_environment, digest, serve
 from tests.tiny_models import make_tiny_gguf
+from tests.unit.models.files import write_split
 
 ZERO = "0" * 64
 
@@ -217,7 +219,7 @@ FETCH = """
 import json, sys
 from pathlib import Path
 from alignment_extraction.files import InputError
-from alignment_extraction.sources import PinnedSource, fetch
+from alignment_extraction.sources import PinnedSource, fetch, pinned_sha256
 try:
     fetch(PinnedSource(**json.loads(sys.argv[1])), *map(Path, sys.argv[2:]))
 except InputError as error:
@@ -493,3 +495,92 @@ def test_absurd_lengths_are_refused_without_asking_for_memory(data: bytes, tmp_p
         check_gguf(path)
     with pytest.raises(InputError, match=r"absurd\.gguf: "):
         Model(path)
+
+
+# Split models -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def parts(tiny: Path) -> list[Path]:
+    return write_split(tiny, tiny.parent / "part", tensors=5)
+
+
+def same_tensors(path: Path, other: Path) -> bool:
+    found, expected = (
+        {tensor.name: tensor.data.tobytes() for tensor in gguf.GGUFReader(one).tensors}
+        for one in (path, other)
+    )
+    return found == expected
+
+
+def test_a_split_model_from_disk_becomes_one(tiny: Path, parts: list[Path], tmp_path: Path) -> None:
+    pinned = pinned_sha256(parts[1])
+    assert pinned == pinned_sha256(parts[0]) != sha256(parts[0])
+    assert pinned_sha256(tiny) == sha256(tiny)
+    source = PinnedSource(path=str(parts[1]), sha256=pinned)
+    assert source.split
+    output = tmp_path / "data" / "model.gguf"
+    fetch(source, output)
+    assert same_tensors(output, tiny)
+    assert left_behind(output.parent) == ["model.gguf"]
+    Model(output, threads=1).close()
+    with pytest.raises(InputError, match=f"sha256 is {pinned} .several files. where {ZERO}"):
+        fetch(PinnedSource(path=str(parts[0]), sha256=ZERO), output)
+
+
+def test_a_split_model_from_the_hub_becomes_one(
+    hub: Hub, tiny: Path, parts: list[Path], tmp_path: Path
+) -> None:
+    for part in parts:
+        hub.files[f"Q8_0/{part.name}"] = part.read_bytes()
+    output = tmp_path / "data" / "model.gguf"
+    file = f"Q8_0/{parts[0].name}"
+    assert fetch_from(hub.url, output, file=file, sha256=None) == ""
+    assert same_tensors(output, tiny)
+    assert left_behind(output.parent) == ["model.gguf"]
+    lock = read_lock(tmp_path / "sources.lock.yaml")
+    assert lock == {f"model owner/model@{COMMIT}:{file}": (COMMIT, pinned_sha256(parts[0]))}
+    del hub.files[f"Q8_0/{parts[1].name}"]
+    output.unlink()
+    message = fetch_from(hub.url, output, file=file, sha256=None)
+    assert message.endswith(f"the repository holds no Q8_0/{parts[1].name}, a part of it")
+
+
+FIND = """
+import json, os, sys
+from alignment_extraction.files import InputError
+from alignment_extraction.settings.audit import find_model
+os.chdir(sys.argv[1])
+for given in sys.argv[2:]:
+    try:
+        found = find_model(given, "mine")
+        print(json.dumps([found.source, str(found.path), found.adapter]))
+    except InputError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def test_a_model_of_the_hub_by_its_id(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+    def find(*given: str) -> list[Any]:
+        done = subprocess.run(
+            [sys.executable, "-c", FIND, str(tmp_path), *given],
+            env=client_environment(hub.url, tmp_path / "home"),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    hub.files = {"m-Q8_0.gguf": tiny.read_bytes(), "m-Q4_K_M.gguf": b"", "config.json": b"{}"}
+    chosen, named, missing = find(
+        "hf:owner/model", f"hf:owner/model:m-Q8_0.gguf@{COMMIT}", "hf:owner/model:x.gguf"
+    )
+    source = {"hf": "owner/model", "revision": "main", "file": "m-Q8_0.gguf"}
+    assert chosen == [source, "data/models/mine.gguf", False]
+    assert named[0] == source | {"revision": COMMIT}
+    assert missing.endswith("x.gguf: the repository holds no such file; correct file or only")
+    assert (tmp_path / "data/models/mine.gguf").read_bytes() == tiny.read_bytes()
+    assert "model owner/model@main:m-Q8_0.gguf" in read_lock(tmp_path / "sources.lock.yaml")
+    hub.files = {"config.json": b"{}", "model.safetensors": b""}
+    [refused] = find("hf:owner/model")
+    assert "convert_hf_to_gguf.py --remote owner/model --outtype q8_0" in refused

@@ -16,10 +16,10 @@ from alignment_extraction.corpora.formats import (
     QUESTION_KEYS,
     FileFormat,
     Parsed,
-    Turn,
     pair,
 )
 from alignment_extraction.corpora.rows import RowError, Rows, raw_rows
+from alignment_extraction.corpora.transcript import Turn
 from alignment_extraction.files import InputError
 
 Turns = Literal["first", "all"]

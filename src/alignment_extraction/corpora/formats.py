@@ -7,11 +7,11 @@ A row that cannot be used becomes a `RowError`, in its place in the file; it sto
 
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from alignment_extraction.corpora.rows import RowError
+from alignment_extraction.corpora.transcript import ROLES, Turn, transcript
 
 FileFormat = Literal["auto", "messages", "orz", "gsm8k", "alpaca", "text"]
 TURN_KEYS = ("messages", "conversations", "conversation", "dialogue", "dialog", "data")
@@ -26,32 +26,6 @@ ANSWER_KEYS = (
     "target",
 )
 """In order of preference: of a problem with `answer` and `solution`, the answer."""
-ROLES = {
-    **dict.fromkeys(("human", "prompter", "instruction", "[inst]", "h"), "user"),
-    **dict.fromkeys(("gpt", "chatgpt", "bot", "model", "ai", "bing", "bard"), "assistant"),
-    **dict.fromkeys(("response", "[/inst]", "a", "chatbot"), "assistant"),
-    **dict.fromkeys(("function", "observation", "tool_response", "ipython"), "tool"),
-}
-"""What else the roles of turns are called."""
-
-_MARKERS = [  # where a turn begins in a transcript
-    re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|System): ?"),
-    re.compile(r"### ?(Human|User|Instruction|Assistant|Response|System):[ \n]*"),
-    re.compile(r"<\|im_start\|>(\w+)\n"),
-    re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\s*"),
-    re.compile(r"<\|(user|assistant|system)\|>\n?"),
-    re.compile(r"(\[INST\]|\[/INST\])"),
-]
-_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|begin_of_text|>", "<|endoftext|>", "<s>", "</s>")
-
-
-class Turn(NamedTuple):
-    """One turn before it is checked."""
-
-    role: str
-    content: str | None
-    """None where the turn has no text: it calls a tool."""
-
 
 Parsed = tuple[list[Turn], Mapping[str, Any]]
 """A row's turns and what else it holds."""
@@ -264,40 +238,6 @@ def _unknown(row: Mapping[str, Any]) -> str:
         f"none of its keys ({keys or 'it has none'}) is known to hold a question and its answer; "
         "name them: --question-field KEY --answer-field KEY"
     )
-
-
-def transcript(text: str) -> list[Turn] | None:
-    """The turns of a conversation in one text, as HH-RLHF and rendered chat templates write it.
-
-    None where the text is no such transcript: no marker of a user's turn, or something other than
-    special tokens and a system's words before the first.
-    """
-    for marker in _MARKERS:
-        found = list(marker.finditer(text))
-        roles = [ROLES.get(match[1].lower(), match[1].lower()) for match in found]
-        if "user" not in roles:
-            continue
-        ends = [*(match.start() for match in found[1:]), len(text)]
-        turns = [
-            Turn(role, _bare(text[match.end() : end]))
-            for role, match, end in zip(roles, found, ends, strict=True)
-        ]
-        before = _bare(text[: found[0].start()])
-        if before and marker is _MARKERS[0]:
-            continue
-        return [Turn("system", before), *turns] if before else turns
-    return None
-
-
-def _bare(text: str) -> str:
-    """Without the special tokens and blanks around it."""
-    while True:
-        shorter = text.strip()
-        for token in _TOKENS:
-            shorter = shorter.removeprefix(token).removesuffix(token)
-        if shorter == text:
-            return text
-        text = shorter
 
 
 def text(row: Any) -> Parsed:

@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from alignment_extraction.corpora.conversations import Conversation, conversations, read_rows
-from alignment_extraction.corpora.formats import ADAPTERS, FileFormat, at, auto, transcript
+from alignment_extraction.corpora.formats import ADAPTERS, FileFormat, at, auto
 from alignment_extraction.corpora.rows import RowError
+from alignment_extraction.corpora.transcript import transcript
 
 
 def user(text: str) -> dict[str, str]:
