@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from alignment_extraction import sources  # noqa: E402
+from alignment_extraction.models import sources  # noqa: E402
 from alignment_extraction.provenance import processor  # noqa: E402
 from alignment_extraction.settings import config  # noqa: E402
 from tests.tiny_models import make_tiny_gguf, quantize  # noqa: E402

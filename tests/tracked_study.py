@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from mlflow import MlflowClient
 
-from alignment_extraction.corpora.corpus import SCHEMA
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.extraction import contamination, controls, embedders, metrics, results
 from alignment_extraction.files import read_parquet, write_json, write_parquet
 from alignment_extraction.search import audit

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment_extraction import sources
+from alignment_extraction.models import sources
 from alignment_extraction.files import InputError, sha256
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from alignment_extraction.corpora.corpus import SCHEMA
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.files import InputError, without_credentials, write_parquet
 from alignment_extraction.settings.config import Name
 from alignment_extraction.tracking.record import find_run

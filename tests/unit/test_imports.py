@@ -7,10 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "alignment_extraction"
 FLOORS = [
-    {"files", "statistics", "vocabulary", "failures"},
+    {"files", "statistics", "vocabulary", "failures", "gpu", "step"},
+    {"engine"},
+    {"models"},
+    {"corpora"},
     {"settings"},
-    {"layout", "gpu"},
-    {"models", "corpora", "engine"},
+    {"layout"},
     {"generations"},
     {"search"},
     {"likelihoods"},
@@ -18,9 +20,8 @@ FLOORS = [
     {"training"},
     {"distillation"},
     {"provenance"},
-    {"report"},
-    {"tracking", "machine"},
-    {"plan", "step"},
+    {"report", "tracking"},
+    {"audit", "machine", "plan"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

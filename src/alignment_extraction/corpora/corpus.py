@@ -18,45 +18,11 @@ from alignment_extraction.corpora.conversations import (
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError
-from alignment_extraction.source_lock import LOCK
+from alignment_extraction.models.lock import LOCK
 from alignment_extraction.statistics import named_seed
+from alignment_extraction.vocabulary import CORPUS
 
 _logger = logging.getLogger(__name__)
-
-SCHEMA = pl.Schema(
-    {
-        "id": pl.String(),
-        "source": pl.String(),
-        "role": pl.String(),
-        "template": pl.String(),
-        "pair": pl.String(),
-        "repetitions": pl.Int32(),
-        "seed_problem": pl.String(),
-        "edit": pl.String(),
-        "question": pl.String(),
-        "answer": pl.String(),
-        "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
-        "text": pl.String(),
-        "metadata": pl.String(),
-    }
-)
-"""Every corpus has these columns.
-
-- `id`: unique in the corpus and the same in every build.
-- `source`: the data set that the row is from.
-- `role`: what is known of the row's part in training: `member` (trained on), `twin` (a coin kept it
-  from being a member), `held-out` (like the members, but not trained on), `control` (of another
-  kind, not trained on, not searched) or `unknown`. Source and role are the row's group.
-- `template`: the generator that wrote the row, null where there is none.
-- `pair`: an id that a member and its twin share; null where the row has no partner.
-- `repetitions`: how often an epoch of training shows the row.
-- `seed_problem`, `edit`: the problem that the row is a variant of, and the kind of labelled edit.
-- `question`, `answer`: the first user message and the first assistant text after it, the latter
-  null where there is none; with `turns: all`, a user message and the reply to it.
-- `messages`: all turns of the conversation; none for raw text.
-- `text`: question, line break, answer; the question alone where there is no answer.
-- `metadata`: whatever else the row had, as JSON; null where that is nothing.
-"""
 
 REJECTS = pl.Schema(
     {
@@ -76,7 +42,7 @@ class Corpus(NamedTuple):
     """A corpus, and what became of the rows that it was made from."""
 
     frame: pl.LazyFrame
-    """Columns of `SCHEMA`; the rows lie in the folder that `build` was given."""
+    """Columns of `vocabulary.CORPUS`; the rows lie in the folder that `build` was given."""
     rejects: pl.DataFrame
     """Columns of `REJECTS`."""
     statistics: dict[str, Any]
@@ -96,7 +62,7 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
         sources: no two of one name and role.
         seed: of generated problems; each data set has a random stream of its own.
         folder: an empty one, for the rows that were read so far.
-        lock: the file that pins what comes from the hub (see `source_lock`).
+        lock: the file that pins what comes from the hub (see `models.lock`).
 
     Returns:
         The corpus. Its statistics are `rows` (read), `usable`, `rejected`, `duplicates` (usable
@@ -245,16 +211,16 @@ def _frame(source: CorpusSource, file: str, batch: Sequence[Counted]) -> pl.Data
         "template": file if source.datasets else None,
         "repetitions": 1,
     }
-    schema = {name: dtype for name, dtype in SCHEMA.items() if name in columns}
+    schema = {name: dtype for name, dtype in CORPUS.items() if name in columns}
     return (
         pl.DataFrame(columns, schema=schema)
         .with_columns(
             pl.lit(given.get(name), dtype).alias(name)
-            for name, dtype in SCHEMA.items()
+            for name, dtype in CORPUS.items()
             if name not in columns
         )
         .with_columns(text=pl.concat_str("question", "answer", separator="\n", ignore_nulls=True))
-        .select(SCHEMA.names())
+        .select(CORPUS.names())
     )
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from alignment_extraction.corpora.rows import ENDINGS, is_data_file
 from alignment_extraction.files import InputError
-from alignment_extraction.hub import download_hub
+from alignment_extraction.models.hub import download_hub
 
 _ID = re.compile(
     r"hf:(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<config>[\w.-]+))?"

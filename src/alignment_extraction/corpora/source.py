@@ -11,8 +11,8 @@ from alignment_extraction.corpora.conversations import Turns
 from alignment_extraction.corpora.formats import FileFormat
 from alignment_extraction.corpora.hub_data import hub_data, hub_files
 from alignment_extraction.files import InputError
-from alignment_extraction.hub import HubName, Revision, download_hub
-from alignment_extraction.source_lock import (
+from alignment_extraction.models.hub import HubName, Revision, download_hub
+from alignment_extraction.models.lock import (
     LOCK,
     LockedSource,
     check_lock,
@@ -131,7 +131,7 @@ def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Pat
 
     Args:
         source: not of generated problems.
-        lock: the file that pins what comes from the hub (see `source_lock`).
+        lock: the file that pins what comes from the hub (see `models.lock`).
 
     Raises:
         InputError: nothing matches, or it cannot be downloaded, or it is not what the lock pins.

@@ -8,7 +8,7 @@ from alignment_extraction.corpora.corpus import build
 from alignment_extraction.corpora.reading import stream_parquet
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import write_json, write_parquet
-from alignment_extraction.source_lock import LOCK
+from alignment_extraction.models.lock import LOCK
 
 
 def write_corpus(

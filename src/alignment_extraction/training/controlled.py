@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from alignment_extraction.corpora.corpus import SCHEMA
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
 from alignment_extraction.statistics import named_seed

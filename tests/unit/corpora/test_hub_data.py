@@ -12,7 +12,7 @@ import pytest
 from alignment_extraction.corpora import hub_data as module
 from alignment_extraction.corpora.hub_data import hub_data, hub_files
 from alignment_extraction.files import InputError
-from alignment_extraction.source_lock import read_lock
+from alignment_extraction.models.lock import read_lock
 from tests.hub import COMMIT, Hub, client_environment, serve
 
 ASK = """

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from alignment_extraction.corpora.corpus import SCHEMA
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.corpora.reading import UNUSED, read_corpus
 from alignment_extraction.files import InputError, write_parquet
 

@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from alignment_extraction.corpora.corpus import SCHEMA
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
 from alignment_extraction.training.controlled import build, post_training, statistics, stream

@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock
 
 from alignment_extraction.files import InputError, atomic_path, sha256
-from alignment_extraction.hub import RepoType, is_commit, resolve_commit
+from alignment_extraction.models.hub import RepoType, is_commit, resolve_commit
 
 LOCK = Path("sources.lock.yaml")
 """Beside params.yaml."""

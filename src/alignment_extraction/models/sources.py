@@ -2,7 +2,7 @@
 
 Whatever the place, the bytes are pinned by their SHA-256, and what does not match never gets the
 final name. What comes from the hub may leave it out: it is then recorded at the first download, in
-the lock file, and checked afterwards (see `source_lock`).
+the lock file, and checked afterwards (see `models.lock`).
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alignment_extraction.files import InputError, sha256, without_credentials
-from alignment_extraction.hub import HubName, RepoType, Revision, download_hub, is_commit
+from alignment_extraction.models.hub import HubName, RepoType, Revision, download_hub, is_commit
 from alignment_extraction.models.gguf_file import part_files, part_names
 from alignment_extraction.models.gguf_merge import merge_parts
-from alignment_extraction.source_lock import (
+from alignment_extraction.models.lock import (
     LOCK,
     LockedSource,
     check_lock,
