@@ -85,12 +85,6 @@ def embedder_of(wildcards):
     return study_of(wildcards).embedder
 
 
-def pinned_sha256(name):
-    """What params.yaml says of a model that comes from elsewhere; None of a trained one."""
-    source = PARAMS.models[name].source
-    return source.sha256 if source else None
-
-
 # Not again in the processes that Snakemake starts for single jobs.
 if workflow.is_main_process:
     try:

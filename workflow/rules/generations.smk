@@ -42,7 +42,7 @@ rule generate:
         ),
         size=shard_size,
         gpu_layers=PARAMS.gpu_layers,
-        sha256=lambda wildcards: pinned_sha256(wildcards.model),
+        sha256=lambda wildcards: PARAMS.models[wildcards.model].sha256,
     script:
         "../scripts/generate.py"
 

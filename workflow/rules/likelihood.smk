@@ -17,11 +17,9 @@ rule likelihood:
         gpu=GPU,
     params:
         settings=lambda wildcards: study_of(wildcards).likelihood,
-        prefix=lambda wildcards: study_of(wildcards).prefix_named(
-            study_of(wildcards).likelihood.prefix
-        ),
+        prefix=lambda wildcards: study_of(wildcards).likelihood_prefix,
         gpu_layers=PARAMS.gpu_layers,
-        sha256=lambda wildcards: pinned_sha256(wildcards.model),
+        sha256=lambda wildcards: PARAMS.models[wildcards.model].sha256,
     script:
         "../scripts/likelihood.py"
 
@@ -43,8 +41,6 @@ use rule likelihood as likelihood_of_base with:
         "logs/benchmarks/likelihood/{study}/base-of/{model}.tsv"
     params:
         settings=lambda wildcards: study_of(wildcards).likelihood,
-        prefix=lambda wildcards: study_of(wildcards).prefix_named(
-            study_of(wildcards).likelihood.prefix
-        ),
+        prefix=lambda wildcards: study_of(wildcards).likelihood_prefix,
         gpu_layers=PARAMS.gpu_layers,
-        sha256=lambda wildcards: pinned_sha256(PARAMS.models[wildcards.model].base),
+        sha256=lambda wildcards: PARAMS.models[PARAMS.models[wildcards.model].base].sha256,

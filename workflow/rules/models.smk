@@ -1,6 +1,7 @@
-"""Models and embedders: fetched from elsewhere and checked."""
+"""Models and embedders: fetched from elsewhere and checked, adapters merged into their base."""
 
 FETCHED = [name for name, model in PARAMS.models.items() if model.source]
+ADAPTED = [name for name, model in PARAMS.models.items() if model.adapter]
 
 
 rule fetch_model:
@@ -16,6 +17,24 @@ rule fetch_model:
         source=lambda wildcards: PARAMS.models[wildcards.model].source,
     script:
         "../scripts/fetch.py"
+
+
+rule merge_adapter:
+    input:
+        base=lambda wildcards: layout.model_file(
+            PARAMS, PARAMS.models[wildcards.model].base
+        ),
+        code=code("merge_adapter"),
+    output:
+        "data/models/{model}.gguf",
+    log:
+        "logs/merge_adapter/{model}.log",
+    wildcard_constraints:
+        model=either(ADAPTED),
+    params:
+        adapter=lambda wildcards: PARAMS.models[wildcards.model].adapter,
+    script:
+        "../scripts/merge_adapter.py"
 
 
 rule fetch_embedder:

@@ -1,11 +1,13 @@
 """The step of fetching, as rules and verbs run it."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from alignment_extraction.engine.model import probe
 from alignment_extraction.files import InputError
 from alignment_extraction.models.gguf_file import check_gguf
+from alignment_extraction.models.gguf_merge import merge_adapter
 from alignment_extraction.models.weights import without_pickles
 from alignment_extraction.models.lock import LOCK
 from alignment_extraction.models.sources import PinnedSource, fetch
@@ -37,3 +39,23 @@ def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None
         else:
             output.unlink(missing_ok=True)
         raise
+
+
+def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = LOCK) -> None:
+    """Bring a LoRA adapter and merge it into its base model.
+
+    Args:
+        adapter: where the GGUF adapter comes from.
+        base: GGUF of the model that it belongs to.
+        output: GGUF to write.
+        lock: what the first download from the hub got.
+
+    Raises:
+        InputError: it cannot be had, or does not fit the base.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        fetched = Path(folder) / "adapter.gguf"
+        fetch(adapter, fetched, lock)
+        merge_adapter(base, fetched, output)
+    probe(output)

@@ -28,6 +28,9 @@ class ModelSettings(Settings):
     base: str | None = Field(
         None, description="the model in `models` that it was trained from: what it is held against"
     )
+    adapter: PinnedSource | None = Field(
+        None, description="a LoRA adapter (GGUF) of `base`, into which it is merged"
+    )
     trained_on: tuple[str, ...] | None = Field(
         None, description="sources that it was trained on; by default all that have members"
     )
@@ -37,11 +40,20 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if (self.source is None) == (self.trained is None):
-            raise ValueError("give either `source` (with its sha256) or `trained`")
+        origins = (self.source, self.trained, self.adapter)
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("give one of `source` (with its sha256), `trained` and `adapter`")
+        if self.adapter and self.base is None:
+            raise ValueError("`adapter` needs `base`, the model in `models` that it belongs to")
         if self.trained is None and "quantisation" in self.model_fields_set:
             raise ValueError("`quantisation` applies to `trained` models only")
         return self
+
+    @property
+    def sha256(self) -> str | None:
+        """What its GGUF must be; None where that is not known beforehand."""
+        source = self.source
+        return None if source is None or source.split else source.sha256
 
 
 class EmbedderSettings(Settings):

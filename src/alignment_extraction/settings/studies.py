@@ -119,7 +119,9 @@ class LikelihoodSettings(Settings):
     models: tuple[str, ...] = Field(
         min_length=1, description="names in `models`; a model is compared with its `base`"
     )
-    prefix: str = Field("user", description="the prefix before a question, one of the study's")
+    prefix: str | None = Field(
+        None, description="the study's prefix before a question; by default the first of them"
+    )
     sources: tuple[str, ...] = Field((), description="corpus sources to score; none is all")
     limit: int | None = Field(None, ge=1, description="first rows of each source and role")
 
@@ -206,6 +208,12 @@ class StudySettings(Settings):
         """The entry of `prefixes` that a condition is sampled after: `user` of `user-t0.7`."""
         return self.prefix_named(self._entry(condition)[1])
 
+    @property
+    def likelihood_prefix(self) -> PrefixForm | LiteralPrefix:
+        """The prefix before a question whose likelihood is taken."""
+        given = self.likelihood.prefix if self.likelihood else None
+        return self.prefix_named(given or self.prefix_names[0])
+
     def prefix_named(self, name: str) -> PrefixForm | LiteralPrefix:
         """The entry of `prefixes` of this name."""
         return dict(zip(self.prefix_names, self.prefixes, strict=True))[name]
@@ -240,7 +248,7 @@ class StudySettings(Settings):
                     "give a `name`"
                 )
             seen.add(condition)
-        if self.likelihood and self.likelihood.prefix not in names:
+        if self.likelihood and self.likelihood.prefix not in (None, *names):
             raise ValueError(f"likelihood.prefix: {self.likelihood.prefix!r} is not in `prefixes`")
         for field in ("answer", "both"):
             if field in self.fields and not any(self.sampling_of(c).answer for c in seen):

@@ -65,7 +65,7 @@ def test_shipped_params_are_valid() -> None:
             "studies.smollm2.thresholds.string: Input should be greater than or equal to -1",
         ),
         ("studies/smollm2/fields", ["answer"], "fields: `answer` needs `sampling.answer: true`"),
-        ("models/smollm2", {}, "models.smollm2: give either `source` (with its sha256) or `tr"),
+        ("models/smollm2", {}, "models.smollm2: give one of `source` (with its sha256), `tr"),
         ("models/smollm2/source/sha256", ..., "smollm2.source: `path` and `pypi` need `sha256`"),
         ("models/smollm2/source/sha256", "abc", "models.smollm2.source.sha256"),
         ("models/smollm2/quantisation", "Q8_0", "`quantisation` applies to `trained` models only"),
