@@ -1,16 +1,75 @@
-"""What the stages of training share: their rows, their trainers' arguments, checkpoints, curves."""
+"""The stages of training in one list, and what they share: rows, arguments, checkpoints, curves.
+
+This module imports nothing heavy at its top, because every parse of the workflow reads the list.
+"""
 
 import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
-import torch
 
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.controlled import StageSettings, TrainingSettings
+from alignment_extraction.settings.controlled import LossOn, StageSettings, TrainingSettings
+
+Method = Literal["text", "conversations", "reinforcement", "prompts"]
+"""Next tokens of raw text, of conversations; GRPO on questions; next tokens of the questions."""
+
+
+class Stage(NamedTuple):
+    """One model of the controlled study: what it starts from and what it is trained on."""
+
+    name: str
+    starts_from: str | None
+    """The stage whose model it goes on from; None for random weights."""
+    source: str
+    """The source of the corpus that this stage adds."""
+    method: Method
+    sections: tuple[str, ...]
+    """Sections of the settings `train` that the model depends on, its predecessors' included."""
+    loss_on: LossOn = "all"
+    """Tokens of conversations that are learnt."""
+    thoughts: bool = True
+    """Reinforcement: whether a completion is a solution, or the result alone."""
+    random_reward: bool = False
+    """Reinforcement: whether a coin, and not the verifier, gives the reward."""
+    prompt_loss: bool = False
+    """Reinforcement: whether the questions' tokens are learnt too (a positive control)."""
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """All sources that the model has seen."""
+        earlier = () if self.starts_from is None else STAGES[self.starts_from].trained_on
+        return (*earlier, self.source)
+
+
+_BASE = ("seed", "bf16", "architecture", "base")
+_SFT, _RL = (*_BASE, "sft"), (*_BASE, "rl")
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("base", None, "pretraining", "text", _BASE),
+        Stage("sft", "base", "sft", "conversations", _SFT),
+        Stage("sft-assistant-loss", "base", "sft", "conversations", _SFT, loss_on="assistant"),
+        Stage("rl", "base", "rl", "reinforcement", _RL),
+        Stage("rl-random", "base", "rl", "reinforcement", _RL, random_reward=True),
+        Stage("rl-answer-only", "base", "rl", "reinforcement", _RL, thoughts=False),
+        Stage(
+            "rl-answer-only-random",
+            "base",
+            "rl",
+            "reinforcement",
+            _RL,
+            thoughts=False,
+            random_reward=True,
+        ),
+        Stage("rl-prompt-loss", "base", "rl", "reinforcement", _RL, prompt_loss=True),
+        Stage("sft-on-prompts", "base", "rl", "prompts", _RL),
+    )
+}
+"""Every model that the workflow can train, in an order in which each starts from an earlier one."""
 
 
 def members(corpus: pl.DataFrame, source: str) -> pl.DataFrame:
@@ -29,6 +88,8 @@ def stage_arguments(
     stage: StageSettings, settings: TrainingSettings, folder: Path
 ) -> dict[str, Any]:
     """Arguments that all stages' trainers share."""
+    import torch
+
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": stage.batch_size,

@@ -1,0 +1,1 @@
+"""What training caused: hits of members beyond those of their twins, and which rows are at risk."""
