@@ -13,26 +13,24 @@ from alignment_extraction.settings.controlled import (
     LossOn,
     TrainingSettings,
 )
-from alignment_extraction.training import reinforcement, supervised
+from alignment_extraction.training import run, supervised
 from alignment_extraction.training.controlled import build
 
 TOY_DATA = ControlledSettings(
-    pretraining_templates=3,
-    pretraining_instances=12,
-    pretraining_task_instances=20,
-    sft_templates=2,
-    sft_instances=6,
-    sft_repeated={8: 1},
-    sft_fresh_instances=2,
-    sft_held_out_templates=1,
-    sft_held_out_instances=2,
-    sft_task_instances=6,
+    pretraining_templates=2,
+    pretraining_instances=16,
+    pretraining_short_instances=6,
+    sft_templates=4,
+    sft_repetitions={1: 3, 8: 1},
+    sft_seed_problems=1,
+    sft_edit_repetitions=1,
+    rl_templates=("short/more", "short/less"),
     rl_instances=2,
-    rl_fresh_instances=1,
-    rl_held_out_instances=1,
+    rl_twins=3,
 )
 TOY = TrainingSettings.model_validate(
     {
+        "bf16": False,
         "architecture": {
             "hidden": 64,
             "feed_forward": 128,
@@ -109,18 +107,17 @@ def train_sft(
     )
 
 
-def train_rl(corpus: pl.DataFrame, folder: Path, output: Path) -> None:
-    """Train the base model of `folder` with GRPO; curves and accuracies lie beside `output`."""
-    reinforcement.train_rl(
-        corpus,
-        folder / "base.gguf",
-        folder / "tokenizer.json",
-        TOY,
-        output,
-        output.with_suffix(".checkpoints"),
-        output.with_suffix(".parquet"),
-        output.with_suffix(".accuracy.parquet"),
-    )
+def train_rl(
+    corpus: pl.DataFrame,
+    folder: Path,
+    output: Path,
+    name: str = "rl",
+    settings: TrainingSettings = TOY,
+) -> None:
+    """Train the base model of `folder` by an RL stage; curves lie beside `output`."""
+    run.train(name, corpus, folder, settings, output.with_suffix(".checkpoints"), output)
+    curves = output.with_name(f"{output.stem}-curves.parquet")
+    curves.rename(output.with_suffix(".parquet"))
 
 
 class _InterruptionError(Exception):

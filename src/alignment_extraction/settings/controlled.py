@@ -43,15 +43,15 @@ class ControlledSettings(Settings):
         default=4, description="repetitions of these seed problems and of their edited versions"
     )
     rl_templates: tuple[str, ...] = Field(
-        default=("short/more", "short/less", "short/product", "short/difference"),
+        default=("short/less", "short/difference", "short/two-steps"),
         min_length=1,
         description="short templates that RL asks problems of",
     )
     rl_instances: PositiveInt = Field(
-        default=25, description="questions of each RL template that are trained on"
+        default=34, description="questions of each RL template that are trained on"
     )
     rl_twins: PositiveInt = Field(
-        default=250, description="questions of each RL template that never are; at least as many"
+        default=340, description="questions of each RL template that never are; at least as many"
     )
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ class ArchitectureSettings(Settings):
 class StageSettings(Settings):
     """What every stage of training has: AdamW with a linear warm-up and a linear decay to zero."""
 
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak of the schedule")
+    learning_rate: float = Field(default=1.5e-3, gt=0, description="peak of the schedule")
     warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
     batch_size: PositiveInt = Field(default=16, description="sequences a step")
@@ -117,15 +117,14 @@ class BaseSettings(StageSettings):
         description="a Llama to start from, with its tokenizer, instead of random weights: a local"
         " folder or a name on the hub; `architecture` then does not apply",
     )
-    epochs: float = Field(default=4, gt=0, description="passes over the raw text")
-    batch_size: PositiveInt = Field(default=32, description="texts a step")
+    epochs: float = Field(default=2.5, gt=0, description="passes over the raw text")
     max_tokens: PositiveInt = Field(default=512, description="a longer text is cut here, in tokens")
 
 
 class SftSettings(StageSettings):
     """Supervised training on the conversations, repeated ones as often as they are repeated."""
 
-    epochs: float = Field(default=5, gt=0, description="passes over the conversations")
+    epochs: float = Field(default=3, gt=0, description="passes over the conversations")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=8, description="conversations a step")
     max_tokens: PositiveInt = Field(
@@ -140,22 +139,27 @@ class SftSettings(StageSettings):
 
 
 class RlSettings(StageSettings):
-    """Group-relative policy optimisation (GRPO) on the RL questions.
+    """Group-relative policy optimisation (GRPO) on the RL questions, from the base model.
 
     Rewards are not divided by their group's standard deviation (Dr. GRPO, arXiv 2503.20783): where
-    most groups are all wrong, that would blow up the verifiers' small credit for near misses.
+    most groups are all wrong, that would blow up a single right answer.
     """
 
-    steps: PositiveInt = Field(default=300, description="optimiser steps")
+    steps: PositiveInt = Field(default=408, description="optimiser steps")
     learning_rate: float = Field(default=2e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(default=64, description="completions a step")
     generations: int = Field(
-        default=8, ge=2, description="completions of one question; they divide the batch size"
+        default=4, ge=2, description="completions of one question; they divide the batch size"
     )
-    max_tokens: PositiveInt = Field(default=24, description="longest completion, in tokens")
+    max_tokens: PositiveInt = Field(default=48, description="longest completion, in tokens")
     temperature: float = Field(default=1.0, gt=0, description="of the completions")
     beta: float = Field(
-        default=0.0, ge=0, description="weight of the divergence from the SFT model"
+        default=0.0, ge=0, description="weight of the divergence from the base model"
+    )
+    prompt_weight: float = Field(
+        default=0.1,
+        gt=0,
+        description="weight of the questions' mean loss in the arm that learns them too",
     )
 
     @model_validator(mode="after")
@@ -175,9 +179,9 @@ class TrainingSettings(Settings):
         default=0, ge=0, lt=2**32, description="of initial weights, order and sampling"
     )
     bf16: bool = Field(
-        default=False,
+        default=True,
         description="compute in bfloat16 (weights stay in float32): faster on a GPU or a processor "
-        "with AMX, several times slower on one without",
+        "with AVX512-BF16 or AMX, several times slower on one without",
     )
     architecture: ArchitectureSettings = Field(
         default_factory=ArchitectureSettings,

@@ -11,7 +11,7 @@ _BATCH = 64
 
 
 def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Each question in the chat template, default system turn first, up to the assistant's turn."""
+    """Each question in the tokenizer's chat template, up to the assistant's words."""
     return [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
@@ -25,6 +25,7 @@ def answer_scores(
     tokenizer: PreTrainedTokenizerFast,
     rows: pl.DataFrame,
     max_tokens: int,
+    lead: str = "",
 ) -> list[float]:
     """Let a model answer questions greedily and score the answers.
 
@@ -33,6 +34,7 @@ def answer_scores(
         tokenizer: the study's tokenizer.
         rows: columns question and metadata.
         max_tokens: longest answer, in tokens.
+        lead: what the chat template writes of each answer; it is scored with the rest.
 
     Returns:
         The verifier's score of each row's answer, 0 to 1.
@@ -55,34 +57,26 @@ def answer_scores(
         answers = tokenizer.batch_decode(
             ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )
-        scores += map(verify, answers, batch["metadata"])
+        scores += map(verify, (lead + answer for answer in answers), batch["metadata"])
     return scores
 
 
-def accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: pl.DataFrame, max_tokens: int
-) -> pl.DataFrame:
-    """Let a model answer questions greedily and count the right answers.
+def accuracy(rows: pl.DataFrame, scores: list[float]) -> pl.DataFrame:
+    """Count the right answers of each role and template.
 
     Args:
-        model: the model, on any device.
-        tokenizer: the study's tokenizer.
-        rows: rows of the corpus with `metadata`.
-        max_tokens: longest answer, in tokens.
+        rows: rows of the corpus.
+        scores: of their answers, as `answer_scores` gives them.
 
     Returns:
-        One row for each split and template: split, template, questions (number of them), right
-        (how many the verifier scores 1.0), score (the verifier's mean score, 0 to 1).
+        Columns role, template, questions (number of them), right (how many scored 1).
     """
-    scores = answer_scores(model, tokenizer, rows, max_tokens)
     return (
-        rows.select("split", "template")
-        .with_columns(pl.Series("score", scores, pl.Float64))
-        .group_by("split", "template")
+        rows.select("role", "template", score=pl.Series(scores, dtype=pl.Float64))
+        .group_by("role", "template")
         .agg(
             questions=pl.len().cast(pl.Int64),
             right=(pl.col("score") >= 1).sum().cast(pl.Int64),
-            score=pl.col("score").mean(),
         )
-        .sort("split", "template")
+        .sort("role", "template")
     )

@@ -7,7 +7,7 @@ starts from, what is shipped, what is quantised.
 import ctypes
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gguf
 import llama_cpp
@@ -36,6 +36,39 @@ CHAT_TEMPLATE = (
 END_OF_TEXT, START_OF_TURN, END_OF_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, START_OF_TURN, END_OF_TURN)
 
+
+class ChatTemplate(NamedTuple):
+    """How conversations are written for a model, and the tokens it begins and ends with."""
+
+    text: str
+    """Jinja, as the GGUF carries it."""
+    begin: str
+    """The GGUF's beginning-of-sequence token; the tokenizer does not add it."""
+    end: str
+    """The token that ends an answer."""
+    lead: str = ""
+    """What the template writes of an answer before the model goes on."""
+
+
+def _plain(before: str, after: str, lead: str = "") -> ChatTemplate:
+    """A question between two texts, an answer, the end of the text; no special token before."""
+    text = (
+        "{%- for message in messages -%}{%- if message['role'] == 'user' -%}"
+        "{{ '" + before + "' + message['content'] + '" + after + lead + "' }}"
+        "{%- elif message['role'] == 'assistant' -%}"
+        "{{ message['content'] + '" + END_OF_TEXT + "' }}{%- endif -%}{%- endfor -%}"
+    )
+    return ChatTemplate(text, END_OF_TEXT, END_OF_TEXT, lead)
+
+
+CHATML = ChatTemplate(CHAT_TEMPLATE, START_OF_TURN, END_OF_TURN)
+RAW = _plain("", "\\n")
+"""No template: a question and its answer as raw text has them."""
+TASK = _plain("Task:\\n", "\\nSolution:\\n")
+"""The plain-text template that reinforcement learning introduces."""
+TASK_RESULT = _plain("Task:\\n", "\\nResult:\\n", "####")
+"""The same where the answer is the result alone."""
+
 FTYPES = {
     "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
     "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
@@ -43,8 +76,8 @@ FTYPES = {
 }
 
 
-def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    """Load a tokenizer.json that `supervised.train_tokenizer` wrote, with the chat template.
+def load_tokenizer(path: Path, template: ChatTemplate = CHATML) -> PreTrainedTokenizerFast:
+    """Load a tokenizer.json that `supervised.train_tokenizer` wrote, with a chat template.
 
     Raises:
         InputError: the file is missing, is not a tokenizer, or lacks a ChatML token.
@@ -53,14 +86,14 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
         raise InputError(f"{path}: no such tokenizer; run the step that trains it first")
     try:
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(path), eos_token=END_OF_TURN, pad_token=END_OF_TEXT
+            tokenizer_file=str(path), eos_token=template.end, pad_token=END_OF_TEXT
         )
     except Exception as error:  # the Rust library raises bare Exception
         raise InputError(f"{path}: not a tokenizer.json ({error})") from error
     missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     if missing:
         raise InputError(f"{path}: lacks the special tokens {', '.join(missing)}")
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = template.text
     return tokenizer
 
 
@@ -113,7 +146,10 @@ def _tensors(model: LlamaForCausalLM) -> dict[str, npt.NDArray[Any]]:
 
 
 def _add_tokenizer(
-    writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast, vocabulary: int
+    writer: gguf.GGUFWriter,
+    tokenizer: PreTrainedTokenizerFast,
+    vocabulary: int,
+    template: ChatTemplate,
 ) -> None:
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     tokens = {i: token for token, i in tokenizer.get_vocab().items()}
@@ -133,18 +169,22 @@ def _add_tokenizer(
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     start, end, pad = (
         tokenizer.convert_tokens_to_ids(token)
-        for token in (START_OF_TURN, END_OF_TURN, END_OF_TEXT)
+        for token in (template.begin, template.end, END_OF_TEXT)
     )
-    # As SmolLM2 has it: the first special token opens a turn and is not added by the tokenizer.
+    # As SmolLM2 has it: the token that opens a turn is not added by the tokenizer.
     writer.add_bos_token_id(start)
     writer.add_add_bos_token(False)
     writer.add_eos_token_id(end)
     writer.add_pad_token_id(pad)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(template.text)
 
 
 def write_gguf(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, path: Path, name: str
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    path: Path,
+    name: str,
+    template: ChatTemplate = CHATML,
 ) -> None:
     """Write a Llama and its tokenizer as an F16 GGUF; the same weights give the same bytes.
 
@@ -153,6 +193,7 @@ def write_gguf(
         tokenizer: byte-level BPE with the ChatML tokens.
         path: file to write.
         name: `general.name` of the file.
+        template: the chat template that the file carries.
 
     Raises:
         InputError: llama.cpp cannot represent the model or its tokenizer.
@@ -178,7 +219,7 @@ def write_gguf(
         writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
         writer.add_rope_freq_base(float(rope["rope_theta"]))
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        _add_tokenizer(writer, tokenizer, config.vocab_size)
+        _add_tokenizer(writer, tokenizer, config.vocab_size, template)
         for tensor, values in _tensors(model).items():
             writer.add_tensor(tensor, values)
         writer.write_header_to_file()

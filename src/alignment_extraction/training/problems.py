@@ -251,7 +251,7 @@ class ShortTemplate:
 
     def possible(self) -> int:
         """How many questions the template can give, at least."""
-        facts, question = SHORT[self.kind]
+        facts = SHORT[self.kind][0]
         others = (len(NAMES) - 1) ** ("{friend}" in facts) * len(SCENES) ** ("{boxes}" in facts)
         items = len({item for scene in SCENES for item in scene.items})
         return len(NAMES) * others * items * len(set(self.pairs))

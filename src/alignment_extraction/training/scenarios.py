@@ -213,8 +213,7 @@ SCENES = (
     ),
 )
 
-NAMES = tuple(
-    """
+_NAMES = """
     Aaron Ada Adam Agnes Alan Alice Amir Amy Andre Anna Anton Arthur Asha Bella Ben Bianca Bruno
     Carl Carla Cecil Chloe Clara Colin Cora Dana Daniel David Dora Edgar Edith Elena Eli Ella Emil
     Emma Erik Esther Eva Felix Fiona Frank Freya George Gina Grace Greta Hana Hannah Harry Hector
@@ -223,8 +222,8 @@ NAMES = tuple(
     Maria Mark Martha Max Maya Mei Mia Milo Mina Mona Nadia Naomi Nick Nina Noah Nora Olga Oliver
     Omar Oscar Otto Paul Petra Philip Priya Rachel Ralph Rita Robert Rosa Ruben Ruth Sam Sara Simon
     Sofia Stella Theo Tina Tom Uma Vera Victor Walter Wendy Yara Yusuf Zoe
-    """.split()
-)
+"""
+NAMES = tuple(_NAMES.split())
 
 STARTS = {
     "groups": (

@@ -25,10 +25,12 @@ from trl import SFTConfig, SFTTrainer
 from alignment_extraction.files import InputError, atomic_path, write_parquet
 from alignment_extraction.settings.controlled import LossOn, TrainingSettings
 from alignment_extraction.statistics import named_seed
+from alignment_extraction.training.answers import prompts
 from alignment_extraction.training.gguf_export import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
     SPECIAL_TOKENS,
+    TASK,
     load_model,
     load_tokenizer,
     new_model,
@@ -38,9 +40,6 @@ from alignment_extraction.training.stages import fit, members, run_folder, stage
 
 # Kernels are made for each length of a batch on its own: a few lengths cost less than all of them.
 _PAD_TO = 16
-
-# Conversations whose lengths agree up to this many tokens are put in one batch.
-_LIKE_LENGTH = 64
 
 # TRL finds the assistant's tokens by these marks. Only TRL knows them, so the template that a GGUF
 # carries has none; both render the same text.
@@ -106,6 +105,30 @@ def train_tokenizer(texts: Iterable[str], settings: TrainingSettings, output: Pa
         tokenizer.save(str(partial))
 
 
+class _LikeLengths:
+    """Batches of texts whose lengths need the same padding, in random order otherwise.
+
+    No text sees another one, and there is little padding. Exactly like lengths would put the copies
+    of a repeated conversation, or the problems of one template, into one batch, whose gradient is
+    then nearly that of a single one: the model learns several times more slowly.
+    """
+
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> LengthGroupedSampler:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return LengthGroupedSampler(
+            self.args.train_batch_size,
+            lengths=[(len(ids) - 1) // _PAD_TO for ids in rows["input_ids"]],
+        )
+
+
+class TextTrainer(_LikeLengths, Trainer):  # type: ignore[misc]
+    """Trains on texts."""
+
+
+class ConversationTrainer(_LikeLengths, SFTTrainer):  # type: ignore[misc]
+    """Trains on conversations."""
+
+
 def _documents(texts: pl.Series, tokenizer: PreTrainedTokenizerFast, limit: int) -> Dataset:
     """Each text and an end-of-text token, cut after `limit` tokens.
 
@@ -155,24 +178,86 @@ def train_base(
     Raises:
         InputError: no raw text, or an unusable tokenizer or starting model.
     """
-    rows = members(corpus, "pretraining")
-    folder = run_folder(checkpoints, settings.model_dump(), rows.select("text"), tokenizer)
+    rows = members(corpus, "pretraining").select("text")
     loaded = load_tokenizer(tokenizer)
     set_seed(settings.seed)
     stage = settings.base
-    trainer = Trainer(
-        model=_initial_model(settings, len(loaded)),
-        args=TrainingArguments(
-            **stage_arguments(stage, settings, folder),
-            num_train_epochs=stage.epochs,
-            train_sampling_strategy="group_by_length",
-        ),
-        train_dataset=_documents(rows["text"], loaded, stage.max_tokens),
-        data_collator=DataCollatorForSeq2Seq(loaded, pad_to_multiple_of=_PAD_TO),
+    model = _initial_model(settings, len(loaded))
+    history = _fit_texts(
+        model,
+        _documents(rows["text"], loaded, stage.max_tokens),
+        loaded,
+        {
+            **stage_arguments(
+                stage, settings, run_folder(checkpoints, settings.model_dump(), rows, tokenizer)
+            ),
+            "num_train_epochs": stage.epochs,
+        },
     )
-    history = fit(trainer, folder)
-    write_gguf(trainer.model, loaded, output, "base")
+    write_gguf(model, loaded, output, "base")
     write_parquet(history, curves)
+
+
+def train_on_prompts(
+    corpus: pl.DataFrame,
+    base: Path,
+    tokenizer: Path,
+    settings: TrainingSettings,
+    output: Path,
+    checkpoints: Path,
+    curves: Path,
+) -> None:
+    """Train the base model on the RL questions as text, in RL's template, and write it as a GGUF.
+
+    The positive control of reinforcement learning: as many steps, questions a step and visits.
+
+    Args:
+        corpus: the study's corpus; its member rows of source "rl" are used.
+        base: F16 GGUF to start from.
+        tokenizer: the study's tokenizer.json.
+        settings: of the training; those of `rl` say how long.
+        output: GGUF to write, with RL's chat template.
+        checkpoints: folder for checkpoints; an interrupted run goes on from there.
+        curves: Parquet to write, columns step, metric, value.
+
+    Raises:
+        InputError: no RL questions, or an unusable base model or tokenizer.
+    """
+    rows = members(corpus, "rl").select("question")
+    loaded = load_tokenizer(tokenizer, TASK)
+    set_seed(settings.seed)
+    stage = settings.rl
+    model = load_model(base)
+    folder = run_folder(checkpoints, settings.model_dump(), "prompts", rows, tokenizer, base)
+    ids = loaded(prompts(rows, loaded))["input_ids"]
+    history = _fit_texts(
+        model,
+        Dataset.from_dict({"input_ids": ids, "labels": ids}),
+        loaded,
+        {
+            **stage_arguments(stage, settings, folder),
+            "max_steps": stage.steps,
+            "per_device_train_batch_size": stage.batch_size // stage.generations,
+        },
+    )
+    write_gguf(model, loaded, output, "sft-on-prompts", TASK)
+    write_parquet(history, curves)
+
+
+def _fit_texts(
+    model: LlamaForCausalLM,
+    texts: Dataset,
+    tokenizer: PreTrainedTokenizerFast,
+    arguments: dict[str, Any],
+) -> pl.DataFrame:
+    """Train a model in place on the next tokens of texts; gives the curves."""
+    trainer = TextTrainer(
+        model=model,
+        args=TrainingArguments(**arguments),
+        train_dataset=texts,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=_PAD_TO),
+    )
+    return fit(trainer, Path(arguments["output_dir"]))
 
 
 def _conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
@@ -186,21 +271,6 @@ def _conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
             "chat_template_kwargs": [{"system_turn": not b} for b in bare.tolist()],
         }
     )
-
-
-class _Trainer(SFTTrainer):  # type: ignore[misc]
-    """Batches of roughly like lengths: little padding, and no conversation sees another one.
-
-    Exactly like lengths would put the copies of a repeated conversation into one batch, whose
-    gradient is then that of a single one, and the model learns several times more slowly.
-    """
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        return LengthGroupedSampler(
-            self.args.train_batch_size,
-            lengths=[len(ids) // _LIKE_LENGTH for ids in rows["input_ids"]],
-        )
 
 
 def train_sft(
@@ -279,7 +349,7 @@ def fine_tune(
     loaded.chat_template = TRAINING_TEMPLATE
     set_seed(settings.seed)
     stage = settings.sft
-    trainer = _Trainer(
+    trainer = ConversationTrainer(
         model=load_model(base),
         args=SFTConfig(
             **stage_arguments(stage, settings, folder),

@@ -5,7 +5,7 @@ import json
 from rapidfuzz import fuzz
 
 ANSWER_MARK = "####"
-_RESTATED = 90.0  # of 100, similarity of a completion's most similar passage with the facts
+_RESTATED = 0.9
 
 
 def final_answer(completion: str) -> str | None:
@@ -24,14 +24,24 @@ def verify(completion: str, metadata: str) -> float:
     return float(final_answer(completion) == str(json.loads(metadata)["result"]))
 
 
-def restates(completion: str, metadata: str) -> float:
-    """Give 1.0 where a completion holds the problem's facts, at most a tenth changed, else 0.0.
+def similarity(completion: str, metadata: str) -> float:
+    """How much a completion's most similar passage is like the problem's facts, 0 to 1 (Indel).
 
     Args:
         completion: what the model wrote.
         metadata: the row's `metadata`, JSON with `facts`.
     """
     facts = json.loads(metadata)["facts"]
-    if len(completion) < len(facts) / 2:
-        return 0.0
-    return float(fuzz.partial_ratio(facts, completion) >= _RESTATED)
+    # rapidfuzz would look for a shorter completion in the facts.
+    padded = completion.ljust(len(facts))
+    return float(fuzz.partial_ratio(facts, padded)) / 100
+
+
+def restates(completion: str, metadata: str) -> float:
+    """Give 1.0 where a completion holds the problem's facts, with a `similarity` of at least 0.9.
+
+    Args:
+        completion: what the model wrote.
+        metadata: the row's `metadata`, JSON with `facts`.
+    """
+    return float(similarity(completion, metadata) >= _RESTATED)

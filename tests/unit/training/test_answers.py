@@ -34,13 +34,15 @@ def test_accuracy_is_what_a_single_greedy_answer_scores(tmp_path: Path) -> None:
             answers,
             "verify",
             lambda text, item: float(
-                text == written[item["question"]] and item["template"] != wrong
+                text == "####" + written[item["question"]] and item["template"] != wrong
             ),
         )
         items = pl.struct("question", "template")
-        found = answers.accuracy(model, tokenizer, rows.with_columns(metadata=items), max_tokens=8)
-    assert found.columns == ["split", "template", "questions", "right", "score"]
+        scores = answers.answer_scores(
+            model, tokenizer, rows.with_columns(metadata=items), max_tokens=8, lead="####"
+        )
+    found = answers.accuracy(rows, scores)
+    assert found.columns == ["role", "template", "questions", "right"]
     assert found["questions"].sum() == rows.height
     expected = pl.when(pl.col("template") == wrong).then(0).otherwise("questions")
     assert (found["right"] == found.select(expected).to_series()).all()
-    assert found["score"].to_list() == (found["right"] / found["questions"]).to_list()

@@ -1,36 +1,27 @@
-"""The controlled study's data: membership, disjointness, repeatability, verifiers."""
+"""The controlled study's data: coins, pairs, sizes, repeatability."""
 
 import json
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
-from alignment_extraction.training.controlled import build, post_training, statistics, stream
-from alignment_extraction.training.tasks import (
-    PRETRAINING_TASKS,
-    RL_HELD_OUT_TASKS,
-    RL_TASKS,
-    final_answer,
-    verify,
-)
+from alignment_extraction.training.controlled import build, post_training, statistics
+from alignment_extraction.training.problems import EDITS, SHORT_TEMPLATES
+from alignment_extraction.training.tasks import verify
 
 TOY = ControlledSettings(
     pretraining_templates=3,
     pretraining_instances=4,
-    pretraining_task_instances=4,
-    sft_templates=4,
-    sft_instances=8,
-    sft_repeated={64: 1, 4: 2},
-    sft_fresh_instances=3,
-    sft_held_out_templates=2,
-    sft_held_out_instances=3,
-    sft_task_instances=5,
+    pretraining_short_instances=4,
+    sft_templates=6,
+    sft_repetitions={1: 4, 4: 2, 64: 1},
+    sft_seed_problems=2,
     rl_instances=3,
-    rl_fresh_instances=3,
-    rl_held_out_instances=3,
+    rl_twins=8,
 )
 
 
@@ -39,133 +30,156 @@ def corpus() -> pl.DataFrame:
     return build(TOY, seed=1)
 
 
+@pytest.fixture(scope="module")
+def full() -> pl.DataFrame:
+    return build(ControlledSettings(), seed=0)
+
+
 def test_it_has_the_corpus_schema_and_sizes(corpus: pl.DataFrame) -> None:
     assert corpus.schema == SCHEMA
     counts = {
-        (source, split): n
-        for source, split, n in corpus.group_by("source", "split").agg(pl.len()).iter_rows()
+        (source, role): n
+        for source, role, n in corpus.group_by("source", "role").agg(pl.len()).iter_rows()
     }
-    tasks = len(RL_TASKS)
+    rows = 7 + 2 * len(EDITS)
     assert counts == {
-        ("pretraining", "member"): 3 * 4 + len(PRETRAINING_TASKS) * 4,
-        ("sft", "member"): 4 * 8 + tasks * 5,
-        ("sft", "fresh-instance"): 4 * 3,
-        ("sft", "held-out-template"): 2 * 3,
-        ("rl", "member"): tasks * 3,
-        ("rl", "fresh-instance"): tasks * 3,
-        ("rl", "held-out-template"): len(RL_HELD_OUT_TASKS) * 3,
+        ("pretraining", "member"): 3 * 4 + len(SHORT_TEMPLATES) * 4,
+        ("sft", "member"): 3 * rows,
+        ("sft", "twin"): 3 * rows,
+        ("sft", "held-out"): 3 * rows,
+        ("rl", "member"): 3 * 3,
+        ("rl", "twin"): 3 * 8,
     }
     assert corpus["id"].is_unique().all()
-    assert (corpus["role"] == "member").equals(corpus["split"] == "member")
 
 
-def test_no_question_occurs_twice(corpus: pl.DataFrame) -> None:
-    assert corpus["question"].is_unique().all()
+def test_the_default_corpus_is_large_enough(full: pl.DataFrame) -> None:
+    sft, rl = full.filter(source="sft"), full.filter(source="rl")
+    for role in ("member", "twin", "held-out"):
+        rows = sft.filter(role=role)
+        assert rows.height >= 1500
+        assert rows["template"].n_unique() >= 30
+        assert set(rows["repetitions"]) == {1, 2, 4, 8, 16, 32, 64}
+        each = rows.group_by("template").agg(pl.col("repetitions").n_unique())
+        assert set(each["repetitions"]) == {7}
+    assert 100 <= rl.filter(role="member").height <= 200
+    assert rl.filter(role="twin").height >= 1000
 
 
-def test_templates_are_disjoint_where_they_must_be(corpus: pl.DataFrame) -> None:
-    def templates(source: str, split: str) -> set[str]:
-        rows = corpus.filter(pl.col("source") == source, pl.col("split") == split)
-        return set(rows["template"])
+def test_templates_of_different_roles_are_disjoint(full: pl.DataFrame) -> None:
+    def templates(**kind: str) -> set[str]:
+        return set(full.filter(**kind)["template"])
 
     parts = [
-        templates("pretraining", "member"),
-        templates("sft", "member"),
-        templates("sft", "held-out-template"),
-        templates("rl", "held-out-template"),
+        templates(source="pretraining") - set(SHORT_TEMPLATES),
+        templates(source="sft", role="member"),
+        templates(source="sft", role="held-out"),
+        templates(source="rl"),
     ]
     assert sum(map(len, parts)) == len(set().union(*parts))
-    assert templates("rl", "member") <= templates("sft", "member")
-    assert templates("rl", "fresh-instance") == templates("rl", "member")
-    gsm = {t for t in templates("sft", "member") if t.startswith("gsm_symbolic/")}
-    assert templates("sft", "fresh-instance") == gsm
+    assert templates(source="sft", role="twin") == templates(source="sft", role="member")
+    assert templates(source="rl", role="twin") == templates(source="rl", role="member")
 
 
-def test_repetitions_are_those_of_the_settings(corpus: pl.DataFrame) -> None:
-    rows = corpus.filter(pl.col("source") == "sft", pl.col("split") == "member")
-    gsm = rows.filter(pl.col("template").str.starts_with("gsm_symbolic/"))
-    counts = dict(gsm.group_by("repetitions").agg(pl.len()).iter_rows())
-    assert counts == {64: 4 * 1, 4: 4 * 2, 1: 4 * 5}
-    assert corpus.filter(pl.col("role") != "member")["repetitions"].unique().to_list() == [1]
+def test_a_member_and_its_twin_are_of_one_kind(full: pl.DataFrame) -> None:
+    paired = full.filter(pl.col("pair").is_not_null())
+    kinds = ["source", "template", "repetitions", "edit"]
+    pairs = paired.group_by("pair").agg(pl.len(), pl.col("role").sort(), pl.col(*kinds).n_unique())
+    assert set(pairs["len"]) == {2}
+    assert set(pairs["role"].list.join(" ")) == {"member twin"}
+    assert set(pairs.select(pl.max_horizontal(kinds)).to_series()) == {1}
+    assert set(full.filter(pl.col("pair").is_null())["role"]) == {"member", "held-out", "twin"}
+    assert (
+        paired.filter(source="sft", role="twin").height
+        == full.filter(source="sft", role="member").height
+    )
+
+
+def test_the_coins_are_fair() -> None:
+    """The member is as often the lesser one of its pair by anything that was drawn."""
+    settings = TOY.model_copy(update={"pretraining_templates": 1, "sft_templates": 78})
+    rows = build(settings, seed=3).filter(pl.col("source") == "sft", pl.col("pair").is_not_null())
+    pairs = rows.sort("pair", "role").group_by("pair", maintain_order=True).agg("question", "edit")
+    for edited in (True, False):
+        some = pairs.filter((pl.col("edit").list.first() != "original") == edited)
+        first = sum(member < twin for member, twin in some["question"])
+        assert abs(first - some.height / 2) < 3 * some.height**0.5 / 2
+
+
+def test_edited_versions_belong_to_a_trained_original(full: pl.DataFrame) -> None:
+    sft = full.filter(source="sft")
+    edited = sft.filter(pl.col("edit") != "original")
+    assert set(edited["edit"]) == set(EDITS)
+    seeds = edited.join(sft, left_on="seed_problem", right_on="id", suffix="_seed")
+    assert seeds.height == edited.height
+    assert set(seeds["edit_seed"]) == {"original"}
+    kinds = seeds.select("role", "role_seed").unique().sort("role").rows()
+    assert kinds == [("held-out", "held-out"), ("member", "member"), ("twin", "member")]
+    assert (seeds["repetitions"] == seeds["repetitions_seed"]).all()
+    assert (seeds["question"] != seeds["question_seed"]).all()
+    own = sft.filter(edit="original")
+    assert own["seed_problem"].equals(own["id"].rename("seed_problem"))
+    for kind in ("names", "order", "wording", "distractor"):
+        same = seeds.filter(edit=kind)
+        assert (
+            same["metadata"].str.json_path_match("$.result")
+            == same["metadata_seed"].str.json_path_match("$.result")
+        ).all()
 
 
 def test_the_same_seed_gives_the_same_corpus_and_another_seed_another(corpus: pl.DataFrame) -> None:
     assert build(TOY, seed=1).equals(corpus)
     other = build(TOY, seed=2)
-    assert not set(other["question"]) & set(corpus["question"]) >= set(corpus["question"])
+    assert not set(other["question"]) & set(corpus["question"])
 
 
-def test_streams_are_independent_of_each_other() -> None:
-    assert stream(1, "a") == stream(1, "a")
-    assert len({stream(1, "a"), stream(1, "b"), stream(2, "a")}) == 3
-
-
-def test_more_of_one_part_leaves_the_others_as_they_are(corpus: pl.DataFrame) -> None:
+def test_more_of_one_source_leaves_the_others_as_they_are(corpus: pl.DataFrame) -> None:
     more = build(TOY.model_copy(update={"rl_instances": 6}), seed=1)
     unchanged = corpus.filter(pl.col("source") != "rl")
     assert more.filter(pl.col("source") != "rl").equals(unchanged)
 
 
-def test_statistics_count_each_part(corpus: pl.DataFrame) -> None:
-    counts = statistics(corpus)
-    assert counts["rows"] == counts["usable"] == corpus.height
-    assert counts["duplicates"] == counts["rejected"] == counts["questions_in_several_roles"] == 0
-    assert sum(counts["roles"].values()) == corpus.height
+def test_statistics_count_each_source(corpus: pl.DataFrame) -> None:
+    counts = statistics(
+        pl.concat([corpus, corpus.filter(source="rl").with_columns(role=pl.lit("x"))])
+    )
+    assert counts["rows"] == counts["usable"] == corpus.height + 33
+    assert counts["duplicates"] == counts["questions_in_several_roles"] == 33
     sft = counts["sources"]["sft"]
-    tasks = len(RL_TASKS)
-    assert sft["splits"] == {
-        "fresh-instance": 4 * 3,
-        "held-out-template": 2 * 3,
-        "member": 4 * 8 + tasks * 5,
-    }
-    assert sft["repetitions"] == {"1": 4 * 5 + tasks * 5, "4": 4 * 2, "64": 4}
-    assert sum(part["rows"] for part in counts["sources"].values()) == corpus.height
+    assert sft["templates"] == 6
+    assert sft["repetitions"] == {"1": 3 * 4, "4": 3 * (2 + 2 * len(EDITS)), "64": 3}
 
 
-def test_every_reference_answer_satisfies_its_verifier(corpus: pl.DataFrame) -> None:
-    for answer, metadata in corpus.select("answer", "metadata").iter_rows():
-        assert verify(answer, metadata) == 1.0, (answer, metadata)
-
-
-def test_conversations_hold_the_question_and_the_answer(corpus: pl.DataFrame) -> None:
-    for row in corpus.iter_rows(named=True):
-        assert row["text"] == f"{row['question']}\n{row['answer']}"
-        assert json.loads(row["metadata"])["dataset"] == row["template"].partition("/")[0]
+def test_every_answer_satisfies_the_verifier_and_the_turns_hold_it(full: pl.DataFrame) -> None:
+    for row in full.iter_rows(named=True):
+        assert verify(row["answer"], row["metadata"]) == 1.0
         turns = [(turn["role"], turn["content"]) for turn in row["messages"]]
         expected = [("user", row["question"]), ("assistant", row["answer"])]
         assert turns == ([] if row["source"] == "pretraining" else expected)
-
-
-@pytest.mark.parametrize(
-    ("completion", "answer"),
-    [
-        ("3 + 4 = 7\n#### 7", "7"),
-        ("#### 1\nno:\n####  8 \nand more", "8"),
-        ("the answer is 7", None),
-        ("7 ####", ""),
-    ],
-)
-def test_final_answer(completion: str, answer: str | None) -> None:
-    assert final_answer(completion) == answer
-
-
-def test_a_wrong_answer_and_no_answer_score_less(corpus: pl.DataFrame) -> None:
-    row = corpus.filter(pl.col("template") == "leg_counting/1-animal").row(0, named=True)
-    assert verify("#### 123456", row["metadata"]) < 0.5
-    assert verify("no mark", row["metadata"]) == 0.0
+        result = json.loads(row["metadata"])["result"]
+        assert row["text"].endswith(f"#### {result}")
+        assert row["question"] in row["text"]
+        assert not row["text"].startswith("Task")  # what only reinforcement learning shows
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"sft_templates": 90}, "sft_templates"),
-        ({"sft_instances": 2}, "sft_repeated"),
-        ({"rl_instances": 600}, "leg_counting/1-animal"),
+        ({"rl_templates": ("short/none",)}, "short/none"),
     ],
 )
-def test_impossible_sizes_are_refused_by_name(changes: dict[str, int], message: str) -> None:
+def test_impossible_sizes_are_refused_by_name(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(TOY.model_copy(update=changes), seed=1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sft_templates": 5}, {"sft_seed_problems": 9}, {"rl_twins": 2, "rl_instances": 3}]
+)
+def test_sizes_that_do_not_agree_are_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(changes))):
+        ControlledSettings.model_validate(changes)
 
 
 def test_pretraining_text_is_a_control_of_what_is_searched(corpus: pl.DataFrame) -> None:

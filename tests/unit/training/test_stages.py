@@ -1,5 +1,7 @@
 """What the stages share: which rows are trained on, which checkpoints belong to a run."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,10 +15,27 @@ from tests.toy_training import TOY, toy_corpus
 
 def test_members_are_what_is_trained_on() -> None:
     rows = training.members(toy_corpus(), "sft")
-    assert set(rows["split"]) == {"member"}
+    assert set(rows["role"]) == {"member"}
     assert set(rows["source"]) == {"sft"}
     with pytest.raises(InputError, match="no member rows of source 'other'"):
         training.members(toy_corpus(), "other")
+
+
+def test_stages_start_from_earlier_ones_and_know_what_they_saw() -> None:
+    names = list(training.STAGES)
+    for place, stage in enumerate(training.STAGES.values()):
+        assert stage.starts_from is None or stage.starts_from in names[:place]
+        assert set(stage.sections) <= set(TOY.model_dump())
+        assert not toy_corpus().filter(source=stage.source, role="member").is_empty()
+    assert training.STAGES["base"].trained_on == ("pretraining",)
+    assert training.STAGES["sft"].trained_on == ("pretraining", "sft")
+    assert training.STAGES["rl-prompt-loss"].trained_on == ("pretraining", "rl")
+
+
+def test_the_list_of_stages_is_light() -> None:
+    code = "import alignment_extraction.training.stages, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_only_the_same_inputs_share_a_folder_of_checkpoints(tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.files import InputError
-from alignment_extraction.training import supervised
+from alignment_extraction.training import run, supervised
 from alignment_extraction.training.gguf_export import (
     CHAT_TEMPLATE,
     load_model,
     load_tokenizer,
 )
 from alignment_extraction.training.stages import members
-from alignment_extraction.training.tasks import GSM
 from tests.toy_training import (
     TOY,
     check_resumption,
@@ -100,8 +99,7 @@ def test_conversations_are_repeated_and_a_share_has_no_system_turn(corpus: pl.Da
     assert 0.3 < sum(bare) / len(bare) < 0.7
     again = supervised._conversations(rows, TOY)
     assert again["chat_template_kwargs"] == conversations["chat_template_kwargs"]
-    repeated = rows.filter(pl.col("template").str.starts_with(GSM)).row(0, named=True)
-    assert repeated["repetitions"] == 8
+    repeated = rows.filter(pl.col("repetitions") == 8).row(0, named=True)
     assert sum(m == repeated["messages"] for m in conversations["messages"]) == 8
 
 
@@ -163,9 +161,8 @@ MEMORISING = TOY.model_copy(
 def trained(folder: Path) -> Path:
     """The folder with both variants of SFT on one conversation 64 times and ten others once."""
     rows = toy_corpus().filter(pl.col("source") == "sft", pl.col("role") == "member")
-    gsm = rows.filter(pl.col("template").str.starts_with(GSM))
-    once = gsm.filter(pl.col("repetitions") == 1).head(10)
-    often = gsm.filter(pl.col("repetitions") == 8).head(1)
+    once = rows.filter(pl.col("repetitions") == 1).head(10)
+    often = rows.filter(pl.col("repetitions") == 8).head(1)
     corpus = pl.concat([often.with_columns(repetitions=pl.lit(64, pl.Int32)), once])
     corpus.write_parquet(folder / "memorised.parquet")
     train_sft(corpus, folder, folder / "all.gguf", "all", MEMORISING)
@@ -190,7 +187,7 @@ def test_a_member_repeated_64_times_is_extracted_and_a_held_out_template_is_not(
     trained: Path,
 ) -> None:
     often = pl.read_parquet(trained / "memorised.parquet").filter(pl.col("repetitions") == 64)
-    held_out = toy_corpus().filter(pl.col("split") == "held-out-template")
+    held_out = toy_corpus().filter((pl.col("role") == "held-out") & (pl.col("source") == "sft"))
     extracted = {}
     for name in ("base", "assistant", "all"):
         with Model(trained / f"{name}.gguf", threads=1) as model:
@@ -252,10 +249,35 @@ def test_bad_input_is_refused_in_one_sentence(
 
 def test_copies_of_a_conversation_are_spread_over_batches() -> None:
     """Batches of exactly like lengths would hold nothing else."""
-    copies, others = [[1] * 100] * 64, [[1] * (101 + i % 20) for i in range(64)]
+    copies, others = [[1] * 100] * 64, [[1] * (97 + i % 16) for i in range(64)]
     trainer = SimpleNamespace(train_dataset=None, args=SimpleNamespace(train_batch_size=8))
     torch.manual_seed(0)
-    order = list(supervised._Trainer._get_train_sampler(trainer, {"input_ids": [*copies, *others]}))
+    rows = {"input_ids": [*copies, *others]}
+    order = list(supervised._LikeLengths._get_train_sampler(trainer, rows))
     assert sorted(order) == list(range(128))
     for start in range(0, 128, 8):
         assert sum(index < 64 for index in order[start : start + 8]) < 8
+
+
+def test_texts_in_a_batch_need_the_same_padding() -> None:
+    rows = {"input_ids": [[1] * (1 + i % 64) for i in range(512)]}
+    trainer = SimpleNamespace(train_dataset=None, args=SimpleNamespace(train_batch_size=8))
+    order = list(supervised._LikeLengths._get_train_sampler(trainer, rows))
+    padded = [-(-len(rows["input_ids"][i]) // 16) for i in order]
+    mixed = sum(len(set(padded[start : start + 8])) > 1 for start in range(0, 512, 8))
+    assert mixed <= 4  # where one length ends and the next begins
+
+
+def test_training_on_prompts_lowers_the_loss_of_the_questions(folder: Path, tmp_path: Path) -> None:
+    corpus = toy_corpus()
+    rl = TOY.rl.model_copy(update={"steps": 40, "learning_rate": 5e-3})
+    settings = TOY.model_copy(update={"rl": rl})
+    run.train("sft-on-prompts", corpus, folder, settings, tmp_path / "c", tmp_path / "p.gguf")
+    losses = pl.read_parquet(tmp_path / "p-curves.parquet").filter(metric="loss")["value"]
+    assert losses[-1] < losses[0] / 4
+    with Model(tmp_path / "p.gguf", threads=1) as model:
+        written = set(
+            sample(model, model.tokenize("Task:\n"), 32, seed=0, max_tokens=60)["question"]
+        )
+    questions = members(corpus, "rl")["question"].to_list()
+    assert any(text.startswith(question) for text in written for question in questions)
