@@ -22,18 +22,10 @@ def build() -> dict[str, Path]:
 
     `CMAKE_ARGS`, as given to the installation of llama-cpp-python, applies here too.
     """
-    release = version("llama-cpp-python")
-    folder = BUILD / f"llama_cpp_python-{release}"
+    folder = BUILD / f"llama_cpp_python-{version('llama-cpp-python')}"
     binaries = {tool: folder / "cmake" / "bin" / tool for tool in TOOLS}
     if not all(path.is_file() for path in binaries.values()):
-        sdist = BUILD / f"{folder.name}.tar.gz"
-        if not sdist.is_file():
-            _run(
-                *(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"),
-                *("--dest", str(BUILD), f"llama-cpp-python=={release}"),
-            )
-        with tarfile.open(sdist) as archive:
-            archive.extractall(BUILD, filter="data")
+        sdist()
         _run(
             *("cmake", "-S", str(folder / "vendor" / "llama.cpp"), "-B", str(folder / "cmake")),
             *("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_SERVER=OFF"),
@@ -43,6 +35,22 @@ def build() -> dict[str, Path]:
         jobs = str(len(os.sched_getaffinity(0)))
         _run("cmake", "--build", str(folder / "cmake"), "-j", jobs, "--target", *TOOLS)
     return binaries
+
+
+def sdist() -> Path:
+    """The unpacked source distribution of the installed llama-cpp-python, fetched if need be."""
+    release = version("llama-cpp-python")
+    folder = BUILD / f"llama_cpp_python-{release}"
+    archive = BUILD / f"{folder.name}.tar.gz"
+    if not archive.is_file():
+        _run(
+            *(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"),
+            *("--dest", str(BUILD), f"llama-cpp-python=={release}"),
+        )
+    if not (folder / "CMakeLists.txt").is_file():
+        with tarfile.open(archive) as packed:
+            packed.extractall(BUILD, filter="data")
+    return folder
 
 
 def _run(*command: str) -> None:

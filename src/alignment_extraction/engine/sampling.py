@@ -22,7 +22,7 @@ import polars as pl
 from alignment_extraction.engine.context import MAX_SEQUENCES, Context
 from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampler import Floats, Sampler
-from alignment_extraction.engine.slots import EndText, Sample, Slots, padded
+from alignment_extraction.engine.slots import EndText, Sample, Slots, Turn, padded
 from alignment_extraction.files import InputError
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -55,7 +55,7 @@ def sample(
     answer_header: Sequence[int] | None = None,
     max_answer_tokens: int = 0,
     end_text: str = "",
-    tail: str = "",
+    tails: tuple[str, str] = ("", ""),
     rest: int = 0,
     leads: tuple[str, str] = ("", ""),
     slots: int = 64,
@@ -86,7 +86,8 @@ def sample(
         end_text: a text that ends the question too, "" for none: the assistant's header where no
             end token comes before it, so that the model writes the header itself. With
             `answer_header` the answer is then what it goes on to write.
-        tail: text that stands between question and end, token or text, and belongs to neither.
+        tails: texts that stand between question and end, token or text, and between the answer and
+            its end token, and belong to neither.
         rest: how many of the header's last tokens are fed after `end_text`.
         leads: what the tokens before question and answer leave to their first words, such as a
             header's last space; no part of the texts.
@@ -119,7 +120,7 @@ def sample(
     )
     # Never more slots than samples; the samples come out the same with any number of them.
     width = padded(min(slots, n))
-    pieces = model.pieces() if end_text.strip() or tail else []
+    pieces = model.pieces() if end_text.strip() or any(tails) else []
     state = Slots(
         width,
         seed=seed,
@@ -128,9 +129,9 @@ def sample(
         header=header,
         max_answer_tokens=max_answer_tokens,
         eog=model.eog,
-        end_text=EndText(end_text, pieces, tail) if end_text.strip() else None,
+        end_text=EndText(end_text, pieces, tails[0]) if end_text.strip() else None,
         n_vocab=model.n_vocab,
-        tail=tail.encode(),
+        tails=tails,
         rest=rest,
         pieces=pieces,
     )
@@ -260,14 +261,19 @@ def _frame(
     columns: dict[str, list[Any]] = {"index": [index for index, _ in samples]}
     for name, lead in zip(("question", "answer"), leads, strict=True):
         turns = [getattr(made, name) for _, made in samples]
-        columns[name] = [turn and model.detokenize(turn.tokens).removeprefix(lead) for turn in turns]
+        columns[name] = [turn and _text(model, turn, lead) for turn in turns]
         columns[f"{name}_tokens"] = [turn and turn.tokens for turn in turns]
         columns[f"{name}_finish"] = [turn and turn.finish for turn in turns]
         columns[f"{name}_log_likelihood"] = [turn and turn.log_likelihood for turn in turns]
-    for row, (_, made) in enumerate(samples):
-        excess = made.question.excess
-        if excess is not None:
-            question, answer = columns["question"], columns["answer"]
-            question[row] = question[row].removesuffix(excess.decode("utf-8", "replace"))
-            answer[row] = answer[row] and answer[row].removeprefix(blank)
+    if blank:
+        columns["answer"] = [
+            answer if answer is None or made.question.excess is None else answer.removeprefix(blank)
+            for answer, (_, made) in zip(columns["answer"], samples, strict=True)
+        ]
     return pl.DataFrame(columns, schema=SCHEMA)
+
+
+def _text(model: Model, turn: Turn, lead: str) -> str:
+    """What a turn says: without what its header left over, and what belongs to its end."""
+    text = model.detokenize(turn.tokens).removeprefix(lead)
+    return text.removesuffix((turn.excess or b"").decode("utf-8", "replace"))

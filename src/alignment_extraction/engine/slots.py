@@ -123,7 +123,7 @@ class Slots:
         eog: frozenset[int],
         end_text: EndText | None,
         n_vocab: int,
-        tail: bytes = b"",
+        tails: tuple[str, str] = ("", ""),
         rest: int = 0,
         pieces: Sequence[bytes] = (),
     ) -> None:
@@ -136,7 +136,7 @@ class Slots:
         self.max_tokens = max_tokens
         self.max_answer_tokens = max_answer_tokens
         self.end_text = end_text
-        self.tail = tail
+        self.tails = tuple(tail.encode() for tail in tails)
         self.rest = rest
         self.pieces = pieces
         # The last entry is what slots without forced tokens look up: in vain, or while idle.
@@ -245,11 +245,12 @@ class Slots:
         question = self.question[slot]
         excess = None
         by_text = False  # whether the model has written the header itself, or its beginning
-        if question is None and stopped and self.tail:
-            last = [self.pieces[token] for token in tokens[-len(self.tail) :]]
+        tail = self.tails[question is not None]
+        if stopped and tail:
+            last = [self.pieces[token] for token in tokens[-len(tail) :]]
             written = b"".join(last)
-            if written.endswith(self.tail):
-                kept, excess = _kept(last, len(written) - len(self.tail))
+            if written.endswith(tail):
+                kept, excess = _kept(last, len(written) - len(tail))
                 tokens = tokens[: len(tokens) - len(last) + kept]
         elif question is None and not stopped and self.end_text is not None:
             found = self.end_text.find(tokens)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from alignment_extraction.engine.model import Model
 
 _BLANKS = " \t\n\v\f\r"  # what C's isspace takes, and so llama.cpp's special tokens swallow
-_ROWS = 256  # rendered in one process
+_ROWS = 1024  # rendered in one process
 
 
 class Spoken(NamedTuple):
@@ -54,6 +54,7 @@ class Ending:
         tail: text before the end that belongs neither to it nor to the question.
         rest: how many of the header's last tokens are fed after `end_text`.
         answer_lead: text that `header` leaves to the answer's first word.
+        answer_tail: text between the answer and its end token.
     """
 
     header: list[int]
@@ -61,6 +62,7 @@ class Ending:
     tail: str = ""
     rest: int = 0
     answer_lead: str = ""
+    answer_tail: str = ""
 
 
 class _Fixed(NamedTuple):
@@ -174,18 +176,22 @@ class ChatFormat:
     def ending(self) -> Ending:
         """How a question ends: at the first special token behind it, whatever follows."""
         model, header = self.model, self.turns.header
-        lead = self.turns.answer_lead
+        closing = model.bytes_of(self._answered[: len(self._answered) - len(self._close)])
+        leads = {
+            "answer_lead": self.turns.answer_lead,
+            "answer_tail": closing.decode("utf-8", "replace") if self._close else "",
+        }
         first = self._first_special
         if first is None:
-            return Ending(header, self.texts.middle, answer_lead=lead)
+            return Ending(header, self.texts.middle, **leads)
         rest = len(header) - first - 1
         tail = model.bytes_of(header[:first]).decode("utf-8", "replace")
         if header[first] in model.eog:
-            return Ending(header, "", tail, rest, lead)
+            return Ending(header, "", tail, rest, **leads)
         if tail.strip():
             # The model writes the assistant's name before it comes to a special token.
-            return Ending(header, tail, "", rest + 1, lead)
-        return Ending(header, model.piece(header[first]), tail, rest, lead)
+            return Ending(header, tail, "", rest + 1, **leads)
+        return Ending(header, model.piece(header[first]), tail, rest, **leads)
 
     @cached_property
     def _first_special(self) -> int | None:

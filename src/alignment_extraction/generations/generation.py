@@ -72,7 +72,7 @@ def generate(
             answer_header=None if max_answer_tokens is None else ending.header,
             max_answer_tokens=max_answer_tokens or 0,
             end_text=ending.end_text,
-            tail=ending.tail,
+            tails=(ending.tail, ending.answer_tail),
             rest=ending.rest,
             leads=(lead, ending.answer_lead),
             **sampling,

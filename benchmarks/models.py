@@ -1,0 +1,71 @@
+"""Prefix, header and end of every chat template in llama.cpp's source tree: docs/models.md.
+
+    python benchmarks/models.py    # writes docs/models.md
+
+The templates are those of the installed llama-cpp-python's source distribution (`peers.sdist`). They
+come without their vocabularies, so what is written like a special token is taken for one.
+"""
+
+from pathlib import Path
+
+from peers import sdist
+
+from alignment_extraction.files import InputError
+from alignment_extraction.generations.prefix import TurnTexts, derive_turns
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+BEGIN, END = "<BOS>", "<EOS>"
+_HEAD = """\
+# Prefixes of known models
+
+What the program takes from the chat templates that llama.cpp's source tree has
+(`models/templates`), as `python benchmarks/models.py` writes it. `<BOS>` and `<EOS>` stand for the
+model's own tokens. *Before* is the prefix `full`; a default system turn is cut short. *User* is the
+prefix `user`. *Between* is what stands between question and answer; a question ends at its first
+special token, or where there is none at the whole text. Where a model's vocabulary binds a header's
+last space to the word behind it, that space is no part of the prefix:
+`alignment-extraction generate --model MODEL --prefix user --show-prefix` shows the tokens.
+
+| template | before | user | between |
+| --- | --- | --- | --- |
+"""
+
+
+def derived(folder: Path) -> dict[str, TurnTexts | str]:
+    """By template: its turns, or why there are none."""
+    found: dict[str, TurnTexts | str] = {}
+    for path in sorted(folder.glob("*.jinja"), key=lambda path: path.name.lower()):
+        try:
+            found[path.stem] = derive_turns(path.read_text(), BEGIN, END)
+        except InputError as error:
+            found[path.stem] = str(error)
+    return found
+
+
+def document(turns: dict[str, TurnTexts | str]) -> str:
+    """The page, in Markdown."""
+    lines = []
+    for name, turn in turns.items():
+        if isinstance(turn, str):
+            lines.append(f"| {name} | {_plain(turn)} | | |")
+        else:
+            fields = (turn.full, turn.user, turn.answer_header)
+            lines.append(f"| {name} | {' | '.join(_code(text) for text in fields)} |")
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    """A text as code in a cell of a table, its middle left out if it is long."""
+    if len(text) > 150:
+        text = f"{text[:60]} … {text[-60:]}"
+    return "`` " + _plain(text.replace("\n", "\\n")) + " ``"
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    templates = sdist() / "vendor" / "llama.cpp" / "models" / "templates"
+    DOCUMENT.write_text(document(derived(templates)))
+    print(DOCUMENT)
