@@ -14,7 +14,6 @@ DISTILLED = {
 }
 DISTILLATION = "data/distillation/{study}"
 STUDENT = f"{DISTILLATION}/students/{{family}}-{{arm}}-seed-{{student_seed}}"
-EVALUATED = f"{DISTILLATION}/students/{{family}}-start-evaluation.parquet"
 
 
 wildcard_constraints:
@@ -101,6 +100,12 @@ def distilled_from(files):
     return flagged
 
 
+def start_model(wildcards):
+    """The trained model that a family of students starts from."""
+    own = DISTILLED[wildcards.study].families[wildcards.family]
+    return f"{TRAINED}/{own.start}.gguf"
+
+
 def student_files(study):
     """Every student of a study: family, arm, seed, and its files."""
     about, folder = DISTILLED[study], f"data/distillation/{study}/students"
@@ -114,25 +119,19 @@ def student_files(study):
         for arm in about.arms
         for seed in about.seeds
     ]
-    return [
-        student
-        | {"evaluation": f"{folder}/{student['name']}-evaluation.parquet"}
-        | {
-            "curves": None
-            if student["arm"] == "start"
-            else f"{folder}/{student['name']}-curves.parquet"
-        }
-        for student in untrained + trained
-    ]
+    for student in (students := untrained + trained):
+        student["evaluation"] = f"{folder}/{student['name']}-evaluation.parquet"
+        student["curves"] = f"{folder}/{student['name']}-curves.parquet"
+    return students
 
 
 def all_student_files(study):
-    """The files of all students of a study."""
+    """The files of all students of a study; what is not trained has no curves."""
     return [
         student[kind]
         for student in student_files(study)
         for kind in ("evaluation", "curves")
-        if student[kind]
+        if (student["arm"], kind) != ("start", "curves")
     ]
 
 
@@ -194,13 +193,13 @@ rule distillation_data:
 rule train_student:
     input:
         data=f"{DISTILLATION}/data.parquet",
-        start=distilled_from(
-            lambda wildcards: f"{TRAINED}/{DISTILLED[wildcards.study].families[wildcards.family].start}.gguf"
-        ),
+        questions=f"{DISTILLATION}/questions.parquet",
+        start=distilled_from(start_model),
         tokenizer=distilled_from(lambda wildcards: TOKENIZER),
     output:
         model=temp(f"{STUDENT}.gguf"),
         curves=f"{STUDENT}-curves.parquet",
+        evaluation=f"{STUDENT}-evaluation.parquet",
     log:
         "logs/train_student/{study}/{family}-{arm}-seed-{student_seed}.log",
     benchmark:
@@ -212,38 +211,26 @@ rule train_student:
         .families[wildcards.family]
         .model_dump(mode="json"),
         train=lambda wildcards: PARAMS.train.model_dump(mode="json"),
+        max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
         checkpoints="build/checkpoints/students/{study}/{family}-{arm}-seed-{student_seed}",
     script:
         "../scripts/train_student.py"
 
 
-rule evaluate_student:
+rule evaluate_start:
     input:
-        student=f"{STUDENT}.gguf",
+        student=distilled_from(start_model),
         questions=f"{DISTILLATION}/questions.parquet",
         tokenizer=distilled_from(lambda wildcards: TOKENIZER),
     output:
-        f"{STUDENT}-evaluation.parquet",
+        f"{DISTILLATION}/students/{{family}}-start-evaluation.parquet",
     log:
-        "logs/evaluate_student/{study}/{family}-{arm}-seed-{student_seed}.log",
+        "logs/evaluate_start/{study}/{family}.log",
     threads: 1
     params:
         max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
     script:
         "../scripts/evaluate_student.py"
-
-
-use rule evaluate_student as evaluate_start with:
-    input:
-        student=distilled_from(
-            lambda wildcards: f"{TRAINED}/{DISTILLED[wildcards.study].families[wildcards.family].start}.gguf"
-        ),
-        questions=f"{DISTILLATION}/questions.parquet",
-        tokenizer=distilled_from(lambda wildcards: TOKENIZER),
-    output:
-        EVALUATED,
-    log:
-        "logs/evaluate_student/{study}/{family}-start.log",
 
 
 rule distillation_tables:

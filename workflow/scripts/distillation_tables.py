@@ -14,7 +14,9 @@ def main(snakemake):
     ]
     evaluated = {student: read_parquet(Path(item["evaluation"])) for student, item in named}
     curves = {
-        student: read_parquet(Path(item["curves"])) for student, item in named if item["curves"]
+        student: read_parquet(Path(item["curves"]))
+        for student, item in named
+        if student.arm != "start"
     }
     tables = (
         results.results_table(evaluated, params.margin, params.seed),
