@@ -114,7 +114,12 @@ def student_files(study):
         for family in about.families
     ]
     trained = [
-        {"family": family, "arm": arm, "seed": seed, "name": f"{family}-{arm}-seed-{seed}"}
+        {
+            "family": family,
+            "arm": arm,
+            "seed": seed,
+            "name": f"{family}-{arm}-seed-{seed}",
+        }
         for family in about.families
         for arm in about.arms
         for seed in about.seeds
@@ -179,7 +184,7 @@ rule distillation_data:
     wildcard_constraints:
         study=either(DISTILLED),
     params:
-        settings=lambda wildcards: DISTILLED[wildcards.study].model_dump(mode="json"),
+        settings=lambda wildcards: data_settings(wildcards.study),
         thresholds=lambda wildcards: PARAMS.studies[
             wildcards.study
         ].thresholds.model_dump(mode="json", exclude={"sweep"}),
