@@ -165,7 +165,7 @@ rule distillation_data:
     wildcard_constraints:
         study=either(DISTILLED),
     params:
-        settings=lambda wildcards: DISTILLED[wildcards.study],
+        settings=lambda wildcards: distillation_record(wildcards.study)["distillation"],
         thresholds=lambda wildcards: study_of(wildcards).thresholds.model_dump(
             exclude={"sweep"}
         ),
@@ -179,11 +179,13 @@ rule distillation_data:
 rule train_student:
     input:
         data=f"{DISTILLATION}/data.parquet",
+        questions=f"{DISTILLATION}/questions.parquet",
         start=distilled_from(starting_student),
         tokenizer=distilled_from(lambda wildcards: layout.TOKENIZER),
     output:
         model=temp(f"{STUDENT}.gguf"),
         curves=f"{STUDENT}-curves.parquet",
+        evaluation=f"{STUDENT}-evaluation.parquet",
     log:
         "logs/train_student/{study}/{family}-{arm}-seed-{student_seed}.log",
     benchmark:
@@ -193,28 +195,13 @@ rule train_student:
     params:
         budget=lambda wildcards: DISTILLED[wildcards.study].families[wildcards.family],
         train=PARAMS.train,
+        max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
         checkpoints="build/checkpoints/students/{study}/{family}-{arm}-seed-{student_seed}",
     script:
         "../scripts/train_student.py"
 
 
-rule evaluate_student:
-    input:
-        student=f"{STUDENT}.gguf",
-        questions=f"{DISTILLATION}/questions.parquet",
-        tokenizer=distilled_from(lambda wildcards: layout.TOKENIZER),
-    output:
-        f"{STUDENT}-evaluation.parquet",
-    log:
-        "logs/evaluate_student/{study}/{family}-{arm}-seed-{student_seed}.log",
-    threads: 1
-    params:
-        max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
-    script:
-        "../scripts/evaluate_student.py"
-
-
-use rule evaluate_student as evaluate_start with:
+rule evaluate_start:
     input:
         student=distilled_from(starting_student),
         questions=f"{DISTILLATION}/questions.parquet",
@@ -222,7 +209,12 @@ use rule evaluate_student as evaluate_start with:
     output:
         f"{DISTILLATION}/students/{{family}}-start-evaluation.parquet",
     log:
-        "logs/evaluate_student/{study}/{family}-start.log",
+        "logs/evaluate_start/{study}/{family}.log",
+    threads: 1
+    params:
+        max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
+    script:
+        "../scripts/evaluate_start.py"
 
 
 rule distillation_tables:

@@ -6,6 +6,7 @@ import polars as pl
 
 from alignment_extraction.distillation import card, data_sets
 from alignment_extraction.files import atomic_path, read_parquet, write_json, write_parquet
+from alignment_extraction.settings.distillation import DistillationSettings
 from alignment_extraction.step import step
 
 COLUMNS = ["index", "question", "answer", "question_finish", "answer_finish"]
@@ -27,7 +28,7 @@ with step(snakemake.log[0]):
         generations,
         pl.scan_parquet(snakemake.input.scores),
         read_parquet(Path(snakemake.input.corpus)),
-        params.settings,
+        DistillationSettings.model_validate(params.settings),
         params.thresholds,
         params.seed,
     )

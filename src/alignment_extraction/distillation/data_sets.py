@@ -68,34 +68,26 @@ def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFram
         | pl.col("verbatim")
     )
     own = (pl.col("role") == "member") & pl.col("field").is_in(["question", "both"])
-    return scores.filter(own & reached).select(_KEY).unique().sort(_KEY).collect()
+    keys = [pl.col("model", "prefix"), pl.col("seed", "index").cast(pl.Int64)]
+    return scores.filter(own & reached).select(keys).unique().sort(_KEY).collect()
 
 
-def _labelled(rows: Curated, family: Family) -> Curated:
-    """Leave, for RL, questions with a label, each once."""
+def _labelled(rows: Curated, family: Family, votes: pl.DataFrame | None = None) -> Curated:
+    """Add labels, by vote if there are any votes; leave, for RL, questions with one, each once."""
+    labelled = rows.rows.with_columns(label=final_answer("answer"), key=plain("question"))
+    if votes is not None and family == "rl":
+        labelled = labelled.drop("label").join(votes, "key", how="left", maintain_order="left")
+    rows.rows = labelled
     if family == "rl":
         rows.drop("no-label", pl.col("label").is_null())
-        rows.drop("repeated-question", ~plain("question").is_first_distinct())
+        rows.drop("repeated-question", ~pl.col("key").is_first_distinct())
     return rows
 
 
 def _member_rows(corpus: pl.DataFrame, source: str, family: Family) -> Curated:
     rows = Curated(corpus.filter(source=source, role="member"))
     rows.drop("no-answer", pl.col("answer").is_null())
-    rows.rows = rows.rows.with_columns(label=final_answer("answer"))
     return _labelled(rows, family)
-
-
-def _extracted(generations: pl.DataFrame, family: Family, near_duplicate: float) -> Curated:
-    curated = curate(generations, near_duplicate)
-    rows = curated.rows.with_columns(
-        id=pl.format("{}/{}/seed-{}/{}", *_KEY), key=plain("question"), label=final_answer("answer")
-    )
-    if family == "rl":
-        voted = majority_answers(generations)
-        rows = rows.drop("label").join(voted, on="key", how="left", maintain_order="left")
-    curated.rows = rows
-    return _labelled(curated, family)
 
 
 def _draw(rows: Curated, number: int, seed: int) -> pl.DataFrame:
@@ -116,8 +108,8 @@ def build(
     """Curate what the models wrote, put the arms together, and choose the evaluation questions.
 
     Args:
-        generations: of each family's model: model, prefix, seed, index, question, answer,
-            question_finish, answer_finish.
+        generations: of each family's model: model, prefix, seed, index (both Int64), question,
+            answer, question_finish, answer_finish.
         scores: table `scores` of the study.
         corpus: in the corpus schema, with all sources that members or controls are taken from.
         settings: of the experiment.
@@ -130,7 +122,9 @@ def build(
     data, counts, questions = [], [], []
     for family, about in settings.families.items():
         own = (pl.col("model") == about.model) & (pl.col("prefix") == settings.prefix)
-        extracted = _extracted(generations[family], family, settings.near_duplicate)
+        extracted = curate(generations[family], settings.near_duplicate)
+        extracted.rows = extracted.rows.with_columns(id=pl.format("{}/{}/seed-{}/{}", *_KEY))
+        extracted = _labelled(extracted, family, majority_answers(generations[family]))
         without = Curated(extracted.rows, extracted.counts)
         copied = copies(scores.filter(own), thresholds)
         without.keep("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))

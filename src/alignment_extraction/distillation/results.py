@@ -195,29 +195,28 @@ def results_table(
 def curve_table(curves: Mapping[Student, pl.DataFrame]) -> pl.DataFrame:
     """Training curves of all students: family, arm, seed, step, metric (of `CURVES`), value."""
     named = [
-        rows.filter(pl.col("metric").is_in(CURVES)).select(
-            *(pl.lit(value).alias(name) for name, value in student._asdict().items()),
-            *("step", "metric", "value"),
-        )
+        rows.select(*(pl.lit(value).alias(name) for name, value in student._asdict().items()), "*")
         for student, rows in sorted(curves.items(), key=lambda item: item[0])
     ]
-    return pl.concat(named).cast({"seed": pl.Int64})
+    return pl.concat(named).filter(pl.col("metric").is_in(CURVES)).cast({"seed": pl.Int64})
 
 
 def markdown(table: pl.DataFrame) -> str:
     """The table as Markdown, as docs/distillation.md has it."""
-    titles = ("students", "trained on", "measure", "value", "difference", "gain recovered")
-    lines = [[*titles, "detectable", "verdict"], ["---"] * 8]
-    for row in table.iter_rows(named=True):
-        form = "{:.1%}" if row["measure"] == "accuracy" else "{:.3f}"
-        forms = {"value": form, "difference": form.replace(":", ":+"), "recovered": "{:.0%}"}
-        shown = [
-            f"{own} ({own} to {own})".format(*(row[f"{name}{e}"] for e in _ENDS))
-            if row[name] is not None
-            else "-"
-            for name, own in forms.items()
-        ]
-        detectable = "-" if row["detectable"] is None else form.format(row["detectable"])
-        names = [row[name] for name in ("family", "arm", "measure")]
-        lines.append([*names, *shown, detectable, row["verdict"] or "-"])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    bounded = ("value", "difference", "recovered")
+    shown = table.select(
+        *("family", "arm", "measure", "items"),
+        *(
+            pl.format("{} ({} to {})", *(pl.col(f"{name}{end}").round(3) for end in _ENDS)).alias(
+                name
+            )
+            for name in bounded
+        ),
+        *(pl.col("detectable", "power").round(3).cast(pl.String), "verdict"),
+    ).with_columns(pl.col(pl.String).fill_null("-"))
+    with pl.Config(
+        tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=99, tbl_formatting="MARKDOWN"
+    ) as config:
+        config.set_tbl_hide_dataframe_shape().set_tbl_hide_column_data_types()
+        config.set_tbl_width_chars(1000)
+        return f"{shown}\n"

@@ -84,5 +84,5 @@ def train_student(
         return
     rows = pl.concat([data.select("id", repetitions=1), trl_columns(data, "sft")], how="horizontal")
     settings = training.model_copy(update={"seed": seed})
-    paths = (output, checkpoints, curves)
-    fine_tune(rows, start, tokenizer, settings, "all", *paths, name="student", steps=budget.steps)
+    files = (output, checkpoints, curves)
+    fine_tune(rows, start, tokenizer, settings, "all", *files, name="student", steps=budget.steps)

@@ -66,7 +66,7 @@ def test_nothing_at_all_can_be_curated() -> None:
 words = st.lists(st.sampled_from(["a", "b", "cat", "D", "\n"]), max_size=9).map(" ".join)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(words, words, st.sampled_from(["stop", "length"])), max_size=12))
 def test_counts_add_up_and_a_second_curation_changes_nothing(
     drawn: Sequence[tuple[str, str, str]],
@@ -82,7 +82,7 @@ def test_counts_add_up_and_a_second_curation_changes_nothing(
     assert again.counts["dropped"].sum() == 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(words, max_size=8), st.integers(1, 4))
 def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
     expected = []
@@ -93,7 +93,7 @@ def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
     assert word_runs(pl.Series(texts, dtype=pl.String), length).to_list() == expected
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=8, unique=True))
 def test_near_duplicates_against_all_pairs(drawn: list[tuple[str, str]]) -> None:
     """What is left has no near pair, and each sample left out is linked to an earlier one."""
@@ -120,7 +120,7 @@ def test_a_line_break_of_windows_is_well_formed() -> None:
     assert curated.counts.filter(step="ill-formed")["dropped"].item() == 2
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from(["####", "#", " ", "\n", "12", "so 3."]), max_size=8).map("".join))
 def test_final_answers_are_those_of_the_verifier(text: str) -> None:
     found = pl.DataFrame({"text": [text]}).select(final_answer("text")).item()

@@ -1,4 +1,4 @@
-"""Ask a student the evaluation questions of its family."""
+"""Ask the model that students start from the evaluation questions of a family."""
 
 from pathlib import Path
 

@@ -1,0 +1,39 @@
+"""The verb `curate`: a data set that datasets loads, and its card beside it."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from datasets import load_dataset
+from typer.testing import CliRunner
+
+from alignment_extraction.cli.distillation import app
+from alignment_extraction.files import write_parquet
+
+ABOUT = {"model": "m.gguf", "model_sha256": "ab12", "prefix": "<s>", "seed": "0"}
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ([], ["index", "question", "answer", "question_finish", "answer_finish"]),
+        (["--trl", "sft"], ["messages"]),
+        (["--trl", "rl"], ["prompt", "solution"]),
+    ],
+)
+def test_curated_generations_load_as_a_data_set(
+    options: list[str], columns: list[str], tmp_path: Path
+) -> None:
+    rows = {"index": [0, 1, 2], "question": ["Who?", "who?", "How"], "answer": ["#### I"] * 3}
+    ends = {"question_finish": ["stop", "stop", "length"], "answer_finish": ["stop"] * 3}
+    write_parquet(pl.DataFrame(rows | ends), tmp_path / "0.parquet", ABOUT)
+    output = tmp_path / "extracted/train.parquet"
+    given = [str(tmp_path / "0.parquet"), "--output", str(output), *options]
+    found = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    loaded = load_dataset(str(output.parent), cache_dir=str(tmp_path / "cache"))["train"]
+    assert loaded.column_names == columns
+    assert len(loaded) == 1
+    text = output.with_suffix(".md").read_text()
+    assert "| train | truncated | 3 | 1 | 2 |" in text
+    assert "SHA-256 `ab12`" in text
