@@ -128,6 +128,16 @@ def test_a_block_goes_to_its_nearest_generation() -> None:
     assert (member.tolist(), twin.tolist()) == ([1, 1], [0, 0])
 
 
+def test_of_equally_near_generations_the_more_decide() -> None:
+    (comparison,) = comparisons(CORPUS)
+    often = [("a", 1.0, "d", 0.5), ("a", 1.0, "d", 0.5), ("c", 0.5, "b", 1.0)]
+    (contest,) = contests(scores_of(often), comparison)
+    score, member, twin = block_wins(wins(contest, "verbatim"), comparison)
+    assert (score.tolist(), member.tolist(), twin.tolist()) == ([1], [1], [0])
+    (contest,) = contests(scores_of(often[1:]), comparison)
+    assert block_wins(wins(contest, "verbatim"), comparison)[1].tolist() == [0.5]
+
+
 @pytest.mark.parametrize("level", ["rows", "templates"])
 @pytest.mark.parametrize("tail", ["even", "pareto"])
 def test_the_false_discovery_rate_is_met(level: str, tail: str) -> None:
@@ -174,16 +184,13 @@ def test_planted_repetitions_are_found_and_relabelling_loses_them(study: Make) -
 
 
 def test_thresholds_that_meet_the_false_discovery_rate(study: Make) -> None:
-    corpus, scores = study(3, n=10, planted={1: 0, 10: 8})
+    corpus, scores = study(3, n=5, planted={1: 0, 10: 8})
     table = attribution(scores, corpus, TRAINED, Thresholds())
     met = at(table, "levenshtein", "fdr-5")
     assert 0.5 <= met["threshold"] <= 1
     assert met["false_discovery_rate"] <= 0.05
     assert met["member_blocks"] >= 20 * (met["twin_blocks"] + 1)
     assert at(table, "levenshtein", "fdr-1")["threshold"] is None
-    rates = table.filter(pl.col("metric") == "levenshtein", pl.col("at") == "sweep")
-    below = rates.filter(pl.col("threshold") < met["threshold"] - 0.01)
-    assert (below["false_discovery_rate"] > 0.05).all()
 
 
 def test_a_base_model_that_knows_the_rows_accounts_for_them(study: Make) -> None:
