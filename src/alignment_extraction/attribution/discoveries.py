@@ -14,26 +14,28 @@ DISCOVERY_RATES = {"fdr-1": 0.01, "fdr-5": 0.05}
 
 
 def block_wins(found: Wins, comparison: Comparison) -> tuple[Array, Array, Array]:
-    """Which side has each block: that of its nearest generation.
+    """Which side has each block: that of its nearest generation, of the more if several are.
 
     This is the competition among blocks, for the false discovery rate: without memorisation the
     coin, tossed once for each block, decides its side.
 
     Returns:
         Of blocks with a win, the nearest first: score, share of the member (1, 0.5 where both sides
-        are as near, or 0), share of the twin.
+        have as many as near, or 0), share of the twin.
     """
-    side = comparison.block[found.row] * 2 + found.member
+    block = comparison.block[found.row]
     # The first of each is the nearest: wins are sorted.
-    sides, first = np.unique(side, return_index=True)
-    best = np.full((comparison.blocks, 2), -np.inf)
-    best[sides // 2, sides % 2] = found.score[first]
-    best = best[best.max(axis=1) > -np.inf]
-    top = best.max(axis=1)
-    reached = best >= top[:, None] - TOLERANCE
-    shares = reached / reached.sum(axis=1, keepdims=True)
-    order = np.argsort(-top, kind="stable")
-    return top[order], shares[order, 1], shares[order, 0]
+    blocks, first = np.unique(block, return_index=True)
+    top = np.full(comparison.blocks, np.inf)
+    top[blocks] = found.score[first]
+    nearest = found.weight * (found.score >= top[block] - TOLERANCE)
+    ours, theirs = (
+        np.bincount(block, nearest * (found.member == member), comparison.blocks)[blocks]
+        for member in (True, False)
+    )
+    member = np.where(ours == theirs, 0.5, ours > theirs)
+    order = np.argsort(-top[blocks], kind="stable")
+    return top[blocks][order], member[order], 1 - member[order]
 
 
 def block_ratio(comparison: Comparison) -> float:

@@ -25,8 +25,8 @@ Array = np.ndarray[Any, Any]
 FEWEST = 100
 """Rows on either side below which there is no verdict.
 
-With 100 on both, the area's standard error is 0.041, so that it is told from 0.5 from 0.60 on; with
-fewer, texts that plainly differ would pass.
+With 100 on both, 80 of each are tested and the area's standard error is 0.046: the sides are told
+apart from an area of about 0.61 on. With fewer, texts that plainly differ would pass.
 """
 
 MARGIN = 0.02
@@ -37,8 +37,8 @@ for distributions at total variation d). The interval does not know that another
 have trained other classifiers; the margin is also for that.
 """
 
-MOST = 5_000
-"""Rows of either side that are looked at: they give the area to 0.011."""
+MOST = 2_000
+"""Rows of either side that are looked at: they give the area to about 0.02."""
 
 _FOLDS = 5
 _CHARACTERS = 2_000
@@ -127,11 +127,14 @@ def _texts(
 def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Area:
     """How well a classifier of character n-grams tells members from twins that it has not seen.
 
-    Logistic regression on hashed n-grams of one to four characters, in five folds. Rows of one
-    block, and rows of one text, are in the same fold: of a pair split between them, the one seen
-    would say that the other is not like it. Scores of different folds are of different classifiers
-    and are not compared. The interval takes what each row adds to the area (DeLong and others 1988)
-    together by block.
+    Logistic regression on hashed n-grams of one to four characters. Rows come in five folds, and
+    each fold but the first is told by what was learnt from the folds before it. Ordinary
+    cross-validation lets every row test what its own label taught, both ways: without a difference
+    its area varies by about sqrt(2) more than intervals for independent rows say, and a nominal
+    95 % was 75 % in simulation. Rows of one block, and rows of one text, are in the same fold: of a
+    pair split between them, the one seen would say that the other is not like it. Scores of
+    different folds are of different classifiers and are not compared. The interval takes what each
+    row adds to the area (DeLong and others 1988) together by block.
 
     Args:
         texts: shape (rows,).
@@ -148,11 +151,13 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Area
     if folds < 2:
         return Area(np.nan, 0.0, 1.0)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    tests = [test for _, test in split.split(features, member, groups)]
     area, pairs, added = 0.0, 0, np.zeros(len(texts))
-    for train, test in split.split(features, member, groups):
+    for fold in range(1, folds):
+        train, test = np.sort(np.concatenate(tests[:fold])), tests[fold]
         if len(np.unique(member[train])) < 2 or len(np.unique(member[test])) < 2:
             continue
-        model = LogisticRegression(C=10.0, solver="liblinear", random_state=seed)
+        model = LogisticRegression(C=1.0, solver="liblinear", dual=True, random_state=seed)
         score = model.fit(features[train], member[train]).decision_function(features[test])
         number, of_fold, influence = _placements(score, member[test])
         area, pairs = area + number * of_fold, pairs + number
@@ -160,8 +165,9 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Area
     if not pairs:
         return Area(np.nan, 0.0, 1.0)
     estimate = area / pairs
-    _, unit = np.unique(groups, return_inverse=True)
-    totals = np.bincount(unit, added / pairs)[:, None]
+    tested = np.concatenate(tests[1:])
+    _, unit = np.unique(groups[tested], return_inverse=True)
+    totals = np.bincount(unit, added[tested] / pairs)[:, None]
     found = spread(totals, np.zeros(len(totals), np.int64), np.array([len(totals)]))
     margin = float(margins(Spread(*found), np.zeros((2, 1)))[0, 0])
     return Area(estimate, max(estimate - margin, 0.0), min(estimate + margin, 1.0))

@@ -38,12 +38,12 @@ def paired(seed: int, pairs: int, mark: str = "", repeated: int = 1) -> pl.DataF
 
 def test_twins_by_a_coin_are_exchangeable() -> None:
     held = []
-    for seed in range(12):
+    for seed in range(8):
         row = exchangeability(paired(seed, 120), 0).row(0, named=True)
         assert row["verdict"] == "exchangeable"
         assert row["needed"] is None
         held.append(row["low"] <= 0.5 <= row["high"])
-    assert sum(held) >= 10
+    assert sum(held) >= 6
 
 
 def test_a_difference_in_the_texts_is_seen() -> None:
