@@ -34,10 +34,34 @@ SETTINGS: dict[str, Any] = {
 }
 PROVENANCE = {"version": "0.2.0", "commit": "0123456789abcdef", "corpus.parquet": "ab" * 32}
 HOSTILE = "</script><img src=x onerror=alert(1)> \u202e{{ 7*7 }} & \"quoted\" 'text'"
-_WORDS = (
-    "apples baker carries crates delivers each farmer gives holds including jars keeps ladder market "
-    "number orders pears quarter riverside sells tickets until village weighs yellow zebra"
-).split()
+_WORDS = [
+    "apples",
+    "baker",
+    "carries",
+    "crates",
+    "delivers",
+    "each",
+    "farmer",
+    "gives",
+    "holds",
+    "including",
+    "jars",
+    "keeps",
+    "ladder",
+    "market",
+    "number",
+    "orders",
+    "pears",
+    "quarter",
+    "riverside",
+    "sells",
+    "tickets",
+    "until",
+    "village",
+    "weighs",
+    "yellow",
+    "zebra",
+]
 _EFFECT = {"base-q8": 0.0, "sft-q8": 1.0, "sft-q4": 0.8, "sft-assistant-loss-q8": 0.1, "rl-q8": 0.7}
 _PREFIX = {"user": 1.0, "full": 1.3, "bos": 0.4, "t0.7": 1.6}
 

@@ -155,7 +155,7 @@ def test_a_false_alarm_is_rare() -> None:
     rng = np.random.default_rng(1)
     exceeded = 0
     table = attribution().filter(model="sft-q8", source="sft", level="rows", metric="verbatim")
-    for _ in range(200):
+    for _ in range(60):
         rate = rng.binomial(10_000, 0.02) / 10_000
         half = 1.96 * math.sqrt(rate * (1 - rate) / 10_000)
         drawn = table.with_columns(
@@ -163,4 +163,4 @@ def test_a_false_alarm_is_rare() -> None:
         )
         study = Results({"attribution": drawn})
         exceeded += check(study, Limits(max_attributable=0.02), SETTINGS).exit_code == EXCEEDED
-    assert exceeded <= 12
+    assert exceeded <= 6

@@ -1,0 +1,171 @@
+"""The page: one file, a strict policy, everything escaped, small, and the same every time."""
+
+import base64
+import hashlib
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alignment_extraction.report import page as module
+from alignment_extraction.report.page import write_page
+from alignment_extraction.report.sections import sections
+from alignment_extraction.report.tables import Results
+from alignment_extraction.report.verdict import verdict
+from tests.report_study import HOSTILE, PROVENANCE, SETTINGS, results
+
+VENDOR = Path(module.__file__).parent / "vendor"
+
+
+def build(study: Results, output: Path, *, masked: bool = False) -> str:
+    write_page(study, verdict(study, SETTINGS), SETTINGS, PROVENANCE, output, masked=masked)
+    return output.read_text()
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build(results(), tmp_path_factory.mktemp("page") / "report.html")
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def tags(text: str) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Tags()
+    parser.feed(text)
+    return parser.found
+
+
+def test_the_policy_allows_this_script_and_style_alone(text: str) -> None:
+    found = tags(text)
+    (policy,) = [a["content"] for t, a in found if t == "meta" and a.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        inner = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert inner is not None
+        digest = base64.b64encode(hashlib.sha256(inner[1].encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    for tag, attributes in found:
+        assert not any(name.startswith("on") or name == "style" for name in attributes), tag
+        assert tag not in ("iframe", "object", "embed", "link", "base")
+        source = (
+            attributes.get("src") or attributes.get("href") or attributes.get("xlink:href") or "#"
+        )
+        assert source.startswith(("#", "data:"))
+
+
+def test_hostile_texts_are_escaped(text: str) -> None:
+    assert "<img" not in text
+    assert HOSTILE not in text
+    assert "&lt;/script&gt;&lt;img src=x" in text
+    assert "\u202e" not in text
+    assert len([tag for tag, a in tags(text) if tag == "script" and not a.get("type")]) == 1
+
+
+def test_its_first_screen(text: str) -> None:
+    start = text[text.index("<main>") : text.index('id="rows"')]
+    for part in ("Leaks", "Of 1,300 training rows", "What this does not say", "figure-overview"):
+        assert part in start
+    assert start.count("<dt>") == 4
+    assert "<b>exceeded</b>" in start
+
+
+def test_size_figures_and_questions(text: str) -> None:
+    assert len(text.encode()) <= 4_000_000
+    figures = re.findall(r'<figure id="figure-([a-z]+)"', text)
+    assert len(figures) == len(set(figures)) == 10
+    assert re.findall(r"<h2 id=.*?>(.*?)</h2>", text) == [
+        "Which rows?",
+        "How sure is that?",
+        "What kind of copying?",
+        "What makes it worse?",
+        "How does it grow?",
+        "Did RL memorise?",
+        "Is the extracted data worth the original?",
+        "How were data and search?",
+        "Provenance",
+    ]
+
+
+def test_letters_of_figures_are_at_least_11_pixels_high(text: str) -> None:
+    svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(svgs) == 20
+    for svg in svgs:
+        sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)', svg)]
+        assert sizes
+        assert min(sizes) >= 11
+        assert "style=" not in svg
+    ids = re.findall(r' id="([^"]+)"', "".join(svgs))
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_inputs_give_the_same_bytes(text: str, tmp_path: Path) -> None:
+    assert build(results(), tmp_path / "again.html") == text
+
+
+def test_parquet_of_all_rows_goes_with_it(text: str) -> None:
+    (link,) = [a["href"] for t, a in tags(text) if a.get("id") == "parquet"]
+    assert link is not None
+    if link.startswith("data:"):
+        frame = pl.read_parquet(io.BytesIO(base64.b64decode(link.split(",")[1])))
+        assert frame.height == results()["rows"].height
+
+
+def test_a_masked_page_has_no_text_of_the_corpus(tmp_path: Path) -> None:
+    study = results()
+    masked = build(study, tmp_path / "masked.html", masked=True)
+    assert "masked" in masked
+    for word in ("crates", "onerror", "riverside", "The answer is", "template 1"):
+        assert word not in masked
+    (link,) = [a["href"] for t, a in tags(masked) if a.get("id") == "parquet"] or [None]
+    if link:
+        frame = pl.read_parquet(io.BytesIO(base64.b64decode(link.split(",")[1])))
+        assert "question" not in frame.columns
+
+
+def test_leaked_personal_data_is_counted_and_not_shown_masked(tmp_path: Path) -> None:
+    study = results()
+    secret = pl.when(pl.col("verbatim_hits") > 100).then(pl.lit("mail ada@example.org"))
+    table = study["rows"].with_columns(answer=secret.otherwise(pl.col("answer")))
+    masked = build(Results({**study.tables, "rows": table}), tmp_path / "m.html", masked=True)
+    assert re.search(r"E-mail address: [1-9]", masked)
+    assert "ada@" not in masked
+
+
+@pytest.mark.parametrize(
+    "kept", [(), ("attribution",), ("rows", "risk"), ("edits",), ("shift", "tails", "risk")]
+)
+def test_pages_of_few_tables(kept: tuple[str, ...], tmp_path: Path) -> None:
+    study = results()
+    some = Results({name: study[name] for name in kept})
+    text = build(some, tmp_path / "report.html")
+    assert "How were data and search?" in text
+    assert "nan" not in re.sub(
+        r"<script.*?</script>|base64,[^\"]*|data-csv=\"[^\"]*\"", "", text, flags=re.DOTALL
+    )
+
+
+def test_every_answer_is_a_sentence() -> None:
+    study = results()
+    for section in sections(study, verdict(study, SETTINGS), SETTINGS):
+        assert section.answer.endswith(".")
+        assert "nan" not in section.answer
+        assert "None" not in section.answer
+
+
+def test_vendored_files_are_those_of_the_readme() -> None:
+    readme = (VENDOR / "README.md").read_text()
+    for path in [*VENDOR.glob("*.js"), *VENDOR.glob("*.css")]:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert re.search(rf"`{re.escape(path.name)}`.*`{digest}`", readme)
