@@ -7,9 +7,8 @@ which gives its new items as a share of those that came.
 """
 
 import numpy as np
-from record import write
-
 from alignment_extraction.extraction.unseen import chao1, extrapolate
+from record import write
 from tests.populations import POPULATIONS, draw
 
 FACTOR = 10

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from alignment_extraction.extraction import scores
+from alignment_extraction.figures import style
 from matplotlib import rc_context
 from record import BUILD, RESULTS, ROOT, THREADS, write
 from strings import mixture
 
-from alignment_extraction.extraction import scores
-from alignment_extraction.figures import style
 from alignment_extraction.search.index import Annoy, build_index, exact_search, recall_at_1
 from alignment_extraction.search.matching import MATCH_SCHEMA
 from alignment_extraction.search.string_search import best_matches

@@ -12,9 +12,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from alignment_extraction.models import sources
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
+from alignment_extraction.models import sources
 from tests.tiny_models import make_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[1]

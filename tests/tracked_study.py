@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from alignment_extraction.extraction import contamination, controls, embedders, metrics, results
 from mlflow import MlflowClient
 
-from alignment_extraction.vocabulary import CORPUS as SCHEMA
-from alignment_extraction.extraction import contamination, controls, embedders, metrics, results
 from alignment_extraction.files import read_parquet, write_json, write_parquet
 from alignment_extraction.search import audit
 from alignment_extraction.search.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
 from alignment_extraction.settings.studies import Cell, StudySettings
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 
 SPLITS = {"member": "member", "fresh-instance": "held-out"}
 SETTINGS: dict[str, Any] = {

@@ -17,7 +17,6 @@ from alignment_extraction.corpora.corpus import check_rejects
 from alignment_extraction.corpora.hub_data import hub_data
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError
-from alignment_extraction.models.hub import list_files, resolve_commit
 from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_model
 from alignment_extraction.models.gguf_file import (
     LONE_ADAPTER,
@@ -25,9 +24,10 @@ from alignment_extraction.models.gguf_file import (
     is_adapter,
     part_files,
 )
-from alignment_extraction.settings.studies import PrefixForm
+from alignment_extraction.models.hub import list_files, resolve_commit
 from alignment_extraction.models.lock import LOCK
 from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
+from alignment_extraction.settings.studies import PrefixForm
 
 _ROWS = 2000  # rows of a file that are looked at before anything is sampled
 _UNSAFE = re.compile(r"[{}*?\[\]\n\r]")

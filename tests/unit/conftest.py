@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from alignment_extraction.models import sources
 from alignment_extraction.files import InputError, sha256
+from alignment_extraction.models import sources
 
 ROOT = Path(__file__).resolve().parents[2]
 MINILM = sources.PinnedSource(

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from alignment_extraction import audit
 from alignment_extraction.cli import app
 from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError, sha256
-from alignment_extraction import audit
 from alignment_extraction.models.sources import PinnedSource
 from tests.tiny_models import make_tiny_gguf
 from tests.unit.models.files import write_adapter, write_split

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-
 from alignment_extraction.cli.failures import explain
 from alignment_extraction.cli.options import read_shards, same_model
+
 from alignment_extraction.files import InputError, sha256, write_parquet
 
 FULL = Path("/dev/full")

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.files import InputError, without_credentials, write_parquet
 from alignment_extraction.settings.config import Name
 from alignment_extraction.tracking.record import find_run
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from tests.tiny_models import make_tiny_gguf
 
 WORD = st.text("abcdefghijklmnop0123456789-._~%", min_size=4, max_size=12)

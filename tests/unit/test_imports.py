@@ -48,7 +48,8 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in sorted(PACKAGE.rglob("*.py")) if p.parent != PACKAGE or p.stem in FLOOR],
+    "path",
+    [p for p in sorted(PACKAGE.rglob("*.py")) if p.parent != PACKAGE or p.stem in FLOOR],
     ids=lambda path: path.relative_to(PACKAGE).as_posix(),
 )
 def test_nothing_imports_upwards(path: Path) -> None:

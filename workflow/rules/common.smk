@@ -55,13 +55,13 @@ def imported_modules(path):
 
 
 def code(script):
-    """The package's source files that a script of the workflow consists of.
+    """A script of the workflow and the package's source files that it consists of.
 
-    They are inputs of the rules, so that an edited module reruns the steps that use it; Snakemake
-    itself looks at the script. The schema is left out: what it gives reaches the rules as
-    parameters.
+    They are inputs of the rules, so that an edited script or module reruns the steps that use it.
+    The schema is left out: what it gives reaches the rules as parameters.
     """
-    found, waiting = set(), imported_modules(Path(f"workflow/scripts/{script}.py"))
+    adapter = Path(f"workflow/scripts/{script}.py")
+    found, waiting = {adapter}, imported_modules(adapter)
     while waiting:
         name = waiting.pop()
         path = SOURCE.parent / f"{name.replace('.', '/')}.py"

@@ -84,7 +84,9 @@ def ratios(
             }
             for name, rate in discoveries.DISCOVERY_RATES.items():
                 at[name] = {
-                    metric: discoveries.discovery_threshold(each, share, rate, thresholds.sweep.start)
+                    metric: discoveries.discovery_threshold(
+                        each, share, rate, thresholds.sweep.start
+                    )
                     for metric, each in blocks.items()
                 }
             rows += [

@@ -56,8 +56,8 @@ def audit(
     """
     import yaml
 
-    from alignment_extraction.corpora.source import CorpusSource
     from alignment_extraction import audit as module
+    from alignment_extraction.corpora.source import CorpusSource
     from alignment_extraction.settings import config
     from alignment_extraction.settings.base import Name, checked
 

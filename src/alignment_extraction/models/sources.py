@@ -18,9 +18,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alignment_extraction.files import InputError, sha256, without_credentials
-from alignment_extraction.models.hub import HubName, RepoType, Revision, download_hub, is_commit
 from alignment_extraction.models.gguf_file import part_files, part_names
 from alignment_extraction.models.gguf_merge import merge_parts
+from alignment_extraction.models.hub import HubName, RepoType, Revision, download_hub, is_commit
 from alignment_extraction.models.lock import (
     LOCK,
     LockedSource,

@@ -8,9 +8,9 @@ from alignment_extraction.engine.model import probe
 from alignment_extraction.files import InputError
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.models.gguf_merge import merge_adapter
-from alignment_extraction.models.weights import without_pickles
 from alignment_extraction.models.lock import LOCK
 from alignment_extraction.models.sources import PinnedSource, fetch
+from alignment_extraction.models.weights import without_pickles
 
 
 def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:

@@ -8,11 +8,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
+from alignment_extraction.models.sources import PinnedSource
 from alignment_extraction.settings.base import Name, Settings
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import SEARCHED_ROLES, Condition, group_name
-from alignment_extraction.models.sources import PinnedSource
 
 Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
 

@@ -16,7 +16,7 @@ import polars as pl
 from alignment_extraction.files import InputError, md5, read_json, read_parquet, sha256
 from alignment_extraction.provenance import git_revision
 from alignment_extraction.settings.studies import StudySettings
-from alignment_extraction.vocabulary import CONDITION, Condition
+from alignment_extraction.vocabulary import Condition
 
 _ENDS = ("", "_low", "_high")
 _COMPETITION = ["source", "level", "field", "metric"]

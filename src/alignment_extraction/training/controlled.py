@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
 from alignment_extraction.statistics import named_seed
@@ -31,6 +30,7 @@ from alignment_extraction.training.problems import (
     templates,
 )
 from alignment_extraction.training.tasks import ANSWER_MARK
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 
 ORIGINAL = "original"
 """The `edit` of a problem that is written as its template has it."""

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 
 from alignment_extraction.corpora import corpus
 from alignment_extraction.corpora.corpus import REJECTS
-from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.corpora.reading import stream_parquet
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.corpora.texts import groups_of
 from alignment_extraction.files import InputError, write_parquet
 from alignment_extraction.models.lock import read_lock
 from alignment_extraction.training import controlled
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from tests.hub import COMMIT, client_environment, serve
 
 PAIRS = [("q1", "a1"), ("q2", "a2"), ("q1", "a1"), ("q1", "a1 "), ("q2", "a2"), ("q1", "a1")]

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.corpora.reading import UNUSED, read_corpus
 from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 
 
 def test_all_columns_but_the_conversation(tmp_path: Path) -> None:

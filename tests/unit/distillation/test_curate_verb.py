@@ -4,10 +4,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from alignment_extraction.cli.distillation import app
 from datasets import load_dataset
 from typer.testing import CliRunner
 
-from alignment_extraction.cli.distillation import app
 from alignment_extraction.files import write_parquet
 
 ABOUT = {"model": "m.gguf", "model_sha256": "ab12", "prefix": "<s>", "seed": "0"}

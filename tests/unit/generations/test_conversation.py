@@ -19,7 +19,9 @@ from tests.one_row_models import KINDS, make_one_row_gguf
 SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "slots": 8}
 TURNS = "{{% for m in messages %}}{{{{ {0} if m.role == 'user' else {1} }}}}{{% endfor %}}"
 TEMPLATES = {
-    "special tokens": TURNS.format("'<|u|>' + m.content + '<|end|>'", "'<|a|>' + m.content + eos_token"),
+    "special tokens": TURNS.format(
+        "'<|u|>' + m.content + '<|end|>'", "'<|a|>' + m.content + eos_token"
+    ),
     "line ends": TURNS.format(
         "'<|u|>\\n' + m.content + '<|end|>\\n'", "'<|a|>\\n' + m.content + eos_token"
     ),
@@ -35,7 +37,9 @@ TEMPLATES = {
     "name before a thought": TURNS.format(
         "'Q: ' + m.content + '\\n\\nA:'", "'<t>' + m.content + eos_token"
     ),
-    "trimmed": TURNS.format("'<|u|>' + m.content | trim + '<|end|>'", "'<|a|>' + m.content | trim + eos_token"),
+    "trimmed": TURNS.format(
+        "'<|u|>' + m.content | trim + '<|end|>'", "'<|a|>' + m.content | trim + eos_token"
+    ),
     "two tokens begin": "<|go|><|sys|>"
     + TURNS.format("'<|u|>' + m.content + '<|end|>'", "'<|a|>' + m.content + eos_token"),
     "brackets": "{{ bos_token }}"

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
 from alignment_extraction.likelihoods.likelihood import compare, counts_above, select_rows, shifts
+from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from tests.tiny_models import CHATML, make_tiny_gguf
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from alignment_extraction.cli import app
 from alignment_extraction.files import InputError, sha256
-from alignment_extraction.search.embedding import Embedder
 from alignment_extraction.models.weights import without_pickles
+from alignment_extraction.search.embedding import Embedder
 from tests.workflow.project import write_embedder
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import openvino
 import pytest
 
-from alignment_extraction.models import sources
 from alignment_extraction.files import InputError
+from alignment_extraction.models import sources
 from alignment_extraction.search import encoder as module
 from alignment_extraction.search.embedding import Embedder
 from alignment_extraction.search.encoder import MODEL, TOKENIZER, Encoder, from_onnx

@@ -38,7 +38,12 @@ def test_conditions_replace_the_grid_and_have_sampling_of_their_own() -> None:
     given = study(
         conditions=[
             {"models": ["a"], "prefixes": ["user"], "sampling": {"samples": 99}},
-            {"models": ["a"], "prefixes": ["user"], "name": "t0.7", "sampling": {"temperature": 0.7}},
+            {
+                "models": ["a"],
+                "prefixes": ["user"],
+                "name": "t0.7",
+                "sampling": {"temperature": 0.7},
+            },
         ],
         likelihood={"models": ["a", "b"]},
     )
