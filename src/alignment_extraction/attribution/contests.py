@@ -150,7 +150,7 @@ def wins(contest: Contest, metric: str) -> Wins:
     scores, rows = [], []
     for side in _SIDES:
         score = contest.frame[f"{side}_{of.score}"].cast(pl.Float64)
-        if of.kind == "equality":
+        if of.kind == "verbatim":
             score = score.replace(0.0, None)
         scores.append(score.fill_null(-np.inf).to_numpy())
         rows.append(contest.frame[f"{side}_{of.id}"].fill_null(-1).to_numpy())

@@ -63,7 +63,7 @@ def sampled_conditions(shards: Mapping[Condition, Sequence[Path]]) -> pl.DataFra
         rows.append(
             {
                 **condition._asdict(),
-                "samples": pl.scan_parquet(files).select(pl.len()).collect().item(),
+                "samples": pl.scan_parquet(list(files)).select(pl.len()).collect().item(),
                 "prefix_text": about["prefix"] if told else None,
                 "max_tokens": int(about["max_tokens"]) if told else None,
                 "uncut": uncut if told else None,

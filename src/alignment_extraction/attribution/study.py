@@ -127,7 +127,7 @@ def _texts(shards: Mapping[Condition, Sequence[Path]]) -> pl.LazyFrame:
     """Columns model, prefix, seed, index, question of a model's generations."""
     return pl.concat(
         [
-            pl.scan_parquet(files).select(
+            pl.scan_parquet(list(files)).select(
                 *[pl.lit(value).alias(name) for name, value in condition._asdict().items()],
                 "index",
                 "question",

@@ -141,7 +141,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
     params: ParamsFile = Path("params.yaml"),
 ) -> None:
-    """Hold a study's results against limits: status 0 within, 1 exceeded, 2 cannot tell, 3 bad input.
+    """Hold results against limits: status 0 within, 1 exceeded, 2 cannot tell, 3 bad input.
 
     Example: alignment-extraction check controlled --max-rows-at-risk 10 --max-attributable 1%
     """

@@ -127,11 +127,14 @@ def likelihood(
     from alignment_extraction.settings.studies import LiteralPrefix
 
     rows = select_rows(read_corpus(corpus), source or [], limit)
+    form: Any = prefix
+    if prefix_text is not None:
+        form = LiteralPrefix(name=prefix, text=prefix_text)
     write_likelihood(
         model,
         rows,
         output,
-        prefix=prefix if prefix_text is None else LiteralPrefix(name=prefix, text=prefix_text),
+        prefix=form,
         threads=threads,
         gpu_layers=gpu_layers,
     )

@@ -1,7 +1,7 @@
 """The nearest corpus items of every generated text, by embedding and by string.
 
-The corpus is searched group by group (the rows of one source and role), so that the same generations
-can be held against members and against their twins.
+The corpus is searched group by group (the rows of one source and role), so that the same
+generations can be held against members and against their twins.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -153,8 +153,8 @@ def match(
         `recall_at_1`; of exact search, all queries and 1.
 
     Raises:
-        InputError: a group or field that the corpus lacks, or embeddings and indexes of other texts,
-            of another embedder, or damaged.
+        InputError: a group or field that the corpus lacks, or embeddings and indexes of other
+            texts, of another embedder, or damaged.
     """
     frames: list[pl.DataFrame] = []
     audits: dict[str, dict[str, float]] = {}

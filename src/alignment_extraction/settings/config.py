@@ -167,15 +167,17 @@ def _check_distillation(at: str, study: StudySettings, params: Params) -> None:
     at, about = f"{at}.distillation", study.distillation
     if not params.corpora[study.corpus].controlled:
         raise ValueError(f"{at}: the study's corpus must have `controlled: true`")
-    for family, model in about.models.items():
+    for family, own in about.families.items():
         for seed in study.seeds:
-            condition = Condition(model, about.prefix, seed)
+            condition = Condition(own.model, about.prefix, seed)
             if condition not in study.all_conditions():
                 raise ValueError(
-                    f"{at}.{family}.model: {model!r} is not sampled at prefix {about.prefix!r}"
+                    f"{at}.{family}.model: {own.model!r} is not sampled at prefix {about.prefix!r}"
                 )
             if not study.sampling_of(condition).answer:
-                raise ValueError(f"{at}.{family}.model: {model!r} needs `sampling.answer: true`")
+                raise ValueError(
+                    f"{at}.{family}.model: {own.model!r} needs `sampling.answer: true`"
+                )
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

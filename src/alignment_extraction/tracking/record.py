@@ -1,7 +1,8 @@
 """The MLflow record of a study, and the only code that talks to MLflow.
 
 All studies share one experiment, so that `mlflow ui` shows them in one table. A study is a parent
-run with its tables and report; its conditions, scored models and training stages are runs below it (see `runs` and docs/tracking.md).
+run with its tables and report; its conditions, scored models and training stages are runs below it
+(see `runs` and docs/tracking.md).
 
 A run carries the fingerprint of what it holds. What is there already is not logged again; a result
 that changed becomes a new run, and the one it replaces stays, its tag `current` set to `false`.
