@@ -1,6 +1,6 @@
 """Attribution: how often its intervals hold and its false discovery rate is met, and what it costs.
 
-    python benchmarks/attribution.py              # coverage: about 15 minutes on 2 cores
+    python benchmarks/attribution.py              # coverage: about 5 minutes on 2 cores
     python benchmarks/attribution.py scale        # 10^4, 10^5, 10^6 generations and rows
     python benchmarks/attribution.py scale 10000  # one size; prints, writes nothing
 
@@ -36,7 +36,7 @@ from tests.attributed_study import (
 )
 
 COUNTS = (5, 20, 100, 400)
-RUNS = 1000
+RUNS = 300
 
 
 def population(level: str, count: int, tail: str, hits: float, stream: Any) -> Any:
