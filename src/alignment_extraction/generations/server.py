@@ -1,0 +1,224 @@
+"""A client of OpenAI-compatible `/v1/completions`: retries, back-pressure, and what the server is.
+
+The key is read from the environment variable ENDPOINT_API_KEY, and stands in no message.
+"""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+
+from alignment_extraction.files import InputError, without_credentials
+
+_logger = logging.getLogger(__name__)
+
+KEY = "ENDPOINT_API_KEY"
+"""The environment variable that holds the server's key."""
+
+USE_ANOTHER = "serve the model with vLLM, SGLang or llama-server"
+
+_RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
+_LONGEST_WAIT = 60.0  # seconds between two tries
+
+# What a server is told beside OpenAI's own parameters, by the owner that it gives its models. vLLM
+# and SGLang otherwise take defaults out of the model's folder, and llama.cpp cuts off the tail of
+# the distribution; the names of what switches that off differ.
+_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
+_LLAMA = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
+_DIALECTS: dict[str, dict[str, Any]] = {
+    "vllm": {**_VLLM, "add_special_tokens": False},
+    "sglang": _VLLM,
+    "llamacpp": _LLAMA,  # llama-server
+    "me": _LLAMA,  # llama_cpp.server
+}
+_VERSIONS = (
+    ("/version", ("version",)),  # vLLM
+    ("/server_info", ("version",)),  # SGLang
+    ("/props", ("build_info",)),  # llama-server
+    ("/openapi.json", ("info", "version")),  # llama_cpp.server
+)
+
+
+class Server:
+    """One model of one server.
+
+    Attributes:
+        url: up to and with `/v1`.
+        model: the server's name of the model.
+        owner: whom the server names as the model's owner, which tells its kind (`vllm`, ...).
+        version: of the server, "unknown" where it does not say.
+        dialect: what a request is to hold beside OpenAI's parameters, so that tokens are drawn from
+            the model's own distribution.
+        takes_ids: False where it is known to take texts alone as prompts.
+
+    Args:
+        url: see above.
+        model: see above.
+        in_flight: most requests that the server works on at once.
+        tries: of each request, with growing waits in between (about ten minutes of them all).
+        timeout: seconds until an answer counts as lost.
+        first_wait: seconds before the second try; doubled with each, up to a minute.
+
+    Raises:
+        InputError: no such server or model, or no access.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        in_flight: int = 32,
+        tries: int = 15,
+        timeout: float = 600.0,
+        first_wait: float = 0.5,
+    ) -> None:
+        self.url, self.model = url.rstrip("/"), model
+        if without_credentials(self.url) != self.url:
+            raise InputError(
+                f"{without_credentials(self.url)}: an address with a password or a query; leave "
+                f"it out and put the key into {KEY}"
+            )
+        self._in_flight, self._tries, self._first_wait = in_flight, tries, first_wait
+        self._key = os.environ.get(KEY, "")
+        self._client = httpx2.Client(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, 30.0)),
+            limits=httpx2.Limits(max_connections=in_flight),
+        )
+        try:
+            self.owner = self._find_owner()
+            self.version = self._find_version()
+        except BaseException:
+            self.close()
+            raise
+        self.dialect = _DIALECTS.get(self.owner, {})
+        # llama_cpp.server fails at token ids with a passing trouble's status.
+        self.takes_ids = self.owner != "me"
+
+    def _find_owner(self) -> str:
+        status, found = self.ask("GET", "/models")
+        if status != 200:
+            raise self.refusal(status, found)
+        data = found.get("data")
+        owners = {
+            str(entry.get("id")): str(entry.get("owned_by") or "").lower()
+            for entry in (data if isinstance(data, list) else [])
+            if isinstance(entry, dict)
+        }
+        if self.model not in owners:
+            raise InputError(
+                f"{self.url}: serves no model {self.model!r} (it has "
+                f"{', '.join(owners) or 'none'}); correct the key `model`"
+            )
+        return owners[self.model]
+
+    def _find_version(self) -> str:
+        root = self.url.removesuffix("/v1")
+        for path, keys in _VERSIONS:
+            try:
+                value: Any = self._client.get(root + path, timeout=10).json()
+                for key in keys:
+                    value = value[key]
+                return str(value)
+            except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+                continue
+        return "unknown"
+
+    def complete(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The choices of a completion, in order.
+
+        Raises:
+            InputError: the server refuses, answers with something else, or not within the tries.
+        """
+        status, found = self.ask("POST", "/completions", body)
+        if status != 200:
+            raise self.refusal(status, found)
+        choices = found.get("choices")
+        if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+            raise InputError(f"{self.url}: an answer without `choices`; {USE_ANOTHER}")
+        return sorted(choices, key=lambda choice: choice.get("index") or 0)
+
+    def in_parallel(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """What `work` gives for each item, in order; as many threads as requests may be in flight.
+
+        After a failure none is begun.
+        """
+        with ThreadPoolExecutor(self._in_flight) as pool:
+            try:
+                yield from pool.map(work, items)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of an answer that is no passing trouble; the model's name is added.
+
+        Raises:
+            InputError: nothing but trouble in all tries.
+        """
+        reason = ""
+        for turn in range(self._tries):
+            wait = min(_LONGEST_WAIT, self._first_wait * 2**turn) * random.uniform(0.5, 1)
+            try:
+                answer = self._client.request(
+                    method,
+                    self.url + path,
+                    json=None if body is None else {"model": self.model, **body},
+                )
+                if answer.status_code not in _RETRIED:
+                    found = _json_object(answer)
+                    if found or answer.status_code != 200:
+                        return answer.status_code, found
+                    reason = "an answer that is no JSON object"
+                else:
+                    reason = f"HTTP {answer.status_code}"
+                    asked = answer.headers.get("retry-after", "")
+                    if asked.isdigit():
+                        wait = max(wait, min(_LONGEST_WAIT, float(asked)))
+            except httpx2.TransportError as error:
+                reason = type(error).__name__
+            if turn + 1 < self._tries:
+                _logger.warning("%s: %s; again in %.1f s", self.url, reason, wait)
+                time.sleep(wait)
+        raise InputError(
+            f"{self.url}: no answer in {self._tries} tries (the last: {reason}); see that the "
+            "server runs, and run it again: finished shards are kept"
+        )
+
+    def refusal(self, status: int, found: Mapping[str, Any]) -> InputError:
+        """What to raise for an answer that is not 200."""
+        error = found.get("error", found.get("message", found.get("detail", "")))
+        message = str(error.get("message", "") if isinstance(error, dict) else error)[:300]
+        if self._key:
+            # Some servers repeat the key that they refuse.
+            message = message.replace(self._key, "***")
+        if status in (401, 403):
+            reason = f"refuses access (HTTP {status}); put its key into {KEY}"
+        elif status in (404, 405, 501):
+            reason = (
+                f"has no completions (HTTP {status}), only chat perhaps, which would put its "
+                f"template around the prefix; {USE_ANOTHER}"
+            )
+        else:
+            reason = f"refuses the request (HTTP {status}: {' '.join(message.split())})"
+        return InputError(f"{self.url}: {reason}")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _json_object(answer: httpx2.Response) -> dict[str, Any]:
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
