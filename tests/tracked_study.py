@@ -1,4 +1,4 @@
-"""Results of a study with invented scores, made by the package's own functions."""
+"""Results of a study with invented scores and likelihoods, made by the package's own functions."""
 
 import functools
 import tempfile
@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from alignment_extraction.extraction import contamination, controls, embedders, metrics, results
 from mlflow import MlflowClient
 
-from alignment_extraction.files import read_parquet, write_json, write_parquet
-from alignment_extraction.search import audit
-from alignment_extraction.search.matching import HELD_OUT_SCHEMA, MATCH_SCHEMA
-from alignment_extraction.settings.studies import Cell, StudySettings
-from alignment_extraction.vocabulary import CORPUS as SCHEMA
+from alignment_extraction import layout
+from alignment_extraction.attribution.study import assess, attribute
+from alignment_extraction.files import write_json, write_parquet
+from alignment_extraction.search.scores import score
+from alignment_extraction.settings.studies import StudySettings
+from alignment_extraction.vocabulary import CORPUS, MATCHES, Condition
 
-SPLITS = {"member": "member", "fresh-instance": "held-out"}
 SETTINGS: dict[str, Any] = {
     "title": "Invented",
     "models": ["sft", "rl"],
@@ -26,15 +25,10 @@ SETTINGS: dict[str, Any] = {
     "prefixes": ["user", {"name": "hello", "text": "Hello"}],
     "seeds": [0, 1],
     "sampling": {"samples": 40},
-    "overrides": [{"models": ["rl"], "prefixes": ["user"], "sampling": {"samples": 60}}],
-    "likelihood": [{"before": "sft", "after": "rl", "sources": ["sums"]}],
-    "controls": {"models": ["sft"]},
-    "contamination": {"groups": ["benchmark"]},
-    "second_embedder": {"embedder": "other"},
+    "likelihood": {"models": ["sft", "rl"]},
 }
-
-
 PREFIX = "<|im_start|>user\n"
+TRAINED = {"sft": ("sums",), "rl": ("sums",)}
 
 
 @functools.cache
@@ -56,245 +50,119 @@ def settings(**changes: Any) -> StudySettings:
 
 
 def corpus() -> pl.DataFrame:
+    """20 members and their twins."""
     rows = [
         {
-            "id": f"sums.{split}:{i}",
+            "id": f"sums.{role}/{i}",
             "source": "sums",
             "role": role,
-            "split": split,
-            "template": "sum",
+            "template": f"sum {i % 4}",
+            "pair": f"sums/{i}",
             "repetitions": 1 + i % 2,
-            "question": f"What is {i} plus {len(split)}?",
-            "answer": str(i + len(split)),
+            "seed_problem": None,
+            "edit": None,
+            "question": f"What is {i} plus {len(role)}?",
+            "answer": str(i + len(role)),
             "messages": [],
-            "text": f"What is {i} plus {len(split)}?\n{i + len(split)}",
+            "text": f"What is {i} plus {len(role)}?\n{i + len(role)}",
             "metadata": None,
         }
-        for split, role in SPLITS.items()
+        for role in ("member", "twin")
         for i in range(20)
     ]
-    return pl.DataFrame(rows, schema=SCHEMA)
+    return pl.DataFrame(rows, schema=CORPUS)
 
 
-def _cell(folder: Path, cell: Cell, samples: int, stream: np.random.Generator) -> results.CellFiles:
-    texts = [f"generation {i} of {cell.model}" for i in range(samples)]
-    generations = pl.DataFrame(
-        {"index": range(samples), "question": texts, "answer": [None] * samples},
-        schema={"index": pl.Int64, "question": pl.String, "answer": pl.String},
-    )
-    matches = []
-    for split in SPLITS:
-        # Members are matched better, and by the model `rl` best.
-        low = 0.5 + 0.2 * (split == "member") + 0.15 * (split == "member" and cell.model == "rl")
-        scores = stream.uniform(low, 1, (5, samples)).astype(np.float32)
-        ids = [f"sums.{split}:{i}" for i in stream.integers(0, 20, samples)]
+def _matches(texts: list[str], model: str, stream: np.random.Generator) -> pl.DataFrame:
+    """Members are matched better, and by the model `rl` best."""
+    frames = []
+    for role in ("member", "twin"):
+        low = 0.5 + 0.2 * (role == "member") + 0.15 * (role == "member" and model == "rl")
+        scores = stream.uniform(low, 1, (5, len(texts))).astype(np.float32)
+        ids = [f"sums.{role}/{i}" for i in stream.integers(0, 20, len(texts))]
         columns = ["cosine", "levenshtein", "indel", "levenshtein_best", "indel_best"]
         frame = pl.DataFrame(
             {
                 "text": texts,
-                "part": ["question"] * samples,
-                "group": [f"sums.{split}"] * samples,
+                "field": ["question"] * len(texts),
+                "group": [f"sums.{role}"] * len(texts),
                 "match_id": ids,
                 "levenshtein_best_id": ids,
                 "indel_best_id": ids,
                 **dict(zip(columns, scores, strict=True)),
             }
         )
-        matches.append(frame.select(pl.col(n).cast(t) for n, t in MATCH_SCHEMA.items()))
-    place = folder / "cells" / "-".join(map(str, cell))
-    prefix = PREFIX if cell.prefix == "user" else "Hello"
-    sampling = {"temperature": "1.0", "top_k": "0", "top_p": "1.0", "min_p": "0.0"}
-    about = {"prefix": prefix, "max_tokens": "256", **sampling}
-    write_parquet(generations, place.with_suffix(".generations"), about)
-    write_parquet(pl.concat(matches), place.with_suffix(".matches"))
-    write_json({"sums": {"queries": 10, "recall_at_1": 0.9}}, place.with_suffix(".audit"))
-    return results.CellFiles(
-        ("question",),
-        (place.with_suffix(".generations"),),
-        place.with_suffix(".matches"),
-        place.with_suffix(".audit"),
+        frames.append(frame.select(pl.col(n).cast(t) for n, t in MATCHES.items()))
+    return pl.concat(frames)
+
+
+def _condition(
+    folder: Path, study: StudySettings, condition: Condition
+) -> tuple[Path, pl.DataFrame, pl.DataFrame]:
+    """A condition's shard, its generations and their scores; of the condition alone."""
+    model, prefix, seed = condition
+    stream = np.random.default_rng([seed, len(model), len(prefix)])
+    samples = study.sampling_of(condition).samples
+    texts = [f"generation {i} of {model}" for i in range(samples)]
+    generations = pl.DataFrame(
+        {"index": range(samples), "question": texts, "answer": [None] * samples},
+        schema={"index": pl.Int64, "question": pl.String, "answer": pl.String},
     )
+    about = {"prefix": PREFIX if prefix == "user" else "Hello", "max_tokens": "256"}
+    about |= {"temperature": "1.0", "top_k": "0", "top_p": "1.0", "min_p": "0.0"}
+    shard = folder / "shards" / f"{model}-{prefix}-{seed}.parquet"
+    write_parquet(generations, shard, about)
+    matches = _matches(texts, model, stream)
+    return shard, generations, score(condition, generations, matches, ["question"])
 
 
-def _write_likelihoods(folder: Path, study: StudySettings, stream: np.random.Generator) -> None:
-    files = {}
-    for pair in study.likelihood:
-        parts = [
-            corpus().select(
-                "id",
-                "role",
-                group=pl.concat_str("source", "split", separator="."),
-                target=pl.lit("question"),
-                template=pl.lit(template),
-                instance_of="template",
-                prefix=pl.lit(PREFIX),
-                tokens=pl.lit(7),
-                zlib_bytes=pl.lit(20),
-                **{f"{side}_end": pl.lit(-0.1) for side in ("before", "after")},
-                **{
-                    f"{side}_{name}": pl.Series(stream.normal(-4, 1, 40))
-                    for side in ("before", "after")
-                    for name in ("min_k", "min_k_plus_plus")
-                },
-                before=pl.Series(stream.normal(-20, 1, 40)),
-                after=pl.Series(stream.normal(-18, 1, 40)),
-            )
-            for template in (True, False)
-        ]
-        files[pair.before, pair.after] = folder / f"cells/{pair.before}_{pair.after}.parquet"
-        write_parquet(pl.concat(parts), files[pair.before, pair.after])
-    results.compare_likelihoods(files, 0, folder)
-
-
-def held_out_matches() -> pl.DataFrame:
-    """The 20 fresh instances, searched in the members."""
-    stream = np.random.default_rng(7)
-    rows = corpus().filter(role="held-out")
-    scores = stream.uniform(0.4, 0.9, (5, rows.height)).astype(np.float32)
-    columns = ["cosine", "levenshtein", "indel", "levenshtein_best", "indel_best"]
-    ids = [f"sums.member:{i}" for i in range(rows.height)]
-    return rows.select(
-        "id",
-        *[pl.Series(column, values) for column, values in zip(columns, scores, strict=True)],
-        part=pl.lit("question"),
-        own_group=pl.lit("sums.fresh-instance"),
-        characters=pl.col("question").str.len_chars().cast(pl.Int64),
-        group=pl.lit("sums.member"),
-        match_id=pl.Series(ids),
-        levenshtein_best_id=pl.Series(ids),
-        indel_best_id=pl.Series(ids),
-    ).select(list(HELD_OUT_SCHEMA))
-
-
-def evidence_tables(
-    scored: pl.DataFrame, study: StudySettings, calibration: pl.DataFrame
-) -> dict[str, pl.DataFrame]:
-    """The tables beside the rates: real functions of invented scores, vectors and tags."""
-    stream = np.random.default_rng(3)
-    vectors = stream.normal(size=(60, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = audit.audit(
-        vectors[:20],
-        vectors,
-        trees=(1, 5),
-        search_k=(5, 500),
-        candidates=10,
-        seed=0,
-    )
-    tags = corpus().select(
-        "id",
-        "role",
-        group=pl.concat_str("source", "split", separator="."),
-        overlap=pl.lit(0.1),
-        by_ngram=pl.int_range(pl.len()) % 7 == 0,
-        cosine=pl.lit(0.5),
-        public_id=pl.lit("benchmark/1"),
-        by_embedding=pl.lit(False),
-        tagged=pl.int_range(pl.len()) % 7 == 0,
-    )
-    own = scored.filter(part="question", reference="role:member")
-    cells = study.most_sampled()
-    seconds = pl.concat(
-        [
-            own.filter(**cell._asdict()).select(
-                *cell._fields, "index", second_id="match_id", second_cosine=pl.col("cosine") * 0.99
-            )
-            for cell in cells
-        ]
-    )
-    negatives = held_out_matches()
-    both = embedders.compare(
-        scored,
-        negatives,
-        corpus(),
-        seconds,
-        negatives.select("id", second_cosine=pl.col("cosine") * 0.98),
-        names=(study.embedder, "other"),
-        part="question",
-        reference="role:member",
-        thresholds=study.thresholds,
-        seed=0,
-    )
-    return {
-        "controls": controls.controls(
-            scored,
-            calibration,
-            {},
-            cells=cells,
-            part="question",
-            models=study.controls.models,
-            prefixes=study.prefix_names,
-            corpus=None,
-            thresholds=study.thresholds,
-        ),
-        "search_audit": audit.summarise(found.neighbours, study.thresholds.embedding),
-        # Speeds are measured: the invented study has the same ones each time.
-        "search_speed": found.speed.with_columns(
-            queries_per_second=100.0 + pl.int_range(pl.len()),
-            slowest=90.0 + pl.int_range(pl.len()),
-            fastest=110.0 + pl.int_range(pl.len()),
-            build_seconds=pl.when(pl.col("build_seconds").is_not_null()).then(0.5),
-        ),
-        "contamination": tags,
-        "contamination_rates": contamination.contamination_rates(scored, tags, study.thresholds),
-        "embedders": both[0],
-        "embedder_agreement": both[1],
-    }
-
-
-def write_results(folder: Path, study: StudySettings, seed: int = 0) -> Mapping[str, Path]:
-    """Write results/{study} to `folder` as the workflow does; give the data files."""
-    stream = np.random.default_rng(seed)
-    cells = {
-        cell: _cell(folder, cell, study.cell_sampling(cell).samples, stream)
-        for cell in study.cells()
-    }
-    scored = results.score(cells, corpus())
-    write_parquet(scored, folder / "scores.parquet")
-    results.calibrate(
-        scored=scored,
-        held_out=held_out_matches(),
-        corpus=corpus(),
-        thresholds=study.thresholds,
-        seed=0,
-        folder=folder,
-    )
-    calibration = {
-        name: read_parquet(folder / f"{name}.parquet") for name in results.CALIBRATION_TABLES
-    }
-    compared: dict[str, Any] = {}
-    if study.likelihood:
-        _write_likelihoods(folder, study, stream)
-        likelihoods = read_parquet(folder / "likelihood.parquet")
-        results.discover(
-            likelihoods=likelihoods, scored=scored, cells=cells, corpus=corpus(), folder=folder
+def _likelihood(model: str) -> pl.DataFrame:
+    stream = np.random.default_rng(len(model))
+    frames = [
+        corpus().select(
+            "id",
+            target=pl.lit("question"),
+            template=pl.lit(template),
+            prefix=pl.lit(PREFIX),
+            tokens=pl.lit(7, pl.Int64),
+            zlib_bytes=pl.lit(20, pl.Int64),
+            log_probability=pl.Series(stream.normal(-20, 1, 40)),
+            end=pl.lit(-0.1),
+            min_k=pl.Series(stream.normal(-4, 1, 40)),
+            min_k_plus_plus=pl.Series(stream.normal(-4, 1, 40)),
         )
-        names = {"shifts": "shifts", "members": "membership", "discovered": "discoverable"}
-        compared = {key: read_parquet(folder / f"{name}.parquet") for key, name in names.items()}
-    beside = evidence_tables(scored, study, calibration["calibration"])
-    for name, table in beside.items():
+        for template in (True, False)
+    ]
+    return pl.concat(frames)
+
+
+def write_results(folder: Path, study: StudySettings) -> Mapping[str, Path]:
+    """Write results/{study} to `folder` as the workflow does; give the data files."""
+    made = {c: _condition(folder, study, c) for c in study.all_conditions()}
+    scores = pl.concat([scored for _, _, scored in made.values()])
+    generations = {c: drawn for c, (_, drawn, _) in made.items()}
+    tables = attribute(scores, corpus(), generations, TRAINED, study.thresholds, 0)
+    if study.likelihood:
+        bases = {"rl": ("sft", _likelihood("sft"))} if "rl" in study.likelihood.models else {}
+        tables |= assess(
+            {model: _likelihood(model) for model in study.likelihood.models},
+            bases,
+            scores,
+            corpus(),
+            {c: [shard] for c, (shard, _, _) in made.items()},
+            TRAINED,
+            study.thresholds,
+            0,
+        )
+    for name, table in tables.items():
         write_parquet(table, folder / f"{name}.parquet")
-    results.evaluate(
-        evidence={name: table for name, table in beside.items() if name in metrics.EVIDENCE},
-        scored=scored,
-        cells=cells,
-        corpus=corpus(),
-        about={"corpus": {"rows": 40}, "search": results.search_recall(cells)},
-        thresholds=study.thresholds,
-        folder=folder,
-        calibration=calibration,
-        **compared,
-    )
-    (folder / "figures").mkdir(exist_ok=True)
-    (folder / "figures" / "sweep.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    write_parquet(scores, folder / "scores.parquet")
+    write_json({"headline": {"sft": {"rows_at_risk": 3.5}}}, folder / "metrics.json")
     (folder / "report.html").write_text("<!doctype html><title>Report</title>")
     write_parquet(corpus(), folder.parent / "corpus.parquet")
+    shards = {}
     for model in study.models:
-        (folder.parent / f"{model}-shard").write_bytes(model.encode())
-    return {
-        "corpus": folder.parent / "corpus.parquet",
-        **{
-            f"{model}/hello/seed-0/00000": folder.parent / f"{model}-shard"
-            for model in study.models
-        },
-    }
+        path = folder.parent / f"{model}-shard"
+        path.write_bytes(model.encode())
+        shards[f"{layout.condition_folder(Condition(model, 'hello', 0))}/00000"] = path
+    return {"corpus": folder.parent / "corpus.parquet", **shards}

@@ -18,11 +18,11 @@ Study = Annotated[str, typer.Argument(help="a study whose results are there")]
 @app.command(rich_help_panel=PANEL)
 def audit(
     model: Annotated[
-        str, typer.Argument(help="a GGUF, an adapter with --base, or hf:owner/name[:file]")
+        str, typer.Argument(help="a GGUF, an adapter with --base, or hf:owner/name\\[:file]")
     ],
     data: Annotated[
         str,
-        typer.Argument(help="what it was trained on: a file, or hf:owner/name[:config][/split]"),
+        typer.Argument(help="what it was trained on: a file, or hf:owner/name\\[:config]\\[/split]"),
     ],
     base: Annotated[
         str | None, typer.Option(help="the model before that training, as MODEL")

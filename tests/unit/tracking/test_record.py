@@ -24,7 +24,7 @@ from alignment_extraction.tracking.record import EXPERIMENT, TrackedRun, find_ru
 from tests import tracked_study
 
 ROOT = Path(__file__).parents[3]
-SMALL: dict[str, Any] = {"models": ["sft"], "seeds": [0], "overrides": [], "likelihood": []}
+SMALL: dict[str, Any] = {"models": ["sft"], "seeds": [0], "likelihood": None}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_study_is_a_parent_with_runs_below_it(workplace: MlflowClient) -> None
     assert all(run.added for run in tracked)
     runs = {run.info.run_name: run for run in active(workplace)}
     assert sorted(runs) == sorted(run.name for run in tracked)
-    assert len(runs) == 1 + 8 + 1 + 1
+    assert len(runs) == 1 + 8 + 2 + 1
     parent = runs["invented"]
     assert "mlflow.parentRunId" not in parent.data.tags
     for name, run in runs.items():
@@ -72,38 +72,36 @@ def test_a_study_is_a_parent_with_runs_below_it(workplace: MlflowClient) -> None
         assert run.data.tags["current"] == "true"
         assert len(run.data.tags["params_fingerprint"]) == 64
         assert name == "invented" or run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    cell = runs["invented/rl/user/seed-1"]
-    row = pl.read_parquet("results/invented/rates.parquet").row(
+    condition = runs["invented/rl/user/seed-1"]
+    row = pl.read_parquet("results/invented/attribution.parquet").row(
         by_predicate=(pl.col("model") == "rl")
         & (pl.col("prefix") == "user")
         & (pl.col("seed") == 1)
-        & (pl.col("reference") == "role:member")
-        & (pl.col("metric") == "embedding"),
+        & (pl.col("at") == "fixed")
+        & (pl.col("metric") == "cosine"),
         named=True,
     )
-    assert cell.data.metrics["rate/question/role:member/embedding"] == row["rate"]
-    assert cell.data.metrics["rate_high/question/role:member/embedding"] == row["high"]
-    assert cell.data.params["sampling.samples"] == "60"
+    assert condition.data.metrics["attributable/sums/rows/question/cosine"] == row["attributable"]
+    assert condition.data.metrics["attributable_high/sums/rows/question/cosine"] == row["high"]
+    assert condition.data.params["sampling.samples"] == "40"
     curve = workplace.get_metric_history(runs["invented/training/sft"].info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(5, 2.0), (9, 1.5)]
-    assert (
-        "shift/question/without-template/sums.member"
-        in runs["invented/likelihood/sft_rl"].data.metrics
-    )
+    shift = "shift/sft/sums/question/without-template/token"
+    assert shift in runs["invented/models/rl"].data.metrics
 
 
 def test_sweeps_are_curves(workplace: MlflowClient) -> None:
     record(settings())
-    sweep = pl.read_parquet("results/invented/sweep.parquet").filter(
-        prefix="user", reference="role:member"
+    sweep = pl.read_parquet("results/invented/attribution.parquet").filter(
+        prefix="user", at="sweep"
     )
     run = find_run("invented/sft/user/seed-0")
-    for metric in ("embedding", "levenshtein", "indel"):
+    for metric in ("cosine", "levenshtein", "indel"):
         points = workplace.get_metric_history(
-            run.info.run_id, f"sweep/question/role:member/{metric}"
+            run.info.run_id, f"sweep_attributable/sums/rows/question/{metric}"
         )
         logged = sorted((point.step / 1000, point.value) for point in points)
-        table = sweep.filter(metric=metric).select("threshold", "rate").rows()
+        table = sweep.filter(metric=metric).select("threshold", "attributable").rows()
         assert [t for t, _ in logged] == pytest.approx([t for t, _ in table])
         assert [rate for _, rate in logged] == [rate for _, rate in table]
 
@@ -121,19 +119,16 @@ def test_data_sets_are_inputs_with_their_md5(workplace: MlflowClient) -> None:
     assert find_run("invented").data.tags["md5.corpus"] == digests["corpus"]
 
 
-def test_tables_figures_and_report_are_artifacts(workplace: MlflowClient) -> None:
+def test_tables_and_report_are_artifacts(workplace: MlflowClient) -> None:
     parent = record(settings())[0]
 
     def names(path: str = "") -> set[str]:
         return {entry.path for entry in workplace.list_artifacts(parent.run_id, path)}
 
-    assert names() == {"tables", "figures", "report.html"}
-    assert names("figures") == {"figures/sweep.svg"}
-    assert {"tables/metrics.json", "tables/rates.parquet", "tables/scores.parquet"} <= names(
-        "tables"
-    )
-    copy = workplace.download_artifacts(parent.run_id, "tables/rates.parquet")
-    assert Path(copy).read_bytes() == Path("results/invented/rates.parquet").read_bytes()
+    assert names() == {"tables", "report.html"}
+    assert {"tables/metrics.json", "tables/attribution.parquet"} <= names("tables")
+    copy = workplace.download_artifacts(parent.run_id, "tables/attribution.parquet")
+    assert Path(copy).read_bytes() == Path("results/invented/attribution.parquet").read_bytes()
     assert Path("mlartifacts").is_dir()
 
 
@@ -158,11 +153,11 @@ def test_a_changed_threshold_adds_runs_and_keeps_the_old(workplace: MlflowClient
     name = "invented/sft/user/seed-0"
     first = record(settings())
     old = find_run(name)
-    second = record(settings(thresholds={"embedding": 0.8}))
+    second = record(settings(thresholds={"semantic": 0.8}))
     assert all(run.added for run in second)
     new = find_run(name)
     assert new.info.run_id != old.info.run_id
-    key = "rate/question/role:member/embedding"
+    key = "member_wins/sums/rows/question/cosine"
     assert new.data.metrics[key] > old.data.metrics[key]
     assert find_run(old.info.run_id).data.metrics == old.data.metrics
     assert len(active(workplace, f"attributes.run_name = '{name}'")) == 2
@@ -180,15 +175,8 @@ def test_a_seed_more_leaves_the_other_runs_under_the_new_parent(workplace: Mlflo
     record(settings())
     folder = Path("results/invented")
     more = settings(seeds=[0, 1])
-    data = tracked_study.write_results(Path("more"), more)
-    data = {key: Path("results") / path.name for key, path in data.items()}
-    # The invented scores are drawn cell after cell: take the seed-0 rows as they were.
-    for table in ("rates", "ratios", "sweep", "coverage", "richness", "kinds"):
-        added = pl.read_parquet(f"more/{table}.parquet").filter(seed=1)
-        write_parquet(
-            pl.concat([pl.read_parquet(folder / f"{table}.parquet"), added]),
-            folder / f"{table}.parquet",
-        )
+    # A condition's scores are its own: those of seed 0 are as they were.
+    data = tracked_study.write_results(folder, more)
     runs = track("invented", more, folder, data, folder / "tracked.json")
     assert [run.name for run in runs if run.added] == [
         "invented",
@@ -199,15 +187,15 @@ def test_a_seed_more_leaves_the_other_runs_under_the_new_parent(workplace: Mlflo
     assert len(below) == 4
 
 
-def test_new_drawings_replace_those_of_the_same_run(workplace: MlflowClient) -> None:
+def test_a_new_report_replaces_that_of_the_same_run(workplace: MlflowClient) -> None:
     study = settings()
     folder = Path("results/invented")
     data = tracked_study.write_results(folder, study)
     parent = track("invented", study, folder, data, folder / "tracked.json")[0]
-    (folder / "figures" / "sweep.svg").write_text("<svg><!-- another style --></svg>")
+    (folder / "report.html").write_text("<!doctype html><!-- another style -->")
     again = track("invented", study, folder, data, folder / "tracked.json")
     assert not any(run.added for run in again)
-    copy = workplace.download_artifacts(parent.run_id, "figures/sweep.svg")
+    copy = workplace.download_artifacts(parent.run_id, "report.html")
     assert "another style" in Path(copy).read_text()
 
 
@@ -330,6 +318,26 @@ def test_a_killed_logging_is_completed_by_the_next(workplace: MlflowClient, tmp_
         assert completed[name].data.params == run.data.params
 
 
+def test_an_unfinished_run_of_another_place_is_left_alone(
+    workplace: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people who track one study on one server: neither deletes what the other is logging."""
+    first = record(settings())
+    experiment = workplace.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    origins = {run.data.tags["logged_from"] for run in active(workplace)}
+    (here,) = origins
+    unfinished = {
+        origin: workplace.create_run(
+            experiment.experiment_id, tags={"study": "invented", "logged_from": origin}
+        ).info.run_id
+        for origin in (here, "elsewhere:/home/someone")
+    }
+    assert not any(run.added for run in record(settings()))
+    left = {run.info.run_id for run in active(workplace)} - {run.run_id for run in first}
+    assert left == {unfinished["elsewhere:/home/someone"]}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an MLflow server over HTTP."""
@@ -377,11 +385,11 @@ def test_a_server_over_http_holds_the_same(
     assert find_run(name).data.metrics == find_run(name, "sqlite:///mlflow.db").data.metrics
     remote = MlflowClient(f"http://{server}")
     points = remote.get_metric_history(
-        find_run(name).info.run_id, "sweep/question/role:member/embedding"
+        find_run(name).info.run_id, "sweep_attributable/sums/rows/question/cosine"
     )
     assert len(points) == 51
-    copy = remote.download_artifacts(first[0].run_id, "tables/rates.parquet")
-    assert Path(copy).read_bytes() == Path("results/invented/rates.parquet").read_bytes()
+    copy = remote.download_artifacts(first[0].run_id, "tables/attribution.parquet")
+    assert Path(copy).read_bytes() == Path("results/invented/attribution.parquet").read_bytes()
     record(study)
     written = Path("results/invented/tracked.json").read_text()
     assert json.loads(written)["uri"] == f"http://{server}"
@@ -455,6 +463,6 @@ def test_what_is_missing_is_named_before_mlflow_is_touched(
     study = settings()
     folder = Path("results/invented")
     data: Mapping[str, Path] = tracked_study.write_results(folder, study)
-    (folder / "sweep.parquet").unlink()
-    with pytest.raises(InputError, match=r"sweep\.parquet: no such file"):
+    (folder / "attribution.parquet").unlink()
+    with pytest.raises(InputError, match=r"attribution\.parquet: no such file"):
         track("invented", study, folder, data, folder / "tracked.json", "http://127.0.0.1:1")

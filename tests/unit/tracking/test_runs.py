@@ -55,121 +55,79 @@ def values(run: RunContent, key: str) -> list[tuple[int, float]]:
     return run.metrics.filter(key=key).select("step", "value").rows()
 
 
-def test_cells_have_their_calibrated_numbers(runs: dict[str, RunContent], folder: Path) -> None:
-    areas = pl.read_parquet(folder / "calibration_areas.parquet")
-    run = runs["invented/rl/user/seed-1"]
-    area = areas.filter(
-        model="rl",
-        prefix="user",
-        seed=1,
-        metric="embedding",
-        held_out="role:held-out",
-        length_band="all",
-    ).row(0, named=True)
-    assert values(run, "auc/question/role:member/embedding") == [(0, area["auc"])]
-    assert values(run, "auc_low/question/role:member/embedding") == [(0, area["low"])]
-    assert values(run, "control/question/role:member/verbatim") == [(0, 0.0)]
-    # 20 held-out rows are too few.
-    assert values(run, "rate_at_fpr_0.01/question/role:member/embedding") == []
-    study = set(runs["invented"].metrics["key"])
-    assert not any(key.startswith("calibration") for key in study)
-
-
-def test_there_is_a_run_for_the_study_each_cell_pair_and_stage(
+def test_there_is_a_run_for_the_study_each_condition_model_and_stage(
     runs: dict[str, RunContent],
 ) -> None:
     assert [(run.name, run.kind) for run in runs.values()] == [
         ("invented", "study"),
         *[
-            (f"invented/{model}/{prefix}/seed-{seed}", "cell")
+            (f"invented/{model}/{prefix}/seed-{seed}", "condition")
             for model in ("sft", "rl")
             for prefix in ("user", "hello")
             for seed in (0, 1)
         ],
-        ("invented/likelihood/sft_rl", "likelihood"),
+        *[(f"invented/models/{model}", "model") for model in ("sft", "rl")],
         ("invented/training/sft", "training"),
     ]
 
 
-def test_parameters_are_those_of_the_cell(runs: dict[str, RunContent]) -> None:
-    plain = runs["invented/sft/user/seed-0"].params
-    overridden = runs["invented/rl/user/seed-1"].params
+def test_parameters_are_those_of_the_condition(runs: dict[str, RunContent]) -> None:
+    plain = runs["invented/rl/user/seed-1"].params
     literal = runs["invented/sft/hello/seed-0"].params
-    assert (plain["sampling.samples"], overridden["sampling.samples"]) == ("40", "60")
-    assert (overridden["model"], overridden["prefix"], overridden["seed"]) == ("rl", "user", "1")
-    assert plain["thresholds.embedding"] == "0.95"
+    assert plain["sampling.samples"] == "40"
+    assert (plain["model"], plain["prefix"], plain["seed"]) == ("rl", "user", "1")
+    assert plain["thresholds.semantic"] == "0.95"
     assert literal["prefix_text"] == "Hello"
     assert "prefix_text" not in plain
-    assert runs["invented/likelihood/sft_rl"].params["after"] == "rl"
+    assert runs["invented/models/rl"].params["model"] == "rl"
     whole = runs["invented"].params
     assert (whole["models"], whole["prefixes.1.text"]) == ("sft, rl", "Hello")
 
 
-def test_rates_and_ratios_are_the_tables(runs: dict[str, RunContent], folder: Path) -> None:
-    rates = pl.read_parquet(folder / "rates.parquet")
-    ratios = pl.read_parquet(folder / "ratios.parquet")
+def test_attributable_rates_are_the_table(runs: dict[str, RunContent], folder: Path) -> None:
+    table = pl.read_parquet(folder / "attribution.parquet").filter(at="fixed")
     checked = 0
-    for row in rates.iter_rows(named=True):
+    for row in table.iter_rows(named=True):
         run = runs[f"invented/{row['model']}/{row['prefix']}/seed-{row['seed']}"]
-        name = f"{row['part']}/{row['reference']}/{row['metric']}"
-        for quantity, column in (("rate", "rate"), ("rate_low", "low"), ("hits", "hits")):
+        name = "/".join(row[key] for key in ("source", "level", "field", "metric"))
+        for quantity, column in (
+            ("attributable", "attributable"),
+            ("attributable_low", "low"),
+            ("member_wins", "member_wins"),
+            ("n", "n"),
+        ):
             assert values(run, f"{quantity}/{name}") == [(0, row[column])]
             checked += 1
-    assert checked == 8 * 4 * 4 * 3
-    infinite = 0
-    for row in ratios.iter_rows(named=True):
-        run = runs[f"invented/{row['model']}/{row['prefix']}/seed-{row['seed']}"]
-        logged = values(run, f"ratio/{row['part']}/{row['reference']}/{row['metric']}")
-        assert logged == ([(0, row["ratio"])] if math.isfinite(row["ratio"]) else [])
-        infinite += not logged
-    assert 0 < infinite < len(ratios)
+    assert checked == 8 * 4 * 4
 
 
-def test_curves_have_thresholds_and_samples_as_steps(
-    runs: dict[str, RunContent], folder: Path
-) -> None:
-    run = runs["invented/rl/user/seed-0"]
-    sweep = values(run, "sweep/question/role:member/embedding")
+def test_sweeps_have_thresholds_as_steps(runs: dict[str, RunContent], folder: Path) -> None:
+    name = "sums/rows/question/cosine"
+    sweep = values(runs["invented/rl/user/seed-0"], f"sweep_attributable/{name}")
     assert [step for step, _ in sweep] == list(range(500, 1001, 10))
-    assert sweep[0][1] == 1.0
-    assert sweep[45] == (950, values(run, "rate/question/role:member/embedding")[0][1])
-    assert values(run, "sweep/question/sums.member/embedding") == []
-    coverage = values(run, "coverage/question/sums.member/embedding")
-    assert [step for step, _ in coverage] == sorted(step for step, _ in coverage)
-    items = pl.read_parquet(folder / "items.parquet").filter(
-        model="rl", prefix="user", seed=0, reference="sums.member", metric="embedding"
-    )
-    assert coverage[-1] == (60, pytest.approx(len(items)))
+    fixed = values(runs["invented/rl/user/seed-0"], f"attributable/{name}")[0][1]
+    assert dict(sweep)[950] == pytest.approx(fixed)
 
 
-def test_shifts_of_both_forms_are_logged(runs: dict[str, RunContent], folder: Path) -> None:
-    run = runs["invented/likelihood/sft_rl"]
-    row = pl.read_parquet(folder / "shifts.parquet").row(
-        by_predicate=(pl.col("role") == "member") & ~pl.col("template"), named=True
+def test_models_have_risk_shift_and_attacks(runs: dict[str, RunContent], folder: Path) -> None:
+    run = runs["invented/models/rl"]
+    risk = pl.read_parquet(folder / "risk.parquet").filter(model="rl", role="member")
+    assert values(run, "expected_distinct/sums/member") == list(
+        risk.select("samples", "expected_distinct").iter_rows()
     )
-    for column in ("n", "before", "shift", "shift_low", "excess_high"):
-        assert values(run, f"{column}/question/without-template/sums.member") == [(0, row[column])]
-    assert values(run, "excess/question/without-template/sums.fresh-instance") == []
-    assert values(run, "shift/question/with-template/sums.member") != []
-
-
-def test_membership_and_predictions_are_logged(runs: dict[str, RunContent], folder: Path) -> None:
-    run = runs["invented/likelihood/sft_rl"]
-    table = pl.read_parquet(folder / "membership.parquet")
-    row = table.row(by_predicate=(pl.col("attack") == "ref") & pl.col("template"), named=True)
-    where = "question/with-template/sums.member/sums.fresh-instance/after/ref"
-    for column in ("auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high"):
-        assert values(run, f"{column}/{where}") == [(0, row[column])]
-    cell = runs["invented/rl/user/seed-0"]
-    growth = pl.read_parquet(folder / "discoverable.parquet").filter(
-        model="rl", prefix="user", seed=0, reference="sums.member"
+    shift = pl.read_parquet(folder / "shift.parquet").row(
+        by_predicate=pl.col("template") & (pl.col("per") == "question"), named=True
     )
-    assert values(cell, "expected_hits/sums.member") == list(
-        growth.select("samples", "expected_hits").iter_rows()
+    name = "sft/sums/question/with-template/question"
+    assert values(run, f"shift/{name}") == [(0, shift["difference"])]
+    assert values(run, f"shift_low/{name}") == [(0, shift["low"])]
+    attack = pl.read_parquet(folder / "membership.parquet").row(
+        by_predicate=(pl.col("model") == "rl") & (pl.col("attack") == "ref") & pl.col("template"),
+        named=True,
     )
-    assert values(cell, "verbatim_hits/sums.member") == [(60, 0)]
-    # The other prefix was not scored.
-    assert values(runs["invented/rl/hello/seed-0"], "expected_hits/sums.member") == []
+    name = "sums/question/with-template/ref"
+    assert values(run, f"auc/{name}") == [(0, attack["auc"])]
+    assert values(run, f"tpr_high/{name}") == [(0, attack["tpr_high"])]
 
 
 def test_training_curves_keep_valid_names_and_finite_values(runs: dict[str, RunContent]) -> None:
@@ -178,34 +136,22 @@ def test_training_curves_keep_valid_names_and_finite_values(runs: dict[str, RunC
     assert values(run, "reward _mean_") == [(2, 0.5)]
 
 
-def test_a_study_has_its_counts_and_highest_rates(runs: dict[str, RunContent]) -> None:
+def test_a_study_has_its_numbers_and_tables(runs: dict[str, RunContent]) -> None:
     run = runs["invented"]
-    beside = {"controls", "search_audit", "contamination_rates", "embedders", "embedder_agreement"}
-    assert {key.split("/")[0] for key in run.metrics["key"]} == beside | {
-        "corpus",
-        "search",
-        "highest_rate",
-    }
-    name = "controls/rl/user/seed-0/question/role:member/embedding/held-out rows/role:held-out"
-    ((_, difference),) = values(run, f"{name}/difference")
-    ((_, low),) = values(run, f"{name}/difference_low")
-    assert low < difference
-    assert values(run, "corpus/rows") == [(0, 40.0)]
-    assert values(run, "search/recall_at_1") == [(0, 0.9)]
-    name = "question/role:member/embedding"
-    rates = [values(run, f"rate/{name}")[0][1] for run in runs.values() if run.kind == "cell"]
-    assert values(run, f"highest_rate/{name}") == [(0, max(rates))]
-    assert set(run.tables) >= {"metrics.json", "rates.parquet", "scores.parquet"}
+    assert values(run, "headline/sft/rows_at_risk") == [(0, 3.5)]
+    assert set(run.tables) >= {"metrics.json", "attribution.parquet", "risk.parquet"}
+    # As large as the data: they stay with DVC.
+    assert not set(run.tables) & {"scores.parquet", "rows.parquet"}
 
 
-def test_shards_belong_to_the_run_of_their_cell(runs: dict[str, RunContent]) -> None:
+def test_shards_belong_to_the_run_of_their_condition(runs: dict[str, RunContent]) -> None:
     names = {name: set(run.data) for name, run in runs.items()}
     assert names["invented/sft/user/seed-0"] == {"corpus.parquet", "sft/user/seed-0/00000"}
     for name in (
         "",
         "/sft/user/seed-1",
         "/sft/hello/seed-0",
-        "/likelihood/sft_rl",
+        "/models/rl",
         "/training/sft",
     ):
         assert names[f"invented{name}"] == {"corpus.parquet"}
@@ -249,7 +195,7 @@ def test_a_missing_data_file_is_named(study: StudySettings, folder: Path, tmp_pa
         study_runs("invented", study, folder, {"corpus": tmp_path / "none.parquet"}, {})
 
 
-@pytest.mark.parametrize("name", ["rates.parquet", "metrics.json", "shifts.parquet"])
+@pytest.mark.parametrize("name", ["attribution.parquet", "metrics.json", "shift.parquet"])
 def test_a_missing_result_is_named(tmp_path: Path, study: StudySettings, name: str) -> None:
     tracked_study.write_results(tmp_path / "results", study)
     (tmp_path / "results" / name).unlink()

@@ -1,7 +1,6 @@
 """Full disks, read-only folders, too little memory, replaced models: one line that says what."""
 
 import errno
-import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from alignment_extraction.cli.failures import explain
-from alignment_extraction.cli.options import read_shards, same_model
 
-from alignment_extraction.files import InputError, sha256, write_parquet
+from alignment_extraction.failures import explain
+from alignment_extraction.files import InputError, sha256, unchanged, write_parquet
+from alignment_extraction.generations.shards import read_shards
 
 FULL = Path("/dev/full")
 
@@ -37,7 +36,7 @@ WRITE_EVERYWHERE = """
 import resource, signal, sys
 from pathlib import Path
 import polars as pl
-from alignment_extraction.cli.failures import explain
+from alignment_extraction.failures import explain
 from alignment_extraction.files import write_parquet
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path, frame = Path(sys.argv[1]), pl.DataFrame({"a": range(40), "b": ["x"] * 40})
@@ -84,37 +83,66 @@ def test_bugs_are_not_explained_away() -> None:
     assert explain(FileNotFoundError(errno.ENOENT, "no such file")) is None
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-def test_a_verb_on_a_full_disk_says_so_in_one_line(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for the disk: it needs no rights."""
-    command = "ulimit -f 1; trap '' XFSZ; exec alignment-extraction controlled-corpus --settings -"
-    files = [f"--{name} {tmp_path / name}" for name in ("output", "rejects", "statistics")]
+STEP = """
+import sys
+from pathlib import Path
+import polars as pl
+from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.step import step
+with step(sys.argv[1]):
+    print("working", file=sys.stderr)
+    if sys.argv[2] == "input":
+        raise InputError("row 3: no question; give one")
+    if sys.argv[2] == "bug":
+        raise ValueError("wrong")
+    write_parquet(pl.DataFrame({"a": range(10**6)}), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "limit", "says"),
+    [
+        ("out.parquet", "1", "error: files may not grow so large here"),
+        ("input", "unlimited", "error: row 3: no question; give one"),
+    ],
+)
+def test_a_failed_step_says_so_in_one_line(
+    tmp_path: Path, target: str, limit: str, says: str
+) -> None:
+    """A limit on the size of files stands in for a full disk: it needs no rights."""
+    command = f"ulimit -f {limit}; trap '' XFSZ; exec {sys.executable} -c \"$0\" log {target}"
     done = subprocess.run(
-        ["bash", "-c", " ".join([command, *files])],
-        input="{}",
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
+        ["bash", "-c", command, STEP], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: files may not grow so large here"), done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "output").exists()
-    assert not list(tmp_path.glob(".*.partial"))
+    first, *rest = done.stderr.splitlines()
+    assert first == "working"
+    assert len(rest) == 1 and rest[0].startswith(says), done.stderr
+    assert (tmp_path / "log").read_text().splitlines()[0] == "working"
+    assert {path.name for path in tmp_path.iterdir()} == {"log"}
+
+
+def test_a_bug_in_a_step_keeps_its_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STEP, "log", "bug"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "ValueError: wrong" in done.stderr
 
 
 def test_a_model_other_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"one")
     pinned = sha256(path)
-    with same_model(path, pinned):
+    with unchanged(path, pinned):
         pass
     path.write_bytes(b"two")
     refused = pytest.raises(InputError, match=r"where params\.yaml pins .*delete it and run again")
-    with refused, same_model(path, pinned):
+    with refused, unchanged(path, pinned):
         pytest.fail("the block must not be entered")
 
 
@@ -122,7 +150,7 @@ def test_a_model_other_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
 def test_a_model_replaced_while_in_use_is_noticed(tmp_path: Path, renamed: bool) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"one")
-    with pytest.raises(InputError, match="was replaced while it was in use"), same_model(path):
+    with pytest.raises(InputError, match="was replaced while it was in use"), unchanged(path):
         if renamed:
             shutil.copy2(path, tmp_path / "other.gguf")
             (tmp_path / "other.gguf").replace(path)
@@ -131,7 +159,7 @@ def test_a_model_replaced_while_in_use_is_noticed(tmp_path: Path, renamed: bool)
 
 
 def test_shards_of_different_models_are_not_mixed(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"question": ["a"]})
+    frame = pl.DataFrame({"index": [0], "question": ["a"], "answer": [None]})
     paths = [tmp_path / f"{i:05d}.parquet" for i in range(3)]
     for path, model in zip(paths, ("x", "x", "y"), strict=True):
         write_parquet(frame, path, {"model_sha256": model})
