@@ -23,8 +23,8 @@ What the program takes from the chat templates that llama.cpp's source tree has
 model's own tokens. *Before* is the prefix `full`; a default system turn is cut short. *User* is the
 prefix `user`. *Between* is what stands between question and answer, and *end* what ends a
 question: the first special token behind it, or the plain text that stands there. End tokens of the
-vocabulary end it as well. Where a vocabulary binds a header's last space to the word behind it, that
-space is no part of the prefix. The tokens themselves are shown by
+vocabulary end it as well. Where a vocabulary binds a header's last space to the word behind it,
+that space is no part of the prefix. The tokens themselves are shown by
 `alignment-extraction generate --model MODEL --prefix user --show-prefix`.
 
 | template | before | user | between | end |

@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 Message = dict[str, Any]
 
@@ -99,7 +99,7 @@ def _environment(today: Sequence[int]) -> Any:
     class Generation(Extension):
         """`{% generation %}` marks what an assistant says, which changes no text."""
 
-        tags: ClassVar = {"generation"}
+        tags = {"generation"}  # noqa: RUF012 (as Jinja declares it)
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno
