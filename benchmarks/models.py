@@ -2,8 +2,8 @@
 
     python benchmarks/models.py    # writes docs/models.md
 
-The templates are those of the installed llama-cpp-python's source distribution (`peers.sdist`). They
-come without their vocabularies, so what is written like a special token is taken for one.
+The templates are those of the installed llama-cpp-python's source distribution (`peers.sdist`).
+They come without their vocabularies, so what is written like a special token is taken for one.
 """
 
 from pathlib import Path
@@ -21,13 +21,14 @@ _HEAD = """\
 What the program takes from the chat templates that llama.cpp's source tree has
 (`models/templates`), as `python benchmarks/models.py` writes it. `<BOS>` and `<EOS>` stand for the
 model's own tokens. *Before* is the prefix `full`; a default system turn is cut short. *User* is the
-prefix `user`. *Between* is what stands between question and answer; a question ends at its first
-special token, or where there is none at the whole text. Where a model's vocabulary binds a header's
-last space to the word behind it, that space is no part of the prefix:
-`alignment-extraction generate --model MODEL --prefix user --show-prefix` shows the tokens.
+prefix `user`. *Between* is what stands between question and answer, and *end* what ends a
+question: the first special token behind it, or the plain text that stands there. End tokens of the
+vocabulary end it as well. Where a vocabulary binds a header's last space to the word behind it,
+that space is no part of the prefix. The tokens themselves are shown by
+`alignment-extraction generate --model MODEL --prefix user --show-prefix`.
 
-| template | before | user | between |
-| --- | --- | --- | --- |
+| template | before | user | between | end |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -49,7 +50,7 @@ def document(turns: dict[str, TurnTexts | str]) -> str:
         if isinstance(turn, str):
             lines.append(f"| {name} | {_plain(turn)} | | |")
         else:
-            fields = (turn.full, turn.user, turn.answer_header)
+            fields = (turn.full, turn.user, turn.answer_header, turn.end)
             lines.append(f"| {name} | {' | '.join(_code(text) for text in fields)} |")
     return _HEAD + "\n".join(lines) + "\n"
 

@@ -99,7 +99,7 @@ def _environment(today: Sequence[int]) -> Any:
     class Generation(Extension):
         """`{% generation %}` marks what an assistant says, which changes no text."""
 
-        tags = {"generation"}
+        tags = {"generation"}  # noqa: RUF012 (as Jinja declares it)
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno

@@ -177,21 +177,19 @@ class ChatFormat:
         """How a question ends: at the first special token behind it, whatever follows."""
         model, header = self.model, self.turns.header
         closing = model.bytes_of(self._answered[: len(self._answered) - len(self._close)])
-        leads = {
-            "answer_lead": self.turns.answer_lead,
-            "answer_tail": closing.decode("utf-8", "replace") if self._close else "",
-        }
+        behind = closing.decode("utf-8", "replace") if self._close else ""
+        around = self.turns.answer_lead, behind
         first = self._first_special
         if first is None:
-            return Ending(header, self.texts.middle, **leads)
+            return Ending(header, self.texts.middle, "", 0, *around)
         rest = len(header) - first - 1
         tail = model.bytes_of(header[:first]).decode("utf-8", "replace")
         if header[first] in model.eog:
-            return Ending(header, "", tail, rest, **leads)
+            return Ending(header, "", tail, rest, *around)
         if tail.strip():
             # The model writes the assistant's name before it comes to a special token.
-            return Ending(header, tail, "", rest + 1, **leads)
-        return Ending(header, model.piece(header[first]), tail, rest, **leads)
+            return Ending(header, tail, "", rest + 1, *around)
+        return Ending(header, model.piece(header[first]), tail, rest, *around)
 
     @cached_property
     def _first_special(self) -> int | None:
@@ -295,9 +293,7 @@ class ChatFormat:
     def _render(self, conversations: list[list[Message]]) -> list[str | TemplateError]:
         template, (bos, eos) = self.model.chat_template or "", _names(self.model)
         try:
-            return render_each(
-                template, conversations, bos=bos, eos=eos, tools=self.texts.tools
-            )
+            return render_each(template, conversations, bos=bos, eos=eos, tools=self.texts.tools)
         except TemplateError as error:
             raise InputError(f"{self.model.path}: chat template: {error}") from error
 
@@ -315,4 +311,3 @@ def _common_end(tokens: Sequence[int], end: Sequence[int]) -> int:
     if list(tokens[-len(end) :]) == list(end):
         return len(end)
     return len(shared_end([tokens[-len(end) :], end])) if end else 0
-

@@ -44,6 +44,14 @@ class TurnTexts:
     answer_header: str
     """Text between a user's words and the assistant's: end of turn and assistant header."""
 
+    @property
+    def end(self) -> str:
+        """What ends a question: the first special token behind it, or the text before that."""
+        words = Words()
+        tokens = words.conversation(self.answer_header)
+        first = next((i for i, token in enumerate(tokens) if words.special(token)), len(tokens))
+        return "".join(tokens[:first]).strip() or "".join(tokens[first : first + 1])
+
 
 class Words:
     """A vocabulary made up for a template without one.
@@ -53,7 +61,7 @@ class Words:
     """
 
     _SPECIAL = (
-        r"[<〈][|｜][^<>|｜\s]+[|｜][>〉]|</?[A-Za-z_][\w.:-]*>|<\|\w+>|<\w+\|>|<<\w+>>"
+        r"[<〈][|\uff5c][^<>|\uff5c\s]+[|\uff5c][>〉]|</?[A-Za-z_][\w.:-]*>|<\|\w+>|<\w+\|>|<<\w+>>"
         r"|\[/?[A-Za-z_]*[A-Z][A-Z_]+\]|\]~!?b[\[\]]|\[e~\["
     )
 

@@ -8,7 +8,7 @@ their first words, and after their last ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
 from alignment_extraction.files import InputError
@@ -99,8 +99,8 @@ class Turns:
 
 def shared_start(sequences: Sequence[Sequence[T]]) -> list[T]:
     """The tokens with which all `sequences` begin."""
-    common: list[T] = list(commonprefix(sequences))  # type: ignore[call-overload]
-    return common
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False))
+    return [column[0] for column in alike]
 
 
 def shared_end(sequences: Sequence[Sequence[T]]) -> list[T]:
@@ -163,9 +163,7 @@ def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
         if exchange is None and (isinstance(one, TemplateError) or _ASSISTANT not in one):
             # Templates of models that answer once: what would stand before the answer.
             try:
-                prompted = render(
-                    template, [[user]], bos=bos, eos=eos, prompt=True, tools=tools
-                )[0]
+                prompted = render(template, [[user]], bos=bos, eos=eos, prompt=True, tools=tools)[0]
                 exchange = _pieces(prompted, (_USER,))
             except TemplateError as error:
                 reason = reason or (one if isinstance(one, TemplateError) else error)
@@ -176,9 +174,11 @@ def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
         first = opened if isinstance(opened, str) else ""
         start = _pieces(first, (_SYSTEM, _USER, _ASSISTANT))
         return Texts(
-            *(exchange if len(exchange) == 3 else [*exchange, ""]),
-            between=turns and turns[2],
-            opening=start and start[0],
+            before=exchange[0],
+            middle=exchange[1],
+            after=exchange[2] if len(exchange) == 3 else "",
+            between=turns[2] if turns else None,
+            opening=start[0] if start else None,
             in_parts=in_parts,
             tools=tools,
         )

@@ -102,7 +102,7 @@ def likelihood(
                 frames.append(pl.concat([keys, found], how="horizontal"))
     if not frames:
         return pl.DataFrame(schema=SCHEMA)
-    table = pl.concat(frames).select(SCHEMA.names()).cast(dict(SCHEMA))
+    table = pl.concat(frames).select(SCHEMA.names()).cast(SCHEMA)
     if len(table) and table["log_probability"].null_count() == len(table):
         raise InputError(
             f"{model_path}: none of the {len(table)} texts to score fits its context; give shorter "

@@ -3,8 +3,9 @@
 import time
 
 import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
 
-from alignment_extraction.generations.chat_template import TemplateError, render
+from alignment_extraction.generations.chat_template import TemplateError, render, render_each
 
 HELLO = [{"role": "user", "content": "Hello <b>"}]
 
@@ -25,9 +26,31 @@ def test_white_space_and_loop_controls_as_transformers_has_them() -> None:
     assert render(template, [HELLO * 3], eos="</s>") == ["Hello <b></s>\n"]
 
 
-def test_dates_fall_back_to_the_templates_own() -> None:
-    template = "{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% else %}2024{% endif %}"
-    assert render(template, [HELLO]) == ["2024"]
+def test_the_date_is_always_the_same() -> None:
+    assert render("{{ strftime_now('%d %b %Y') }}", [HELLO]) == ["26 Jul 2024"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages | tojson }}",
+        "{{ messages | tojson(indent=2, sort_keys=true, separators=(', ', '='), ensure_ascii=true) }}",
+        "{% generation %}{{ messages[0].content }}{% set x = 1 %}{% endgeneration %}{{ x }}",
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+        "{{ tools is none }}{{ documents is none }}{{ functions is defined }}",
+    ],
+)
+def test_as_transformers_renders(template: str) -> None:
+    messages = [{"role": "user", "content": "Zoë <b>&'"}]
+    expected, _ = render_jinja_template([messages], chat_template=template)
+    assert render(template, [messages]) == expected
+
+
+def test_an_error_of_one_conversation_is_its_own() -> None:
+    template = "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}ok"
+    one, two = render_each(template, [HELLO, HELLO * 2])
+    assert one == "ok"
+    assert isinstance(two, TemplateError)
 
 
 @pytest.mark.parametrize(

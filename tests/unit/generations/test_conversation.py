@@ -1,4 +1,4 @@
-"""A model that writes one row with certainty: found verbatim, log-likelihood 0, in every vocabulary.
+"""A model that writes one row with certainty: verbatim, log-likelihood 0, in every vocabulary.
 
 The row's conversation is rendered by transformers and tokenised whole by llama.cpp; the model
 writes those tokens, and nothing of this package tells it which.
@@ -105,7 +105,8 @@ def test_a_row_that_the_template_refuses_stays_as_it_is(tmp_path: Path) -> None:
         assert ChatFormat.of(model).shown([" no ", " yes "], "user") == [" no ", "yes"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# llama.cpp's RWKV vocabularies read special tokens in any text.
+@pytest.mark.parametrize("kind", ["SPM", "BPE", "UGM"])
 def test_special_tokens_in_a_text_are_plain_text(kind: str, tmp_path: Path) -> None:
     with chat_of(tmp_path, TEMPLATES["line ends"], kind) as model:
         spoken = ChatFormat.of(model).question("what <|end|> ab")
@@ -115,7 +116,7 @@ def test_special_tokens_in_a_text_are_plain_text(kind: str, tmp_path: Path) -> N
 
 
 def test_a_token_that_reaches_into_the_header_belongs_to_the_text(tmp_path: Path) -> None:
-    """The text's end and the header's line end can be one token, as in the vocabulary of Llama 3."""
+    """The text's end and the header's line end can be one token, as in Llama 3's vocabulary."""
     with chat_of(tmp_path, TEMPLATES["line end before the assistant"], "SPM") as model:
         chat = ChatFormat.of(model)
         whole = model.conversation("<|u|>\nab\n\n<|a|>\nthe</s>")

@@ -96,6 +96,21 @@ def test_literal_prefix_needs_no_template(tmp_path: Path) -> None:
             draw(path, prefix="story", prefix_text="The answer", max_answer_tokens=5)
 
 
+def test_a_known_hash_is_not_computed_again(tiny_path: Path) -> None:
+    _, about = draw(tiny_path, samples=1, model_sha256="known")
+    assert about["model_sha256"] == "known"
+
+
+def test_prefix_is_shown(tiny_path: Path) -> None:
+    done = subprocess.run(
+        [*VERB, "--model", str(tiny_path), "--prefix", "user", "--show-prefix"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[0] == "1\t'<|im_start|>'"
+
+
 def test_no_chat_template(tmp_path: Path) -> None:
     path = make_tiny_gguf(tmp_path / "base.gguf", chat_template=None)
     with pytest.raises(InputError, match=r"base\.gguf: has no chat template"):

@@ -13,6 +13,7 @@ from alignment_extraction.generations.prefix import (
     FORMS,
     TurnTexts,
     derive_turns,
+    describe_prefix,
     prefix_tokens,
 )
 from tests.tiny_models import CHATML, make_tiny_gguf
@@ -263,3 +264,38 @@ def test_no_token_between_documents(tmp_path: Path) -> None:
 def test_unknown_form(tiny: Model) -> None:
     with pytest.raises(InputError, match=f"prefix 'system': not one of {', '.join(FORMS)}"):
         prefix_tokens(tiny, "system")
+
+
+PLAIN = (
+    "{% for m in messages %}{{ ('Q: ' if m.role == 'user' else ' A: ') + m.content }}{% endfor %}"
+)
+
+
+def test_a_headers_last_space_is_the_words(tmp_path: Path, caplog) -> None:
+    with Model(make_tiny_gguf(tmp_path / "plain.gguf", chat_template=PLAIN)) as model:
+        chat = model.tokenize("Q: the answer is 4. A: yes")
+        for prefix in (prefix_tokens(model, "user"), prefix_tokens(model, "mine", "Q: ")):
+            assert prefix == chat[:2]
+        assert not caplog.records
+
+
+def test_a_literal_prefix_of_no_conversation_is_warned_of(tiny: Model, caplog) -> None:
+    for known in ("<|im_start|>user\n", "<|im_start|>", "<|im_start|>user\nWhat is"):
+        prefix_tokens(tiny, "mine", known)
+    assert not caplog.records
+    prefix_tokens(tiny, "mine", "<|im_start|>assistant\n")
+    assert "no conversation in the model's chat template begins with the tokens" in caplog.text
+    assert f"({tiny.bos}, '<|im_start|>')" in caplog.text
+
+
+def test_prefixes_of_a_template_that_cannot_be_rendered(tmp_path: Path) -> None:
+    broken = "{% for m in messages %}<|im_start|>{{ m.content }}"
+    with Model(make_tiny_gguf(tmp_path / "broken.gguf", chat_template=broken)) as model:
+        assert pieces(model, "none") == "<|endoftext|>"
+        assert pieces(model, "mine", "<|im_start|>user\n") == "<|im_start|>user\n"
+
+
+def test_a_prefix_as_tokens(tiny: Model) -> None:
+    found = describe_prefix(tiny, "user")
+    assert found["id"].to_list() == prefix_tokens(tiny, "user")
+    assert found["piece"].to_list() == ["<|im_start|>", "user", "\n"]
