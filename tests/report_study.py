@@ -90,7 +90,7 @@ def rows(seed: int = 0, members: int = 1300) -> pl.DataFrame:
             trained = source in TRAINED.get(model, ())
             strength = _EFFECT[model] * trained * member
             log_p = prior + strength * np.log2(repetitions + 1) * rng.gamma(3, 2.2, 2 * members)
-            log_p = np.minimum(log_p, -4.5)
+            log_p = np.minimum(log_p, -4.5 - 1e-4 * np.arange(2 * members))
             p = np.exp(log_p)
             hits = rng.poisson(10_000 * p)
             near = hits + rng.poisson(3_000 * p)
@@ -143,7 +143,7 @@ def rows(seed: int = 0, members: int = 1300) -> pl.DataFrame:
             )
     table = pl.concat(frames, how="vertical_relaxed")
     # A hostile row, at the top of the first trained model's list.
-    top = table.filter(pl.col("trained")).sort("log_probability", descending=True)["id"][0]
+    top = table.filter("trained", model="sft-q8").sort("log_probability", descending=True)["id"][0]
     hostile = pl.when(pl.col("id") == top).then(pl.lit(HOSTILE))
     return table.with_columns(
         question=hostile.otherwise(pl.col("question")),
@@ -167,9 +167,21 @@ def risk(table: pl.DataFrame) -> pl.DataFrame:
             at_risk, distinct = (chance >= 0.1).sum(), chance.sum()
             observed = float(np.round(distinct)) if power <= 4 else None
             found.append(
-                (model, source, role, 10.0**power, own.height, at_risk, max(0, at_risk - 1.8 * at_risk**0.6),
-                 at_risk + 1.8 * at_risk**0.6, distinct, distinct * 0.8, distinct * 1.2, observed)
-            )  # fmt: skip
+                (
+                    model,
+                    source,
+                    role,
+                    10.0**power,
+                    own.height,
+                    at_risk,
+                    max(0, at_risk - 1.8 * at_risk**0.6),
+                    at_risk + 1.8 * at_risk**0.6,
+                    distinct,
+                    distinct * 0.8,
+                    distinct * 1.2,
+                    observed,
+                )
+            )
     return pl.DataFrame(found, SCHEMAS["risk"], orient="row")
 
 
@@ -201,10 +213,29 @@ def attribution(zero: bool = False) -> pl.DataFrame:
                             spread = 1.96 * np.sqrt(max(wins + chance, 1) * 1.4) / n
                             rate = (wins - chance) / n
                             found.append(
-                                (model, prefix, 0, trained, source, level, "question", metric, threshold, at, n,
-                                 wins, chance, rate, rate - spread, rate + spread,
-                                 min(1.0, (chance + 1) / max(wins, 1)), 1300, 1300, 1300)
-                            )  # fmt: skip
+                                (
+                                    model,
+                                    prefix,
+                                    0,
+                                    trained,
+                                    source,
+                                    level,
+                                    "question",
+                                    metric,
+                                    threshold,
+                                    at,
+                                    n,
+                                    wins,
+                                    chance,
+                                    rate,
+                                    rate - spread,
+                                    rate + spread,
+                                    min(1.0, (chance + 1) / max(wins, 1)),
+                                    1300,
+                                    1300,
+                                    1300,
+                                )
+                            )
     return pl.DataFrame(found, SCHEMAS["attribution"], orient="row", strict=False)
 
 
@@ -236,54 +267,198 @@ def write_tables(**changes: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
     ]
     made: dict[str, pl.DataFrame | None] = {
         "attribution": attribution(),
-        "repetitions": _frame("repetitions", [
-            (m, "user", 0, s, "question", metric, k, 1300 // k, 40 * k, 60.0 * k, 1300 // k, 2, 3.0,
-             0.004 * k * f, 0.003 * k * f, 0.005 * k * f)
-            for m, s in trained for metric, f in (("verbatim", 1), ("cosine", 2)) for k in (1, 2, 4, 8)
-        ]),
-        "kinds": _frame("kinds", [
-            (m, "user", 0, s, "question", kind, 1e4 * r + 9, 9.0, r * _EFFECT[m], (r - 0.002) * _EFFECT[m], (r + 0.002) * _EFFECT[m])
-            for m, s in trained for kind, r in near
-        ]),
-        "ratios": _frame("ratios", [
-            (m, "user", 0, s, "rows", "question", c, metric, 440.0, 320.0, 1.4, 1.2, 1.6)
-            for m, s in trained for c in ("fixed", "fdr-1", "fdr-5") for metric in ("levenshtein", "indel")
-        ]),
-        "exchangeability": _frame("exchangeability", [
-            ("sft", "rows", 1300, 1300, 0.507, 0.481, 0.531, "exchangeable", None),
-            ("rl", "rows", 1300, 1300, 0.512, 0.489, 0.534, "exchangeable", None),
-        ]),
+        "repetitions": _frame(
+            "repetitions",
+            [
+                (
+                    m,
+                    "user",
+                    0,
+                    s,
+                    "question",
+                    metric,
+                    k,
+                    1300 // k,
+                    40 * k,
+                    60.0 * k,
+                    1300 // k,
+                    2,
+                    3.0,
+                    0.004 * k * f,
+                    0.003 * k * f,
+                    0.005 * k * f,
+                )
+                for m, s in trained
+                for metric, f in (("verbatim", 1), ("cosine", 2))
+                for k in (1, 2, 4, 8)
+            ],
+        ),
+        "kinds": _frame(
+            "kinds",
+            [
+                (
+                    m,
+                    "user",
+                    0,
+                    s,
+                    "question",
+                    kind,
+                    1e4 * r + 9,
+                    9.0,
+                    r * _EFFECT[m],
+                    (r - 0.002) * _EFFECT[m],
+                    (r + 0.002) * _EFFECT[m],
+                )
+                for m, s in trained
+                for kind, r in near
+            ],
+        ),
+        "ratios": _frame(
+            "ratios",
+            [
+                (m, "user", 0, s, "rows", "question", c, metric, 440.0, 320.0, 1.4, 1.2, 1.6)
+                for m, s in trained
+                for c in ("fixed", "fdr-1", "fdr-5")
+                for metric in ("levenshtein", "indel")
+            ],
+        ),
+        "exchangeability": _frame(
+            "exchangeability",
+            [
+                ("sft", "rows", 1300, 1300, 0.507, 0.481, 0.531, "exchangeable", None),
+                ("rl", "rows", 1300, 1300, 0.512, 0.489, 0.534, "exchangeable", None),
+            ],
+        ),
         "rows": table,
         "risk": chances,
-        "shift": _frame("shift", [
-            ("rl-q8", "sft-q8", "rl", target, True, per, 1300, 1300, 0.9 / k, 0.7 / k, 0.2 / k, -0.1 / k, 0.5 / k, 0.43 / k)
-            for target in ("question", "answer") for per, k in (("question", 1), ("token", 50))
-        ]),
-        "tails": _frame("tails", [
-            ("rl-q8", "sft-q8", "rl", role, "question", True, float(t), 1300, 20.0 * -t, (24.0 if role == "member" else 22.0) * -t)
-            for role in ("member", "twin") for t in (-5, -6, -7, -8)
-        ]),
-        "membership": _frame("membership", [
-            ("sft-q8", "base-q8", "sft", attack, 1300, 1300, auc, auc - 0.02, auc + 0.02, 0.03, 0.02, 0.05, "question")
-            for attack, auc in (("loss", 0.61), ("zlib", 0.6), ("ref", 0.72), ("min_k", 0.6), ("min_k_plus_plus", 0.58))
-        ]),
-        "edits": _frame("edits", [
-            ("minilm", edit, 400, cosine, text, 0.93, 0.9)
-            for edit, cosine, text in (("number changed", 0.61, 0.95), ("operation added", 0.7, 0.04), ("reversed", 0.33, 0.02), ("distractor added", 0.4, 0.1), ("paraphrase", 0.1, 0.0))
-        ]),
-        "distillation": _frame("distillation", [
-            (family, arm, benchmark, measure, 3, 500, v, v - 0.03, v + 0.03, v - 0.4, v - 0.45, v - 0.35, 0.6, 0.4, 0.8)
-            for family in ("sft", "rl") for benchmark in ("same templates", "gsm8k")
-            for measure in ("accuracy", "loss")
-            for arm, v in (("start", 0.11), ("original", 0.4), ("extracted", 0.33), ("non-matches", 0.27), ("verified", 0.36))
-        ]),
-        "distillation_curves": _frame("distillation_curves", [
-            ("rl", arm, seed, step, metric, min(1, base + 0.02 * step + 0.02 * seed))
-            for arm, base in (("original", 0.2), ("extracted", 0.15)) for seed in range(3)
-            for step in range(0, 20, 2) for metric in ("reward", "accuracy")
-        ]),
-        "distillation_counts": _frame("distillation_counts", [("sft", "extracted", "near duplicates", 9000, 2100, 6900)]),
-    }  # fmt: skip
+        "shift": _frame(
+            "shift",
+            [
+                (
+                    "rl-q8",
+                    "sft-q8",
+                    "rl",
+                    target,
+                    True,
+                    per,
+                    1300,
+                    1300,
+                    0.9 / k,
+                    0.7 / k,
+                    0.2 / k,
+                    -0.1 / k,
+                    0.5 / k,
+                    0.43 / k,
+                )
+                for target in ("question", "answer")
+                for per, k in (("question", 1), ("token", 50))
+            ],
+        ),
+        "tails": _frame(
+            "tails",
+            [
+                (
+                    "rl-q8",
+                    "sft-q8",
+                    "rl",
+                    role,
+                    "question",
+                    True,
+                    float(t),
+                    1300,
+                    20.0 * -t,
+                    (24.0 if role == "member" else 22.0) * -t,
+                )
+                for role in ("member", "twin")
+                for t in (-5, -6, -7, -8)
+            ],
+        ),
+        "membership": _frame(
+            "membership",
+            [
+                (
+                    "sft-q8",
+                    "base-q8",
+                    "sft",
+                    attack,
+                    1300,
+                    1300,
+                    auc,
+                    auc - 0.02,
+                    auc + 0.02,
+                    0.03,
+                    0.02,
+                    0.05,
+                    "question",
+                )
+                for attack, auc in (
+                    ("loss", 0.61),
+                    ("zlib", 0.6),
+                    ("ref", 0.72),
+                    ("min_k", 0.6),
+                    ("min_k_plus_plus", 0.58),
+                )
+            ],
+        ),
+        "edits": _frame(
+            "edits",
+            [
+                ("minilm", edit, 400, cosine, text, 0.93, 0.9)
+                for edit, cosine, text in (
+                    ("number changed", 0.61, 0.95),
+                    ("operation added", 0.7, 0.04),
+                    ("reversed", 0.33, 0.02),
+                    ("distractor added", 0.4, 0.1),
+                    ("paraphrase", 0.1, 0.0),
+                )
+            ],
+        ),
+        "distillation": _frame(
+            "distillation",
+            [
+                (
+                    family,
+                    arm,
+                    benchmark,
+                    measure,
+                    3,
+                    500,
+                    v,
+                    v - 0.03,
+                    v + 0.03,
+                    v - 0.4,
+                    v - 0.45,
+                    v - 0.35,
+                    0.6,
+                    0.4,
+                    0.8,
+                )
+                for family in ("sft", "rl")
+                for benchmark in ("same templates", "gsm8k")
+                for measure in ("accuracy", "loss")
+                for arm, v in (
+                    ("start", 0.11),
+                    ("original", 0.4),
+                    ("extracted", 0.33),
+                    ("non-matches", 0.27),
+                    ("verified", 0.36),
+                )
+            ],
+        ),
+        "distillation_curves": _frame(
+            "distillation_curves",
+            [
+                ("rl", arm, seed, step, metric, min(1, base + 0.02 * step + 0.02 * seed))
+                for arm, base in (("original", 0.2), ("extracted", 0.15))
+                for seed in range(3)
+                for step in range(0, 20, 2)
+                for metric in ("reward", "accuracy")
+            ],
+        ),
+        "distillation_counts": _frame(
+            "distillation_counts", [("sft", "extracted", "near duplicates", 9000, 2100, 6900)]
+        ),
+    }
     made |= changes
     return {name: frame for name, frame in made.items() if frame is not None}
 

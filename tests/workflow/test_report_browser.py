@@ -1,56 +1,38 @@
-"""The report in a real browser: it renders, filters, keeps a permalink, and runs nothing foreign."""
+"""The report in a real browser: the table, the filters, what is taken away, and how it looks."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Download, Page, sync_playwright
 
-from tests.tracked_study import settings, write_results
-from tests.unit.report.test_page import HOSTILE, build, write
+from alignment_extraction.report.page import write_page
+from alignment_extraction.report.tables import Results
+from alignment_extraction.report.verdict import verdict
+from tests.report_study import HOSTILE, PROVENANCE, SETTINGS, results, rows
 
 CHROMIUM = shutil.which("chromium")
-MANY = 20_000
+MANY = 100_000
 SCREENSHOTS = os.environ.get("ALIGNMENT_EXTRACTION_SCREENSHOTS")
 """A folder to keep pictures of the views in, for people to look at."""
+WIDTHS = {360: 780, 768: 1024, 1280: 900}
 
 Open = Callable[..., Page]
 
 
+def build(study: Results, output: Path, *, masked: bool = False) -> Path:
+    write_page(study, verdict(study, SETTINGS), SETTINGS, PROVENANCE, output, masked=masked)
+    return output
+
+
 @pytest.fixture(scope="module")
 def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("browser")
-    write_results(folder, settings())
-    matches = pl.read_parquet(folder / "matches.parquet")
-    hostile = matches.head(1).with_columns(
-        generation=pl.lit(HOSTILE), cosine=pl.lit(0.123), index=pl.lit(777)
-    )
-    both = pl.concat([matches, hostile], how="vertical_relaxed")
-    build(folder, folder / "report.html", matches=both)
-    return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def large_file(report_file: Path) -> Path:
-    """The same study with 20,000 matches, a hundred for each corpus text."""
-    folder = report_file.parent
-    rng = np.random.default_rng(0)
-    words = np.array([f"word{i}" for i in range(300)])
-    texts = [" ".join(words[rng.integers(0, 300, 60)]) for _ in range(MANY)]
-    corpus = [" ".join(words[rng.integers(0, 300, 60)]) for _ in range(200)]
-    matches = pl.read_parquet(folder / "matches.parquet").head(1)
-    many = pl.concat([matches] * MANY).with_columns(
-        index=pl.int_range(pl.len()),
-        generation=pl.Series(texts),
-        match=pl.Series(corpus * (MANY // 200)),
-        cosine=pl.Series(rng.random(MANY).astype(np.float32)),
-    )
-    write(folder, folder / "large.html", matches=many)
-    return folder / "large.html"
+    return build(results(), tmp_path_factory.mktemp("browser") / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +62,15 @@ def open_page(browser: Browser, report_file: Path) -> Iterator[Open]:
         page.on("request", lambda asked: complaints.append(asked.url))
         page.goto(file.as_uri() + fragment)
         complaints[:] = [text for text in complaints if text.split("#")[0] != file.as_uri()]
+        if options.get("java_script_enabled", True):
+            page.locator("#count").filter(has_text="of").wait_for()
         return page
 
     yield opened
     for context in contexts:
         context.close()
-    assert complaints == []
+    # Files that a reader asks for are made in the page.
+    assert [text for text in complaints if not text.startswith(("blob:", "data:"))] == []
 
 
 def picture(page: Page, name: str) -> None:
@@ -95,186 +80,256 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
 
 
-def shown(page: Page) -> str:
-    return page.locator("#match-count").inner_text()
+def count(page: Page) -> int:
+    page.wait_for_timeout(300)  # filters of many rows wait for the last key
+    return int(page.locator("#count").inner_text().split(" ")[0].replace(",", ""))
 
 
-def first_scores(page: Page, place: int) -> list[float]:
-    """The cosine, Levenshtein or Indel similarity of the rows in view."""
-    rows = page.locator(".row .about b").all_inner_texts()
-    return [float(row.split(" · ")[place]) for row in rows]
+def column(page: Page, field: str) -> list[str]:
+    return page.locator(
+        f".tabulator-row .tabulator-cell[tabulator-field={field}]"
+    ).all_inner_texts()
 
 
-def test_filters_sorting_and_reset(open_page: Open) -> None:
-    page = open_page(fragment="#matches")
-    everything = shown(page)
-    picture(page, "matches")
-    page.get_by_label("Containing", exact=True).fill("alert(1)")
-    assert shown(page).startswith("1 of ")
-    assert "⟨U+202E⟩" in page.locator("#match-shown").inner_text()
-    picture(page, "hostile")
-    page.get_by_role("button", name="Show all").click()
-    assert shown(page) == everything
-    page.get_by_label("to", exact=True).fill("0.2")
-    assert shown(page).startswith("1 of ")
-    page.get_by_role("button", name="Show all").click()
-    page.locator("select[name=sort]").select_option("levenshtein")
-    scores = first_scores(page, 1)
-    assert scores == sorted(scores, reverse=True)
-    page.locator("select[name=order]").select_option("lowest first")
-    scores = first_scores(page, 1)
-    assert scores == sorted(scores)
-    page.locator("select[name=model]").select_option("rl")
-    assert {text.split(",")[0] for text in page.locator(".about span:first-of-type").all_inner_texts()} == {"rl"}
-    page.get_by_label("Containing", exact=True).fill("no such text")
-    assert shown(page).startswith("0 of ")
-    assert "No match passes these filters" in page.locator("#match-shown").inner_text()
+def taken(page: Page, name: str) -> Download:
+    with page.expect_download() as waiting:
+        page.locator(name).click()
+    return waiting.value
 
 
-def test_a_permalink_opens_the_same_match_among_the_same(open_page: Open, report_file: Path) -> None:
-    page = open_page(fragment="#matches")
-    page.locator("select[name=model]").select_option("sft")
-    page.locator("#match-rows").focus()
+def members(**conditions: object) -> pl.DataFrame:
+    return rows().filter(model="sft-q8", role="member", **conditions)
+
+
+def test_filters_search_and_sorting(open_page: Open) -> None:
+    page = open_page()
+    assert count(page) == members().height
+    page.get_by_label("Source", exact=True).select_option("sft")
+    assert count(page) == members(source="sft").height
+    page.get_by_label("Times trained", exact=True).select_option("8")
+    assert count(page) == members(source="sft", repetitions=8).height
+    page.get_by_label("Seen", exact=True).select_option("written verbatim")
+    own = members(source="sft", repetitions=8).filter(pl.col("verbatim_hits") > 0)
+    assert count(page) == own.height
+    hits = [int(text.replace(",", "")) for text in column(page, "verbatim_hits")]
+    assert hits
+    page.get_by_role("columnheader", name="Seen verbatim").click()
+    hits = [int(text.replace(",", "")) for text in column(page, "verbatim_hits")]
+    assert hits == sorted(hits, reverse=True)
+    page.get_by_role("columnheader", name="Seen verbatim").press("Enter")
+    hits = [int(text.replace(",", "")) for text in column(page, "verbatim_hits")]
+    assert hits == sorted(hits)
+    page.get_by_role("button", name="Clear").click()
+    assert count(page) == members().height
+    page.get_by_label("Role", exact=True).select_option("twin")
+    assert count(page) == rows().filter(model="sft-q8", role="twin").height
+    page.get_by_label("Search").fill("no such text")
+    assert count(page) == 0
+    assert "No row passes these filters" in page.locator("#table").inner_text()
+
+
+def test_the_worst_row_is_on_top_and_hostile_texts_are_texts(open_page: Open) -> None:
+    page = open_page()
+    worst = members(trained=True).sort("log_probability", descending=True)
+    assert column(page, "id")[0] == worst["id"][0]
+    page.locator(".tabulator-row").first.click()
+    shown = page.locator("#row").inner_text()
+    assert worst["id"][0] in shown
+    assert HOSTILE.replace("\u202e", "\u27e8U+202E\u27e9") in shown
+    assert "> 99 % in 10⁶" in shown
+    assert page.locator("#row img").count() == 0
+
+
+def test_a_row_by_a_word_in_it_with_differences_marked(open_page: Open) -> None:
+    page = open_page()
+    near = members(source="sft").filter((pl.col("verbatim_hits") == 0) & (pl.col("near_hits") > 0))
+    row = near.row(0, named=True)
+    word = row["question"].split(", ")[1].removesuffix("?")  # "number 417"
+    page.get_by_label("Search").fill(word)
+    page.locator(".tabulator-row", has_text=row["id"]).first.click()
+    texts = page.locator("#row .text")
+    assert texts.nth(0).inner_text() == row["question"]
+    assert texts.nth(1).inner_text() == row["best_generation"]
+    marked = [texts.nth(place).locator("mark").all_inner_texts() for place in (0, 1)]
+    assert "crates" in " ".join(marked[0])
+    assert "boxes" in " ".join(marked[1])
+    rest = "side => [...side.childNodes].filter(n => n.nodeName !== 'MARK').map(n => n.textContent).join('')"
+    assert texts.nth(0).evaluate(rest) == texts.nth(1).evaluate(rest)
+
+
+def test_a_permalink_opens_its_row(open_page: Open) -> None:
+    page = open_page(fragment="#row=sft%2F17")
+    assert page.locator("#row h3").inner_text() == "sft/17"
+    page.locator(".tabulator-tableholder").focus()
     page.keyboard.press("ArrowDown")
-    page.keyboard.press("ArrowDown")
-    chosen, count = page.locator("#match-shown").inner_text(), shown(page)
-    fragment = page.url.split("#")[1]
-    again = open_page(fragment=f"#{fragment}")
-    assert again.locator("#match-shown").inner_text() == chosen
-    assert shown(again) == count
-    # A link of one match alone, followed on the open page.
-    target = page.get_by_role("link", name="Link to this match").get_attribute("href")
-    again.evaluate("(target) => { location.hash = target }", target)
-    again.wait_for_function("document.querySelector('select[name=model]').value === ''")
-    assert again.locator("#match-shown").inner_text() == chosen
+    following = page.locator("#row h3").inner_text()
+    assert following != "sft/17"
+    assert page.url.endswith(following.replace("/", "%2F"))
 
 
-def test_differences_are_marked(open_page: Open) -> None:
-    page = open_page(fragment="#matches")
-    sides = page.locator("#match-shown .sides > section > div")
-    texts = [side.inner_text() for side in sides.all()]
-    marked = [set(side.locator("mark").all_inner_texts()) for side in sides.all()]
-    assert texts[0] != texts[1]
-    assert all(marked)
-    common = [
-        side.evaluate(
-            "side => [...side.childNodes].filter(n => n.nodeName !== 'MARK')"
-            ".map(n => n.textContent).join('')"
-        )
-        for side in sides.all()
-    ]
-    assert common[0] == common[1]
+def test_rows_are_taken_away(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_label("Source", exact=True).select_option("rl")
+    page.get_by_label("Times trained", exact=True).select_option("4")
+    own = members(source="rl", repetitions=4)
+    assert count(page) == own.height
+    table = pl.read_csv(taken(page, "#csv").path())
+    assert sorted(table["id"]) == sorted(own["id"])
+    both = table.join(own, on="id", suffix="_own")
+    assert (both["chance_1e6"] - both["chance_1e6_own"]).abs().max() < 2e-3
+    assert (both["question"] == both["question_own"]).all()
+    loaded = json.loads(Path(taken(page, "#json").path()).read_text())
+    assert sorted(row["id"] for row in loaded) == sorted(own["id"])
+    link = page.locator("#parquet")
+    assert link.get_attribute("download") == "rows.parquet"
 
 
-def test_the_keyboard_reaches_every_match(open_page: Open) -> None:
-    page = open_page(fragment="#matches")
-    rows = page.locator("#match-rows")
-    rows.focus()
-    page.keyboard.press("End")
-    chosen = page.locator(".row[aria-selected=true]")
-    assert chosen.get_attribute("aria-posinset") == chosen.get_attribute("aria-setsize")
-    assert rows.get_attribute("aria-activedescendant") == chosen.get_attribute("id")
-    page.keyboard.press("Home")
-    assert page.locator(".row[aria-selected=true]").get_attribute("aria-posinset") == "1"
+def test_no_text_becomes_a_formula(open_page: Open, tmp_path: Path) -> None:
+    study = results()
+    formula = study["rows"].with_columns(question=pl.lit("=HYPERLINK(1)"))
+    file = build(Results({"rows": formula.head(50), "risk": study["risk"]}), tmp_path / "f.html")
+    page = open_page(file)
+    page.get_by_label("Role", exact=True).select_option("")
+    assert pl.read_csv(taken(page, "#csv").path())["question"][0] == "'=HYPERLINK(1)"
 
 
-def test_twenty_thousand_matches(open_page: Open, large_file: Path) -> None:
-    """Only rows in view are elements, each corpus text is there once, and the last is reached."""
-    page = open_page(large_file, "#matches")
-    assert shown(page).startswith("20,000 of 20,000")
-    assert page.locator(".row").count() < 40
-    assert page.evaluate("JSON.parse(document.querySelector('#match-data').textContent).match.values.length") == 200
-    page.locator("#match-rows").focus()
-    page.keyboard.press("End")
-    assert page.locator(".row[aria-posinset='20000']").count() == 1
-    page.get_by_label("Containing", exact=True).fill("word7 ")
-    found = int(shown(page).split(" ")[0].replace(",", ""))
-    assert 0 < found < MANY
-    took = page.evaluate(
+def test_figures_are_taken_away(open_page: Open) -> None:
+    page = open_page()
+    figure = "#figure-overview"
+    svg = Path(taken(page, f"{figure} [data-as=svg]").path()).read_text()
+    assert svg.startswith("<svg")
+    assert "currentColor" not in svg
+    assert "var(" not in svg
+    png = Path(taken(page, f"{figure} [data-as=png]").path()).read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert len(png) > 10_000
+    table = pl.read_csv(taken(page, f"{figure} [data-as=csv]").path())
+    assert {"quantity", "value", "low", "high"} <= set(table.columns)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_clipped_and_all_can_be_read(open_page: Open, width: int, scheme: str) -> None:
+    page = open_page(viewport={"width": width, "height": WIDTHS[width]}, color_scheme=scheme)
+    picture(page, f"{width}-{scheme}")
+    page.locator(".tabulator-row").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    height = page.evaluate("document.documentElement.scrollHeight")
+    if width == 1280:
+        assert height <= 10_000
+        first = page.locator("#figure-overview .wide svg").bounding_box()
+        assert first is not None
+        assert first["y"] + first["height"] <= WIDTHS[width]
+    # What is wider than its box must be able to scroll there.
+    clipped = page.evaluate(
+        """() => [...document.querySelectorAll("main *")].filter((one) => {
+          const style = getComputedStyle(one);
+          const box = one.getBoundingClientRect();
+          if (!box.width || one.closest(".tabulator, svg, select")) return false;
+          const hidden = ["hidden", "clip"].includes(style.overflowX) && one.scrollWidth > one.clientWidth + 1;
+          const inside = one.closest(".scroll, pre");
+          return hidden || (!inside && box.right > innerWidth + 1);
+        }).map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    assert clipped == []
+    letters = page.evaluate(
+        """() => [...document.querySelectorAll("figure text, main p, main dd, main td, .tabulator-cell")]
+          .filter((one) => one.getBoundingClientRect().width)
+          .map((one) => {
+            const svg = one.closest("svg");
+            const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+            return parseFloat(getComputedStyle(one).fontSize) * scale;
+          })"""
+    )
+    assert min(letters) >= 10.99
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    report = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert report.violations_count == 0, report.generate_report()
+
+
+def test_words_in_figures_stay_inside_and_apart(open_page: Open) -> None:
+    """The page's letters differ from those that matplotlib laid the figure out with."""
+    page = open_page()
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll("figure .wide svg text")].filter((one) => {
+          const [own, svg] = [one.getBoundingClientRect(), one.closest("svg").getBoundingClientRect()];
+          return own.left < svg.left - 2 || own.right > svg.right + 2 || own.bottom > svg.bottom + 2;
+        }).map((one) => one.textContent)"""
+    )
+    assert outside == []
+
+
+def test_on_paper_the_first_rows_and_all_details_stand(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("#top tbody tr").count() == 10
+    assert page.locator("#top").is_visible()
+    assert page.locator("#browser").is_hidden()
+    assert page.locator("main > section > details:not([open])").count() == 0
+
+
+def test_without_the_script_the_first_rows_are_there(open_page: Open) -> None:
+    page = open_page(java_script_enabled=False)
+    assert page.locator("#top tbody tr:visible").count() == 10
+    assert page.locator("#browser").is_hidden()
+
+
+def test_a_masked_page_shows_no_text(open_page: Open, tmp_path: Path) -> None:
+    page = open_page(build(results(), tmp_path / "masked.html", masked=True))
+    page.locator(".tabulator-row").first.click()
+    assert "SHA-256" in page.locator("#row").inner_text()
+    body = page.locator("body").inner_text()
+    assert "crates" not in body
+    assert "riverside" not in body
+
+
+def test_a_hundred_thousand_rows_stay_fluid(open_page: Open, tmp_path: Path) -> None:
+    """Only rows in view are elements; sorting, searching and scrolling take moments."""
+    one = rows().filter(model="sft-q8", role="member")
+    many = pl.concat([one] * (MANY // one.height + 1)).head(MANY)
+    number = pl.int_range(pl.len()).cast(pl.String)
+    many = many.with_columns(
+        id=pl.lit("row/") + number, question=pl.col("question") + pl.lit(" ") + number
+    )
+    study = results()
+    file = build(Results({"rows": many, "risk": study["risk"]}), tmp_path / "large.html")
+    assert file.stat().st_size <= 4_000_000
+    page = open_page(file)
+    assert count(page) == MANY
+    assert page.locator(".tabulator-row").count() < 100
+    times = page.evaluate(
         """async () => {
-          const field = document.querySelector("input[name=text]");
-          const list = document.querySelector("#match-rows");
-          field.value = "";
-          const times = {};
-          let start = performance.now();
-          field.dispatchEvent(new Event("input", { bubbles: true }));
-          times.filter = performance.now() - start;
-          start = performance.now();
-          for (let i = 0; i < 100; i += 1) {
-            list.scrollTop += 3000;
-            await new Promise(requestAnimationFrame);
-          }
-          times.frame = (performance.now() - start) / 100;
-          return times;
+          const frame = () => new Promise(requestAnimationFrame);
+          const took = async (act) => {
+            const start = performance.now();
+            await act();
+            await frame();
+            return performance.now() - start;
+          };
+          const holder = document.querySelector(".tabulator-tableholder");
+          const field = document.querySelector("#filters input");
+          const scroll = await took(async () => {
+            for (let i = 0; i < 60; i += 1) {
+              holder.scrollTop += 3000;
+              await frame();
+            }
+          });
+          const sort = await took(() => document.querySelectorAll(".tabulator-col")[2].click());
+          return { frame: scroll / 60, sort };
         }"""
     )
-    print(f"20,000 matches: {large_file.stat().st_size / 1e6:.1f} MB, times in ms {took}")
-    picture(page, "large")
+    page.get_by_label("Search").fill("row/99999")
+    assert count(page) == 1
+    print(f"{MANY:,} rows: {file.stat().st_size / 1e6:.1f} MB, times in ms {times}")
+    assert times["frame"] < 200
+    assert times["sort"] < 5000
 
 
-def test_figures_have_their_colours(open_page: Open) -> None:
-    """What the policy blocks would be black: every figure has a filled shape that is not."""
-    for figure in open_page().locator("figure svg").all():
-        fills = figure.locator("path").evaluate_all(
-            "paths => paths.map(path => getComputedStyle(path).fill)"
-        )
-        assert {"rgb(255, 255, 255)", "none"} & set(fills) or len(set(fills)) > 1
-
-
-def test_figures_answer_to_pointer_keyboard_and_legend(open_page: Open) -> None:
+def test_first_paint(open_page: Open) -> None:
     page = open_page()
-    figure = page.locator("#figure-prefixes")
-    names = figure.locator("[data-legend]")
-    own = names.nth(0).get_attribute("data-legend")
-    names.nth(0).locator("text").click()
-    series = figure.locator("[data-series]").evaluate_all(
-        "all => all.map(one => [one.dataset.series, one.classList.contains('dim')])"
-    )
-    assert {name for name, dim in series if not dim} == {own}
-    assert any(dim for _, dim in series)
-    names.nth(0).press("Enter")
-    assert figure.locator(".dim").count() == 0
-    tooltip = page.locator("#tooltip")
-    assert tooltip.is_hidden()
-    figure.locator(".picture").focus()
-    page.keyboard.press("ArrowRight")
-    assert "95 % interval" in tooltip.inner_text()
-    picture(page, "figure")
-    page.keyboard.press("Escape")
-    assert tooltip.is_hidden()
-
-
-def test_on_a_phone_the_page_does_not_scroll_sideways(open_page: Open) -> None:
-    page = open_page(fragment="#matches", viewport={"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    picture(page, "phone")
-
-
-def test_dark_mode(open_page: Open) -> None:
-    page = open_page(fragment="#matches", color_scheme="dark")
-    colours = page.evaluate(
-        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
-    )
-    light = [sum(int(c) for c in colour[4:-1].split(",")) for colour in colours]
-    assert light[0] < 150 < 500 < light[1]
-    picture(page, "dark")
-
-
-def test_on_paper_matches_stand_in_full(open_page: Open) -> None:
-    page = open_page(fragment="#matches")
-    page.locator("select[name=model]").select_option("rl")
-    page.emulate_media(media="print")
-    page.locator("#browser").wait_for(state="hidden")
-    cards = page.locator("#match-list .match")
-    assert 1 < cards.count() <= 50
-    assert all("rl, prefix" in text for text in cards.all_inner_texts())
-    assert page.locator("nav").is_hidden()
-    picture(page, "print")
-    page.emulate_media(media="screen")
-    page.locator("#browser").wait_for(state="visible")
-
-
-def test_without_the_script_some_matches_are_there(open_page: Open) -> None:
-    page = open_page(java_script_enabled=False)
-    assert page.locator("#match-list .match:visible").count() > 1
-    assert page.locator("#browser").is_hidden()
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    print(f"first contentful paint after {painted:.0f} ms")
+    assert painted < 3000  # one second on a machine of one's own

@@ -155,6 +155,8 @@ def overview(results: Results, verdict: Verdict) -> Picture | None:
 
 def thresholds(results: Results, own: Headline, marks: Mapping[str, float]) -> Picture | None:
     """Attributable rate and false discovery rate against the threshold."""
+    if own.level is None:
+        return None
     sweep = _own(results["attribution"], own).filter(
         pl.col("at").is_in(["sweep", "fixed"]) & (pl.col("metric") != "verbatim"), level=own.level
     )
@@ -257,7 +259,7 @@ def condition_rates(results: Results, own: Headline) -> pl.DataFrame:
     """
     sources = pl.col("source").is_in(list(own.sources))
     rows = fixed(results["attribution"]).filter(
-        sources & pl.col("metric").is_in(_SHOWN), level=own.level
+        sources & pl.col("metric").is_in(_SHOWN), level=own.level or "rows"
     )
     keys = ["model", "prefix", "metric"]
     found = [

@@ -1,5 +1,6 @@
 """The first screen in a terminal."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.report_study import SETTINGS, results
 
 
 def printed(study: Results, width: int = 100, *, masked: bool = False) -> str:
-    console = Console(width=width, record=True, file=Path("/dev/null").open("w"))
+    console = Console(width=width, record=True, file=io.StringIO())
     show(
         study,
         verdict(study, SETTINGS),

@@ -20,7 +20,7 @@ from alignment_extraction.report.wording import Estimate
         ((0.0, 0.0, 0.00037), "rate", "0 % (at most 0.037)"),
         ((0.0, -0.002, 0.002), "rate", "0.00 % (\u22120.20 to 0.20)"),
         ((-0.07, -0.12, -0.02), "points", "\u22127 points (\u221212 to \u22122)"),
-        ((0.507, 0.481, 0.531), "number", "0.51 (0.48 to 0.53)"),
+        ((0.507, 0.481, 0.531), "number", "0.507 (0.481 to 0.531)"),
         ((12, 12, 12), "count", "12"),
         ((12, math.nan, math.nan), "count", "12"),
         ((math.nan, 0, 1), "rate", "\u2013"),
