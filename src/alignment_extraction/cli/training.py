@@ -171,7 +171,7 @@ def train_rl(
 @app.command()
 def quantise(
     model: Annotated[Path, typer.Option(help="an F16 GGUF")],
-    kind: Annotated[str, typer.Option(help="Q8_0 or Q4_K_M")],
+    kind: Annotated[str, typer.Option(help="Q8_0, Q4_K_M, ...")],
     output: Output,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 is llama.cpp's choice")] = 0,
 ) -> None:
@@ -179,6 +179,6 @@ def quantise(
 
     Example: alignment-extraction quantise --model f16.gguf --kind Q4_K_M --output q4.gguf
     """
-    from alignment_extraction.training import gguf_export
+    from alignment_extraction.engine import quantisation
 
-    gguf_export.quantise(model, output, kind, threads)
+    quantisation.quantise(model, output, kind, threads)
