@@ -1,16 +1,14 @@
-"""Llama models between transformers and GGUF, and llama.cpp's quantiser.
+"""Llama models between transformers and GGUF.
 
 The F16 GGUF is the canonical form of each model that the workflow trains: what the next stage
 starts from, what is shipped, what is quantised.
 """
 
-import ctypes
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gguf
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from alignment_extraction.engine.quantisation import FTYPES
 from alignment_extraction.files import InputError, atomic_path
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
@@ -68,12 +67,6 @@ TASK = _plain("Task:\\n", "\\nSolution:\\n")
 """The plain-text template that reinforcement learning introduces."""
 TASK_RESULT = _plain("Task:\\n", "\\nResult:\\n", "####")
 """The same where the answer is the result alone."""
-
-FTYPES = {
-    "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
-    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
-    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-}
 
 
 def load_tokenizer(path: Path, template: ChatTemplate = CHATML) -> PreTrainedTokenizerFast:
@@ -272,30 +265,3 @@ def new_model(
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         )
     )
-
-
-def quantise(source: Path, output: Path, kind: str, threads: int = 0) -> None:
-    """Quantise a GGUF with llama.cpp.
-
-    Args:
-        source: an F16 GGUF.
-        output: file to write.
-        kind: "Q8_0" or "Q4_K_M".
-        threads: CPU threads; 0 is llama.cpp's own choice.
-
-    Raises:
-        InputError: an unknown kind, a missing source, or llama.cpp could not quantise it.
-    """
-    if kind not in FTYPES:
-        raise InputError(f"quantisation {kind} is unknown; use one of {', '.join(FTYPES)}")
-    if not source.is_file():
-        raise InputError(f"{source}: no such model; run the step that makes it first")
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = FTYPES[kind]
-    parameters.nthread = threads
-    with atomic_path(output) as partial:
-        status = llama_cpp.llama_model_quantize(
-            str(source).encode(), str(partial).encode(), ctypes.byref(parameters)
-        )
-        if status:
-            raise InputError(f"{source}: llama.cpp could not quantise it to {kind}")

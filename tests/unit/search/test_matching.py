@@ -12,48 +12,45 @@ from alignment_extraction.corpora.texts import corpus_texts, groups_of, texts_of
 from alignment_extraction.files import InputError
 from alignment_extraction.search.embedding import Embedder, read_vectors, write_vectors
 from alignment_extraction.search.matching import (
-    HELD_OUT_SCHEMA,
-    MATCH_SCHEMA,
     index_group,
     match,
-    match_held_out,
+    match_exactly,
     read_group,
 )
-from alignment_extraction.training.controlled import ControlledSettings, build
+from alignment_extraction.vocabulary import CORPUS, MATCHES
 
-PARTS = ("question", "answer", "both")
+FIELDS = ("question", "answer", "both")
 
 
 def make_corpus() -> pl.DataFrame:
-    settings = ControlledSettings(
-        pretraining_templates=2,
-        pretraining_instances=2,
-        pretraining_task_instances=2,
-        sft_templates=2,
-        sft_instances=4,
-        sft_repeated={4: 1},
-        sft_fresh_instances=3,
-        sft_held_out_templates=2,
-        sft_held_out_instances=3,
-        sft_task_instances=3,
-        rl_instances=3,
-        rl_fresh_instances=3,
-        rl_held_out_instances=3,
-    )
-    corpus = build(settings, seed=0)
-    # Some rows have no answer, some an empty one.
-    row = pl.int_range(pl.len())
-    return corpus.with_columns(
-        answer=pl.when(row % 7 == 3)
-        .then(None)
-        .when(row % 7 == 5)
-        .then(pl.lit(""))
-        .otherwise("answer")
-    )
+    """Four groups of two sources; some rows have no answer, some an empty one."""
+    names = ("Ada", "Bo", "Chen", "Dara", "Emil", "Fay")
+    rows = [
+        {
+            "id": f"{source}.{role}/{i}",
+            "source": source,
+            "role": role,
+            "repetitions": 1,
+            "question": f"{names[i]} has {n + i} {thing}. How many {thing} are {3 * i + n} more?",
+            "answer": None if i == 3 else "" if i == 5 else f"There are {4 * i + 2 * n} {thing}.",
+            "messages": [],
+            "text": "",
+        }
+        for n, (source, role, thing) in enumerate(
+            (
+                ("sft", "member", "apples"),
+                ("sft", "twin", "apples"),
+                ("rl", "member", "coins"),
+                ("rl", "held-out", "boxes"),
+            )
+        )
+        for i in range(6)
+    ]
+    return pl.DataFrame(rows, schema=CORPUS)
 
 
 def make_generations(corpus: pl.DataFrame) -> pl.DataFrame:
-    members = corpus.filter(split="member", source="sft")
+    members = corpus.filter(role="member", source="sft")
     questions = members["question"].to_list()
     return pl.DataFrame(
         {
@@ -81,25 +78,25 @@ class Study:
         self.groups = groups_of(self.corpus).unique(maintain_order=True).to_list()
         embedder = Embedder(minilm)
         self.files: dict[str, Any] = {"generation_vectors": {}, "corpus_vectors": {}, "indexes": {}}
-        for part in PARTS:
+        for field in FIELDS:
             for kind, texts in (
-                ("generation", unique_texts(self.generations, part)),
-                ("corpus", corpus_texts(self.corpus, part)[0]),
+                ("generation", unique_texts(self.generations, field)),
+                ("corpus", corpus_texts(self.corpus, field)[0]),
             ):
-                path = folder / f"{kind}.{part}.npy"
+                path = folder / f"{kind}.{field}.npy"
                 write_vectors(embedder.embed(texts), texts, embedder.identity, path)
-                self.files[f"{kind}_vectors"][part] = path
+                self.files[f"{kind}_vectors"][field] = path
             for group in self.groups:
-                path = folder / f"{group}.{part}.ann"
-                vectors = self.files["corpus_vectors"][part]
-                index_group(self.corpus, group, part, vectors, path, trees=10, seed=0)
-                self.files["indexes"][group, part] = path
+                path = folder / f"{group}.{field}.ann"
+                vectors = self.files["corpus_vectors"][field]
+                index_group(self.corpus, group, field, vectors, path, trees=10, seed=0)
+                self.files["indexes"][group, field] = path
 
     def match(self, **changes: Any) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
         settings = {
             "generations": self.generations,
             "corpus": self.corpus,
-            "parts": PARTS,
+            "fields": FIELDS,
             "candidates": 10,
             "search_k": 10**6,
             "audit": 3,
@@ -114,20 +111,15 @@ def study(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Study:
     return Study(tmp_path_factory.mktemp("study"), minilm)
 
 
-def test_groups_are_sources_and_their_splits() -> None:
-    corpus = pl.DataFrame({"source": ["a", "a", "b"], "split": ["x", "y", None]})
-    assert groups_of(corpus).to_list() == ["a.x", "a.y", "b"]
+def test_groups_are_sources_and_roles(study: Study) -> None:
+    assert study.groups == ["sft.member", "sft.twin", "rl.member", "rl.held-out"]
 
 
-def test_the_controlled_populations_are_groups(study: Study) -> None:
-    assert set(study.groups) == {
-        "pretraining.member",
-        *(
-            f"{source}.{split}"
-            for source in ("sft", "rl")
-            for split in ("member", "fresh-instance", "held-out-template")
-        ),
-    }
+def test_white_space_at_the_ends_does_not_count() -> None:
+    """Chat templates trim what they show: a padded row can be verbatim."""
+    frame = pl.DataFrame({"question": ["\nWhich river?\n", " x"], "answer": ["Oder ", None]})
+    assert texts_of(frame, "question").to_list() == ["Which river?", "x"]
+    assert texts_of(frame, "both").to_list() == ["Which river?\nOder", None]
 
 
 def test_corpus_texts_leave_missing_and_empty_ones_out(study: Study) -> None:
@@ -147,7 +139,7 @@ def test_a_group_has_the_vectors_of_its_texts(study: Study) -> None:
     of_row = {study.corpus["id"][int(row)]: i for i, row in enumerate(rows)}
     expected = study.corpus.filter(pl.col("id").is_in(group.ids))
     assert group.ids == expected["id"].to_list()
-    assert set(expected["source"] + "." + expected["split"]) == {"sft.member"}
+    assert set(expected["source"] + "." + expected["role"]) == {"sft.member"}
     for identity, text, vector in zip(group.ids, group.texts, group.vectors, strict=True):
         assert text == texts[of_row[identity]]
         np.testing.assert_array_equal(vector, everything[of_row[identity]])
@@ -155,14 +147,14 @@ def test_a_group_has_the_vectors_of_its_texts(study: Study) -> None:
 
 def test_matches_are_those_of_brute_force(study: Study) -> None:
     matches, _ = study.match()
-    assert matches.schema == MATCH_SCHEMA
+    assert matches.schema == MATCHES
     seen = 0
-    for part in PARTS:
-        texts = unique_texts(study.generations, part)
-        queries = read_vectors(study.files["generation_vectors"][part], texts)
+    for field in FIELDS:
+        texts = unique_texts(study.generations, field)
+        queries = read_vectors(study.files["generation_vectors"][field], texts)
         for name in study.groups:
-            group = read_group(study.corpus, name, part, study.files["corpus_vectors"][part])
-            rows = matches.filter(part=part, group=name)
+            group = read_group(study.corpus, name, field, study.files["corpus_vectors"][field])
+            rows = matches.filter(field=field, group=name)
             assert rows["text"].to_list() == texts
             for row, query in zip(rows.iter_rows(named=True), queries, strict=True):
                 cosines = group.vectors @ query
@@ -183,15 +175,15 @@ def test_matches_are_those_of_brute_force(study: Study) -> None:
                         best = group.ids[scores.index(max(scores))]
                         assert row[f"{metric}_best_id"] == best
                 seen += 1
-    assert seen == matches.height == 7 * 13
+    assert seen == matches.height == len(study.groups) * 13
 
 
 def test_a_member_repeated_verbatim_is_found(study: Study) -> None:
-    matches, _ = study.match(parts=["question"])
+    matches, _ = study.match(fields=["question"])
     row = matches.filter(group="sft.member", text=study.generations["question"][0]).row(
         0, named=True
     )
-    first = study.corpus.filter(source="sft", split="member")["id"][0]
+    first = study.corpus.filter(source="sft", role="member")["id"][0]
     assert (row["match_id"], row["levenshtein_best_id"], row["indel_best_id"]) == (first,) * 3
     assert row["levenshtein_best"] == row["indel_best"] == 1
     assert row["cosine"] == pytest.approx(1, abs=1e-6)
@@ -199,10 +191,10 @@ def test_a_member_repeated_verbatim_is_found(study: Study) -> None:
 
 def test_audit_measures_each_group_and_part(study: Study) -> None:
     _, audits = study.match()
-    assert set(audits) == {f"{group}/{part}" for group in study.groups for part in PARTS}
+    assert set(audits) == {f"{group}/{field}" for group in study.groups for field in FIELDS}
     # Annoy was told to look at every node.
     assert all(audit == {"queries": 3, "recall_at_1": 1.0} for audit in audits.values())
-    _, audits = study.match(audit=1000, parts=["question"])
+    _, audits = study.match(audit=1000, fields=["question"])
     assert {audit["queries"] for audit in audits.values()} == {4}
     assert study.match(audit=0)[1] == {}
 
@@ -214,60 +206,23 @@ def test_generations_without_any_text(study: Study) -> None:
     )
     matches, audits = study.match(generations=nothing)
     assert matches.is_empty()
-    assert matches.schema == MATCH_SCHEMA
+    assert matches.schema == MATCHES
     assert audits == {}
 
 
-def search_held_out(study: Study, corpus: pl.DataFrame) -> pl.DataFrame:
-    return match_held_out(
-        corpus,
-        parts=PARTS,
-        corpus_vectors=study.files["corpus_vectors"],
-        indexes=study.files["indexes"],
-        candidates=10,
-        search_k=10**6,
-    )
-
-
-def test_held_out_rows_are_searched_as_generations_are(study: Study) -> None:
-    found = search_held_out(study, study.corpus)
-    assert found.schema == HELD_OUT_SCHEMA
-    held_out = study.corpus.filter(role="held-out")
-    groups = {"pretraining.member", "sft.member", "rl.member"}
-    assert set(found["group"]) == groups
-    for part in PARTS:
-        own = found.filter(part=part)
-        have = held_out.filter(texts_of(held_out, part).str.len_bytes().fill_null(0) > 0)
-        texts = dict(zip(have["id"], texts_of(have, part), strict=True))
-        assert own.height == len(groups) * len(texts)
-        assert set(own["id"]) == set(texts)
-        queries, rows = corpus_texts(study.corpus, part)
-        vectors = read_vectors(study.files["corpus_vectors"][part], queries)
-        position = {study.corpus["id"][int(row)]: i for i, row in enumerate(rows)}
-        for row in own.iter_rows(named=True):
-            text = texts[row["id"]]
-            assert row["characters"] == len(text)
-            assert row["id"].startswith(row["own_group"].split(".")[0])
-            group = read_group(
-                study.corpus, row["group"], part, study.files["corpus_vectors"][part]
-            )
-            assert row["id"] not in group.ids
-            cosines = group.vectors @ vectors[position[row["id"]]]
-            assert row["cosine"] == pytest.approx(cosines.max(), abs=1e-6)
-            best = max(Levenshtein.normalized_similarity(text, other) for other in group.texts)
-            assert row["levenshtein_best"] == (pytest.approx(best) if best >= 0.5 else None)
-
-
-def test_nothing_is_held_out(study: Study) -> None:
-    found = search_held_out(study, study.corpus.with_columns(role=pl.lit("unknown")))
-    assert found.is_empty()
-    assert found.schema == HELD_OUT_SCHEMA
-    found = search_held_out(study, study.corpus.with_columns(role=pl.lit("held-out")))
-    assert found.is_empty()
+def test_a_search_without_files_finds_the_same(study: Study, minilm: Path) -> None:
+    matches, _ = study.match(fields=["question"])
+    texts = unique_texts(study.generations, "question")
+    embed = Embedder(minilm).embed
+    by_hand = match_exactly(texts, study.corpus, "question", embed)
+    order = ["group", "text"]
+    assert by_hand.sort(order).drop("cosine").equals(matches.sort(order).drop("cosine"))
+    difference = by_hand.sort(order)["cosine"] - matches.sort(order)["cosine"]
+    assert difference.abs().max() < 1e-5
 
 
 def test_unknown_group(study: Study) -> None:
-    message = r"group 'sft' has no row with a question in the corpus \(its groups: pretraining"
+    message = r"group 'sft' has no row with a question in the corpus \(its groups: sft.member"
     with pytest.raises(InputError, match=message):
         read_group(study.corpus, "sft", "question", study.files["corpus_vectors"]["question"])
 
@@ -284,4 +239,4 @@ def test_embedder_of_the_generations_differs(study: Study, tmp_path: Path) -> No
     path = tmp_path / "question.npy"
     write_vectors(np.asarray(vectors), texts, "another/256", path)
     with pytest.raises(InputError, match="embedded with another at 256 tokens; build the index"):
-        study.match(parts=["question"], generation_vectors={"question": path})
+        study.match(fields=["question"], generation_vectors={"question": path})

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from alignment_extraction.engine.quantisation import quantise
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.training.controlled import build
@@ -23,7 +24,6 @@ from alignment_extraction.training.gguf_export import (
     load_model,
     load_tokenizer,
     new_model,
-    quantise,
     write_gguf,
 )
 from alignment_extraction.training.supervised import tokenizer_texts, train_tokenizer
