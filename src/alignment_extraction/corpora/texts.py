@@ -18,10 +18,9 @@ def texts_of(frame: pl.DataFrame, field: str) -> pl.Series:
         frame: has the columns `question` and `answer`.
         field: `question`, `answer`, or `both` (question, line break, answer).
     """
-    turns = pl.col("question", "answer").str.strip_chars()
-    if field == "both":
-        return frame.select(turns).select(both=pl.col("question") + "\n" + pl.col("answer"))["both"]
-    return frame.select(turns)[field]
+    turns = ("question", "answer") if field == "both" else (field,)
+    trimmed = [pl.col(turn).str.strip_chars() for turn in turns]
+    return frame.select(pl.concat_str(trimmed, separator="\n").alias(field))[field]
 
 
 def unique_texts(frame: pl.DataFrame, field: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import reasoning_gym
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from alignment_extraction.corpora.conversations import Conversation, generate_ro
 from alignment_extraction.corpora.formats import ADAPTERS, FileFormat
 from alignment_extraction.corpora.rows import EXCERPT, RowError
 from alignment_extraction.files import InputError
-from alignment_extraction.training.tasks import verify
 
 Read = Callable[..., list[tuple[int, Any]]]
 
@@ -250,8 +250,10 @@ def test_generated_problems_depend_on_the_seed_and_can_be_verified() -> None:
     for _, row, _ in first:
         assert isinstance(row, Conversation)
         assert row.metadata is not None
-        assert verify(f"#### {row.answer}", row.metadata) == 1.0
-        assert verify("#### 1e9", row.metadata) < 1.0
+        about = json.loads(row.metadata)
+        verifier = reasoning_gym.get_score_answer_fn(about["dataset"])
+        assert verifier(row.answer, about["entry"]) == 1.0
+        assert verifier("1e9", about["entry"]) < 1.0
 
 
 @pytest.mark.parametrize(

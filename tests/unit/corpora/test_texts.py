@@ -1,4 +1,4 @@
-"""The texts that are compared: parts of rows."""
+"""The texts that are compared: fields of rows."""
 
 import polars as pl
 
@@ -13,11 +13,13 @@ def test_texts_of() -> None:
     assert texts_of(frame, "question").to_list() == ["q", "p", "", None]
     assert texts_of(frame, "answer").to_list() == ["a", None, "b", "c"]
     assert texts_of(frame, "both").to_list() == ["q\na", None, "\nb", None]
+    padded = pl.DataFrame({"question": ["\nWhich river?\n"], "answer": [" Oder"]})
+    assert texts_of(padded, "both").to_list() == ["Which river?\nOder"]
 
 
 def test_unique_texts_keep_their_order_and_drop_empty_ones() -> None:
     frame = pl.DataFrame({"question": ["z", "", None, "a", "z", " "]})
-    assert unique_texts(frame, "question") == ["z", "a", " "]
+    assert unique_texts(frame, "question") == ["z", "a"]
 
 
 def test_a_group_is_a_source_in_a_role() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from alignment_extraction.cli import app
 from alignment_extraction.files import InputError, sha256
+from alignment_extraction.models.sources import PinnedSource
+from alignment_extraction.models.steps import fetch_checked
 from alignment_extraction.models.weights import without_pickles
 from alignment_extraction.search.embedding import Embedder
 from tests.workflow.project import write_embedder
@@ -71,10 +71,6 @@ def test_other_things_than_tensors_are_refused(pickled: Path) -> None:
 
 def test_fetch_converts(pickled: Path, tmp_path: Path) -> None:
     output = tmp_path / "fetched"
-    source = f"{{path: {pickled}, sha256: {sha256(pickled)}}}"
-    done = CliRunner().invoke(
-        app, ["fetch", "--settings", "-", "--output", str(output)], input=source
-    )
-    assert done.exit_code == 0, done.output
+    fetch_checked(PinnedSource(path=str(pickled), sha256=sha256(pickled)), output)
     assert list(output.rglob("model.safetensors"))
     assert not list(output.rglob("pytorch_model.bin"))

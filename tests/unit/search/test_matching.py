@@ -175,7 +175,7 @@ def test_matches_are_those_of_brute_force(study: Study) -> None:
                         best = group.ids[scores.index(max(scores))]
                         assert row[f"{metric}_best_id"] == best
                 seen += 1
-    assert seen == matches.height == len(study.groups) * 13
+    assert seen == matches.height == len(study.groups) * 14
 
 
 def test_a_member_repeated_verbatim_is_found(study: Study) -> None:
