@@ -72,3 +72,29 @@ rule risk:
         seed=PARAMS.seed,
     script:
         "../scripts/risk.py"
+
+
+rule edits:
+    input:
+        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        vectors=lambda wildcards: layout.corpus_vectors(
+            study_of(wildcards).corpus, embedder_of(wildcards), "question"
+        ),
+        scores="results/{study}/scores.parquet",
+        code=code("edits"),
+    output:
+        edits="results/{study}/edits.parquet",
+        variants="results/{study}/variants.parquet",
+    log:
+        "logs/edits/{study}.log",
+    wildcard_constraints:
+        study=either(
+            name
+            for name, study in PARAMS.studies.items()
+            if PARAMS.corpora[study.corpus].controlled
+        ),
+    params:
+        embedder=embedder_of,
+        thresholds=lambda wildcards: study_of(wildcards).thresholds,
+    script:
+        "../scripts/edits.py"
