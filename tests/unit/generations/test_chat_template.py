@@ -34,7 +34,8 @@ def test_the_date_is_always_the_same() -> None:
     "template",
     [
         "{{ messages | tojson }}",
-        "{{ messages | tojson(indent=2, sort_keys=true, separators=(', ', '='), ensure_ascii=true) }}",
+        "{{ messages | tojson(indent=2, sort_keys=true, separators=(', ', '=')) }}",
+        "{{ messages | tojson(ensure_ascii=true) }}",
         "{% generation %}{{ messages[0].content }}{% set x = 1 %}{% endgeneration %}{{ x }}",
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
         "{{ tools is none }}{{ documents is none }}{{ functions is defined }}",

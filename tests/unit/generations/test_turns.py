@@ -69,10 +69,9 @@ def test_every_template_of_llama_cpp(templates: dict[str, str]) -> None:
         if talk is None or any(talk.count(m["content"]) != 1 for m in TALK):
             continue
         # The second turn has no such beginning of a text.
-        special = next(
-            (i for i, token in enumerate(header) if not words.special(token)), len(header)
-        )
-        tails = ["".join(header[start:]) for start in range(max(1, special))]
+        plain = [i for i, token in enumerate(header) if not words.special(token)]
+        starts = range(1 + min([len(header) - 1, *plain]))
+        tails = ["".join(header[start:]) for start in starts]
         first, second = (talk.partition(message["content"])[0] for message in TALK[::2])
         assert first.endswith(tails[0]) or "strftime_now" in template, name
         assert any(second.endswith(tail) for tail in tails), name
