@@ -20,13 +20,13 @@ TOY_DATA = ControlledSettings(
     pretraining_templates=2,
     pretraining_instances=16,
     pretraining_short_instances=6,
-    sft_templates=4,
+    sft_templates=8,
     sft_repetitions={1: 3, 8: 1},
     sft_seed_problems=1,
     sft_edit_repetitions=1,
     rl_templates=("short/more", "short/less"),
-    rl_instances=2,
-    rl_twins=3,
+    rl_instances=6,
+    rl_twins=6,
 )
 TOY = TrainingSettings.model_validate(
     {
