@@ -33,6 +33,14 @@ SETTINGS: dict[str, Any] = {
     "gate": {"max_rows_at_risk": 100, "max_attributable": "10%"},
 }
 PROVENANCE = {"version": "0.2.0", "commit": "0123456789abcdef", "corpus.parquet": "ab" * 32}
+_LATER = {
+    ("kinds", "level"),
+    ("kinds", "n"),
+    ("repetitions", "n"),
+    ("membership", "template"),
+    ("distillation", "verdict"),
+}
+"""Columns that a table may lack."""
 HOSTILE = "</script><img src=x onerror=alert(1)> \u202e{{ 7*7 }} & \"quoted\" 'text'"
 _WORDS = [
     "apples",
@@ -464,7 +472,9 @@ def write_tables(**changes: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
 
 
 def _frame(name: str, data: list[tuple[Any, ...]]) -> pl.DataFrame:
-    return pl.DataFrame(data, SCHEMAS[name], orient="row", strict=False)
+    columns = [key for key in SCHEMAS[name] if (name, key) not in _LATER]
+    schema = {key: SCHEMAS[name][key] for key in columns}
+    return pl.DataFrame(data, schema, orient="row", strict=False)
 
 
 def results(**changes: pl.DataFrame | None) -> Results:

@@ -55,7 +55,7 @@ def open_page(browser: Browser, report_file: Path) -> Iterator[Open]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(int(os.environ.get("BROWSER_TIMEOUT", "120000")))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
@@ -104,11 +104,11 @@ def members(**conditions: object) -> pl.DataFrame:
 def test_filters_search_and_sorting(open_page: Open) -> None:
     page = open_page()
     assert count(page) == members().height
-    page.get_by_label("Source", exact=True).select_option("sft")
+    page.locator("select[name=source]").select_option("sft")
     assert count(page) == members(source="sft").height
-    page.get_by_label("Times trained", exact=True).select_option("8")
+    page.locator("select[name=repetitions]").select_option("8")
     assert count(page) == members(source="sft", repetitions=8).height
-    page.get_by_label("Seen", exact=True).select_option("written verbatim")
+    page.locator("select[name=seen]").select_option("written verbatim")
     own = members(source="sft", repetitions=8).filter(pl.col("verbatim_hits") > 0)
     assert count(page) == own.height
     hits = [int(text.replace(",", "")) for text in column(page, "verbatim_hits")]
@@ -121,7 +121,7 @@ def test_filters_search_and_sorting(open_page: Open) -> None:
     assert hits == sorted(hits)
     page.get_by_role("button", name="Clear").click()
     assert count(page) == members().height
-    page.get_by_label("Role", exact=True).select_option("twin")
+    page.locator("select[name=role]").select_option("twin")
     assert count(page) == rows().filter(model="sft-q8", role="twin").height
     page.get_by_label("Search").fill("no such text")
     assert count(page) == 0
@@ -144,9 +144,9 @@ def test_a_row_by_a_word_in_it_with_differences_marked(open_page: Open) -> None:
     page = open_page()
     near = members(source="sft").filter((pl.col("verbatim_hits") == 0) & (pl.col("near_hits") > 0))
     row = near.row(0, named=True)
-    word = row["question"].split(", ")[1].removesuffix("?")  # "number 417"
-    page.get_by_label("Search").fill(word)
-    page.locator(".tabulator-row", has_text=row["id"]).first.click()
+    page.get_by_label("Search").fill(row["question"][10:60].upper())
+    assert count(page) == 1
+    page.locator(".tabulator-row").first.click()
     texts = page.locator("#row .text")
     assert texts.nth(0).inner_text() == row["question"]
     assert texts.nth(1).inner_text() == row["best_generation"]
@@ -169,8 +169,8 @@ def test_a_permalink_opens_its_row(open_page: Open) -> None:
 
 def test_rows_are_taken_away(open_page: Open) -> None:
     page = open_page()
-    page.get_by_label("Source", exact=True).select_option("rl")
-    page.get_by_label("Times trained", exact=True).select_option("4")
+    page.locator("select[name=source]").select_option("rl")
+    page.locator("select[name=repetitions]").select_option("4")
     own = members(source="rl", repetitions=4)
     assert count(page) == own.height
     table = pl.read_csv(taken(page, "#csv").path())
@@ -189,7 +189,7 @@ def test_no_text_becomes_a_formula(open_page: Open, tmp_path: Path) -> None:
     formula = study["rows"].with_columns(question=pl.lit("=HYPERLINK(1)"))
     file = build(Results({"rows": formula.head(50), "risk": study["risk"]}), tmp_path / "f.html")
     page = open_page(file)
-    page.get_by_label("Role", exact=True).select_option("")
+    page.locator("select[name=role]").select_option("")
     assert pl.read_csv(taken(page, "#csv").path())["question"][0] == "'=HYPERLINK(1)"
 
 

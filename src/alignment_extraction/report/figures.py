@@ -46,8 +46,11 @@ _LONG = ("quantity", "of", "samples", "value", "low", "high")
 
 def _own(table: pl.DataFrame, own: Headline) -> pl.DataFrame:
     """A table's rows of the headline model, on what it was trained on."""
-    sources = pl.col("source").is_in(list(own.sources))
-    return table.filter(sources, model=own.model, prefix=own.prefix, field=own.field)
+    chosen = pl.col("source").is_in(list(own.sources))
+    if "level" in table.columns and own.level:
+        chosen &= pl.col("level").fill_null(own.level) == own.level
+    rows = table.filter(chosen, model=own.model, prefix=own.prefix, field=own.field)
+    return rows.with_columns(pl.col("n").fill_null(own.n)) if "n" in rows.columns else rows
 
 
 def summed(rows: pl.DataFrame, key: str) -> dict[Any, Estimate]:
@@ -207,7 +210,7 @@ def kinds(results: Results, verdict: Verdict) -> Picture | None:
     series: list[Series] = []
     frames = []
     for own, colour in zip(verdict.headlines, _OTHERS, strict=False):
-        rows = _own(results["kinds"], own).with_columns(n=pl.lit(own.n))
+        rows = _own(results["kinds"], own)
         if rows.height:
             rows = pool_seeds(rows, ["model", "source", "kind"])
             found = summed(rows, "kind")
@@ -297,10 +300,10 @@ def repetitions(results: Results, own: Headline) -> Picture | None:
     rows = _own(results["repetitions"], own).filter(pl.col("metric").is_in(_SHOWN))
     if rows["repetitions"].n_unique() < 2:
         return None
-    rows = rows.sort("repetitions", "metric")
+    rows = pool_seeds(rows.sort("repetitions", "metric"), ["source", "repetitions", "metric"])
     members = pl.col("members").sum().over("repetitions", "metric")
     rows = rows.with_columns(
-        pl.col("attributable", "low", "high") * own.n / members, all_rows=members
+        pl.col("attributable", "low", "high") * pl.col("n") / members, all_rows=members
     )
     times = rows["repetitions"].unique(maintain_order=True).to_list()
     sizes = dict(rows.select("repetitions", "all_rows").iter_rows())
@@ -343,7 +346,7 @@ def shift(results: Results) -> Picture | None:
     found = [estimate(row, "difference") for row in rows]
     caption = (
         "Change of the log-likelihood of training rows less that of twins, with the chat template, "
-        "in nats a question; bars are 95 % intervals over templates. Ticks: a difference of that "
+        "in nats a text; bars are 95 % intervals over templates. Ticks: a difference of that "
         "size is seen four times in five."
     )
 
@@ -353,7 +356,7 @@ def shift(results: Results) -> Picture | None:
             axis.plot([-size, size], [place] * 2, "|", color=INK, ms=14)
 
     panel = ("", names, [("difference to twins", "#cc79a7", found)])
-    return dot_picture("shift", caption, [panel], "number", "nats a question", table, also=ticks)
+    return dot_picture("shift", caption, [panel], "number", "nats a text", table, also=ticks)
 
 
 def tails(results: Results) -> Picture | None:

@@ -79,8 +79,10 @@ def _entries(results: Results, verdict: Verdict) -> Iterator[tuple[str, dict[str
     for row in results["shift"].filter("template", per="question").iter_rows(named=True):
         path = "/".join(row[key] for key in ("model", "base", "source", "target"))
         yield f"shift/{path}", _interval(row, "difference")
-    for row in results["membership"].iter_rows(named=True):
-        path = "/".join(row[key] or "" for key in ("model", "source", "attack"))
+    for row in (
+        results["membership"].filter(pl.col("template").fill_null(True)).iter_rows(named=True)
+    ):
+        path = "/".join(row[key] or "" for key in ("model", "source", "target", "attack"))
         yield f"membership/{path}", _interval(row, "auc")
     for row in results["distillation"].iter_rows(named=True):
         path = "/".join(row[key] for key in ("family", "arm", "benchmark", "measure"))

@@ -131,7 +131,7 @@ def certainty(results: Results, own: Headline, marks: Mapping[str, float]) -> Se
         _table(
             "Membership attacks: how well they tell training rows from twins",
             results["membership"],
-            "model source attack target=text members=training_rows twins",
+            "model source attack target=text template=chat_template members=training_rows twins",
             "AUC=auc/low/high/number found_at_1_%_false_alarms=tpr/tpr_low/tpr_high/rate",
         ),
     ]
@@ -154,9 +154,8 @@ def kinds(results: Results, verdict: Verdict, marks: Mapping[str, float]) -> Sec
             said = [f"Of {own.model}'s generations: {', '.join(parts)}."]
             said += [f"No {' or '.join(missing)} copies beyond twins show."] if missing else []
     ratios = results["ratios"].filter(model=own.model, prefix=own.prefix, field=own.field)
-    for row in (
-        ratios.filter(comparison="fixed", metric="levenshtein").head(1).iter_rows(named=True)
-    ):
+    at_level = ratios.filter(level=own.level or "rows", comparison="fixed", metric="levenshtein")
+    for row in at_level.head(1).iter_rows(named=True):
         ratio = _interval(row, "ratio", "low", "high", "number")
         said.append(f"By meaning it finds {ratio} times what Levenshtein finds in {row['source']}.")
     table = _table(
@@ -289,6 +288,7 @@ def students(results: Results) -> Section | None:
     for row in table.filter(measure="accuracy", arm="extracted").iter_rows(named=True):
         gap = estimate(row, "difference", "difference_low", "difference_high")
         word = "worse" if gap.high < 0 else "better" if gap.low > 0 else "not told apart"
+        word = row["verdict"] or word
         number = wording.interval(gap, "points")
         said.append(f"{row['family'].upper()} on {row['benchmark']} {word}, {number}")
     units = {"accuracy": ("rate", "points"), "loss": ("number", "number")}
@@ -296,7 +296,7 @@ def students(results: Results) -> Section | None:
         _table(
             f"Students, by {measure}",
             table.filter(measure=measure),
-            "family=students arm=trained_on benchmark seeds items",
+            "family=students arm=trained_on benchmark seeds items verdict",
             f"value=value/value_low/value_high/{unit} difference_to_the_original="
             f"difference/difference_low/difference_high/{signed} of_the_original's_gain="
             "recovered/recovered_low/recovered_high/rate",

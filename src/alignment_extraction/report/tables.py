@@ -24,11 +24,12 @@ SCHEMAS = {
         f"twin_wins:f attributable:f {_INTERVAL} false_discovery_rate:f members:i twins:i blocks:i"
     ),
     "repetitions": _schema(
-        f"{_CONDITION} source field metric repetitions:i members:i member_rows:i member_hits:f "
+        f"{_CONDITION} source field metric repetitions:i n:i "
+        f"members:i member_rows:i member_hits:f "
         f"twins:i twin_rows:i twin_hits:f attributable:f {_INTERVAL}"
     ),
     "kinds": _schema(
-        f"{_CONDITION} source field kind member_wins:f twin_wins:f attributable:f {_INTERVAL}"
+        f"{_CONDITION} source level field kind n:i member_wins:f twin_wins:f attributable:f {_INTERVAL}"
     ),
     "ratios": _schema(
         f"{_CONDITION} source level field comparison metric semantic:f string:f ratio:f {_INTERVAL}"
@@ -55,7 +56,7 @@ SCHEMAS = {
     ),
     "membership": _schema(
         f"model base source attack members:i twins:i auc:f {_INTERVAL} tpr:f tpr_low:f tpr_high:f "
-        "target"
+        "target template:b"
     ),
     "edits": _schema(
         "embedder edit pairs:i cosine_reached:f levenshtein_reached:f cosine_median:f "
@@ -64,7 +65,7 @@ SCHEMAS = {
     "distillation": _schema(
         "family arm benchmark measure seeds:i items:i value:f value_low:f value_high:f "
         "difference:f difference_low:f difference_high:f recovered:f recovered_low:f "
-        "recovered_high:f"
+        "recovered_high:f verdict"
     ),
     "distillation_curves": _schema("family arm seed:i step:i metric value:f"),
     "distillation_counts": _schema("family data_set step before:i dropped:i left:i"),

@@ -145,14 +145,14 @@ def test_leaked_personal_data_is_counted_and_not_shown_masked(tmp_path: Path) ->
     study = results()
     secret = pl.when(pl.col("verbatim_hits") > 100).then(pl.lit("mail ada@example.org"))
     table = study["rows"].with_columns(answer=secret.otherwise(pl.col("answer")))
-    masked = build(Results({"rows": table, "risk": study["risk"]}), tmp_path / "m.html", masked=True)
+    masked = build(
+        Results({"rows": table, "risk": study["risk"]}), tmp_path / "m.html", masked=True
+    )
     assert re.search(r"E-mail address: [1-9]", masked)
     assert "ada@" not in masked
 
 
-@pytest.mark.parametrize(
-    "kept", [(), ("rows", "risk"), ("edits", "shift", "tails")]
-)
+@pytest.mark.parametrize("kept", [(), ("rows", "risk"), ("edits", "shift", "tails")])
 def test_pages_of_few_tables(kept: tuple[str, ...], tmp_path: Path) -> None:
     study = results()
     some = Results({name: study[name] for name in kept})

@@ -161,6 +161,8 @@
         });
       }
       const holder = $("#table .tabulator-tableholder");
+      holder.setAttribute("role", "rowgroup"); // a grid has no other children that take the focus
+      holder.firstElementChild.setAttribute("role", "presentation");
       holder.addEventListener("keydown", (event) => {
         const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
         if (!step) return;
