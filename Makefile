@@ -3,7 +3,9 @@
 #             (also NAME=, FORMAT=, HELD_OUT=, SAMPLES=; see alignment-extraction audit --help)
 # make test   all tests but the slow ones
 # make lint   style and types
-# Variables: PYTHON (the interpreter that .venv is made with), CORES, GPU=1 (llama.cpp with CUDA)
+# make training   what `snakemake` needs besides where it trains models or students
+# Variables: PYTHON (the interpreter that .venv is made with), CORES, GPU=1 (llama.cpp with CUDA),
+# LLAMA_WHEEL (a llama-cpp-python wheel built before: a file, an address or a folder's *.whl)
 
 PYTHON ?= python3
 CORES ?= all
@@ -23,56 +25,86 @@ export CMAKE_ARGS ?= -DCMAKE_C_FLAGS=-mno-amx-tile -DCMAKE_CXX_FLAGS=-mno-amx-ti
 endif
 endif
 
-AUDIT_OPTIONS := $(if $(NAME),--name $(NAME)) $(if $(FORMAT),--format $(FORMAT)) \
-	$(if $(HELD_OUT),--held-out '$(HELD_OUT)') $(if $(SAMPLES),--samples $(SAMPLES))
 SMALL_CONFIG := $(if $(SMALL),--configfile workflow/small.yaml)
 
-.PHONY: run audit test test-slow lint format environment
+# Only the library is needed: no tools, server, multimodal or common parts, which are most of the
+# time that llama.cpp takes to compile. Ninja uses every core, and ccache where it is installed.
+export CMAKE_ARGS := $(strip $(filter-out -DLLAVA_BUILD=OFF,$(CMAKE_ARGS)) -DLLAVA_BUILD=OFF)
+export SKBUILD_BUILD_TARGETS := llama
+# The wheel is kept for the next clone, under what it depends on: version, flags, processor, compiler.
+LLAMA := $(shell grep '^llama_cpp_python==' requirements.lock)
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/alignment-extraction/wheels
+KEY := $(shell (echo "$(LLAMA) $(CMAKE_ARGS)"; uname -sm; grep -m1 ^flags /proc/cpuinfo; \
+	cc --version; nvcc --version) 2>/dev/null | cksum | cut -d' ' -f1)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is installed is what requirements.lock pins, and of it what the extra needs.
+INSTALL := $(PIP) install --constraint requirements.lock --editable
 
-environment: .venv/llama-$(if $(GPU),cuda,cpu)
+# Reach the shell as they are typed, quotes and blanks included.
+export MODEL DATA NAME FORMAT HELD_OUT SAMPLES
 
-.venv/installed: requirements.lock pyproject.toml
+.PHONY: run audit test test-slow lint format environment training development
+
+READY := .venv/llama-$(if $(GPU),cuda,cpu)
+environment: $(READY)
+training: .venv/training
+development: .venv/development
+
+.venv/python: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	# PyTorch with what its build needs; the rest is locked whole, so nothing is left to resolve.
-	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
-	grep -v '^llama_cpp_python==' requirements.lock | $(BIN)/python -m pip install --quiet --no-deps -r /dev/stdin
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(PIP) install --upgrade pip
 	touch $@
 
-.venv/llama-cpu .venv/llama-cuda: .venv/installed
-	# pip's cache does not tell the builds apart.
-	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(if $(GPU),--no-cache-dir) \
-		"$$(grep '^llama_cpp_python==' requirements.lock)"
+# Compiled while the other packages arrive.
+.venv/llama-cpu .venv/llama-cuda: .venv/python pyproject.toml
+	set -e; wheel="$$LLAMA_WHEEL"; folder='$(CACHE)/$(KEY)'; \
+	if [ -z "$$wheel" ] && ! ls "$$folder"/*.whl >/dev/null 2>&1; then \
+		mkdir -p "$$folder"; \
+		$(PIP) wheel --no-deps --no-cache-dir --wheel-dir "$$folder.$$$$" "$(LLAMA)" & build=$$!; \
+	fi; \
+	$(PIP) install "$$(grep '^torch==' requirements.lock)" "$$(grep '^numpy==' requirements.lock)"; \
+	if [ -n "$$build" ]; then wait "$$build"; mv "$$folder.$$$$"/*.whl "$$folder"; rmdir "$$folder.$$$$"; fi; \
+	$(PIP) install --no-deps --force-reinstall $${wheel:-"$$folder"/*.whl}; \
+	$(INSTALL) .
 	rm -f .venv/llama-*
 	touch $@
 
+.venv/training: $(READY)
+	$(INSTALL) '.[train]'
+	touch $@
+
+.venv/development: $(READY)
+	$(INSTALL) '.[dev,server,train]'
+	touch $@ .venv/training
+
 run: environment
 	# Shipped models spare their training; see docs/training.md.
-	test -e data/models/trained/rl.gguf || dvc pull --quiet models
+	test -e data/models/trained/rl.gguf || dvc pull --quiet models || $(MAKE) training
 	snakemake --cores $(CORES) $(SMALL_CONFIG)
 
 audit: environment
-	@test -n "$(MODEL)" -a -n "$(DATA)" || { echo 'usage: make audit MODEL=mine.gguf DATA=mine.jsonl'; exit 2; }
-	study=$$(alignment-extraction audit '$(MODEL)' '$(DATA)' $(AUDIT_OPTIONS)) \
+	@test -n "$$MODEL" -a -n "$$DATA" || { echo 'usage: make audit MODEL=mine.gguf DATA=mine.jsonl'; exit 2; }
+	study=$$(alignment-extraction audit "$$MODEL" "$$DATA" $${NAME:+--name "$$NAME"} \
+		$${FORMAT:+--format "$$FORMAT"} $${HELD_OUT:+--held-out "$$HELD_OUT"} \
+		$${SAMPLES:+--samples "$$SAMPLES"}) \
 	&& snakemake --cores $(CORES) --configfile "$$study" \
 	&& echo "The report: results/$$(basename "$$study" .yaml)/report.html"
 
-test: environment
+test: development
 	# A file's tests stay together: they share what the first of them made.
 	pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-test-slow: environment
+test-slow: development
 	pytest -m slow
 
-lint: environment
+lint: development
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	mypy
 
-format: environment
+format: development
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow

@@ -1,6 +1,6 @@
 """llama.cpp's own tools, built from the source that the installed llama-cpp-python came from.
 
-    python benchmarks/peers.py    # builds into benchmarks/build, about 4 minutes on 2 cores
+    python benchmarks/peers.py [TOOL ...]   # builds into benchmarks/build: 4 minutes on 2 cores
 
 The sdist of the installed version carries llama.cpp as `vendor/llama.cpp`; it is compiled with the
 flags that its wheel is compiled with (a release build for this machine's processor).
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,13 +18,18 @@ BUILD = Path(__file__).resolve().parent / "build"
 TOOLS = ("llama-batched-bench", "llama-perplexity")
 
 
-def build() -> dict[str, Path]:
+def tool_path(tool: str) -> Path:
+    """Where a tool lies once it is built."""
+    return BUILD / f"llama_cpp_python-{version('llama-cpp-python')}" / "cmake" / "bin" / tool
+
+
+def build(tools: Sequence[str] = TOOLS) -> dict[str, Path]:
     """The tools' paths, by name; compiles them if they are not there.
 
     `CMAKE_ARGS`, as given to the installation of llama-cpp-python, applies here too.
     """
     folder = BUILD / f"llama_cpp_python-{version('llama-cpp-python')}"
-    binaries = {tool: folder / "cmake" / "bin" / tool for tool in TOOLS}
+    binaries = {tool: tool_path(tool) for tool in tools}
     if not all(path.is_file() for path in binaries.values()):
         sdist()
         _run(
@@ -33,7 +39,7 @@ def build() -> dict[str, Path]:
             *os.environ.get("CMAKE_ARGS", "").split(),
         )
         jobs = str(len(os.sched_getaffinity(0)))
-        _run("cmake", "--build", str(folder / "cmake"), "-j", jobs, "--target", *TOOLS)
+        _run("cmake", "--build", str(folder / "cmake"), "-j", jobs, "--target", *tools)
     return binaries
 
 
@@ -59,5 +65,5 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    for path in build().values():
+    for path in build(sys.argv[1:] or TOOLS).values():
         print(path)

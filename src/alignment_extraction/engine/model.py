@@ -38,7 +38,11 @@ def _keep_errors(level: int, text: bytes | None, _: object) -> None:
 
 
 def forget_errors() -> None:
-    """Forget the error lines of llama.cpp's log so far; call it before what may fail."""
+    """Forget the error lines of llama.cpp's log so far; call it before what may fail.
+
+    From the first call on the log goes nowhere else.
+    """
+    llama_cpp.llama_log_set(_keep_errors, ctypes.c_void_p(0))
     _errors.clear()
 
 
@@ -119,7 +123,6 @@ class Model:
         self.threads = threads or len(os.sched_getaffinity(0))
         _check_header(self.path)
         llama_cpp.llama_backend_init()
-        llama_cpp.llama_log_set(_keep_errors, ctypes.c_void_p(0))
         forget_errors()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers

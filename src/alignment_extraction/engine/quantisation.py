@@ -18,7 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from alignment_extraction.engine.context import Context
-from alignment_extraction.engine.model import Model, require_same_vocabulary
+from alignment_extraction.engine.model import (
+    Model,
+    forget_errors,
+    last_error,
+    require_same_vocabulary,
+)
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.engine.scoring import score
 from alignment_extraction.files import InputError, atomic_path
@@ -61,12 +66,13 @@ def quantise(source: Path, output: Path, kind: str, threads: int = 0) -> None:
     parameters.ftype = FTYPES[kind]
     parameters.nthread = threads
     parameters.allow_requantize = True
+    forget_errors()
     with atomic_path(output) as partial:
         status = llama_cpp.llama_model_quantize(
             str(source).encode(), str(partial).encode(), ctypes.byref(parameters)
         )
         if status:
-            raise InputError(f"{source}: llama.cpp could not quantise it to {kind}")
+            raise InputError(f"{source}: llama.cpp could not quantise it to {kind}: {last_error()}")
 
 
 class Form(NamedTuple):
