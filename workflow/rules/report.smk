@@ -44,6 +44,7 @@ rule report:
         headline="results/{study}/headline.json",
         metrics="results/{study}/metrics.json",
         card="results/{study}/model_card.md",
+        card_values="results/{study}/model_card.yaml",
         provenance="results/{study}/provenance.json",
     log:
         "logs/report/{study}.log",

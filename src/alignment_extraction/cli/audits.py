@@ -138,6 +138,9 @@ def check(
     samples: Annotated[
         int | None, typer.Option(min=1, help="samples for rows at risk; a million by default")
     ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="model to check; the headline's by default")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
     params: ParamsFile = Path("params.yaml"),
 ) -> None:
@@ -155,6 +158,7 @@ def check(
             "max_attributable": max_attributable,
             "max_attributable_semantic": max_attributable_semantic,
             "samples": samples,
+            "models": tuple(model) if model else None,
         },
     )
     print(json.dumps(result.as_dict(), indent=2) if as_json else "\n".join(result.lines))

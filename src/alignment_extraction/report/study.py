@@ -25,7 +25,7 @@ def write_report(
     statistics: Path,
     shards: Mapping[str, Path],
 ) -> None:
-    """Write report.html, headline.json, metrics.json, model_card.md and provenance.json.
+    """Write report.html, headline.json, metrics.json, provenance.json and model_card.md and .yaml.
 
     Args:
         name: the study's key in params.yaml.
@@ -39,12 +39,12 @@ def write_report(
     about = {"made_with": made_with, "search": _search_sentences(study, audits, statistics)}
     write_json(about, folder / PROVENANCE)
     results, settings, judged = _read(name, study, folder)
+    page.write_page(results, judged, settings, made_with, folder / "report.html")
     write_json(numbers.headline_numbers(judged), folder / "headline.json")
     write_json(numbers.metrics_numbers(results, judged), folder / "metrics.json")
-    text, values = cards.model_card(judged, settings, made_with)
-    with atomic_path(folder / "model_card.md") as partial:
-        partial.write_text(f"{text}\n```yaml\n{values}```\n")
-    page.write_page(results, judged, settings, made_with, folder / "report.html")
+    for text, end in zip(cards.model_card(judged, settings, made_with), ("md", "yaml"), strict=True):
+        with atomic_path(folder / f"model_card.{end}") as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def show_report(name: str, study: StudySettings) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, model_validator
 
 from alignment_extraction.settings.base import Name, Settings, Similarity
 from alignment_extraction.settings.distillation import DistillationSettings
@@ -126,17 +126,30 @@ class LikelihoodSettings(Settings):
     limit: int | None = Field(None, ge=1, description="first rows of each source and role")
 
 
+def _rate(value: Any) -> Any:
+    """A share from a number or from text such as `1%`."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip().removesuffix("%")) / 100
+        except ValueError:
+            raise ValueError(f"{value!r} is no rate; give one like 1% or 0.01") from None
+    return value
+
+
+Rate = Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1)]
+
+
 class GateSettings(Settings):
     """Limits of `alignment-extraction check`; what is not given is not checked."""
 
     max_rows_at_risk: int | None = Field(
         None, ge=0, description="rows that `samples` samples may write with a chance of 10 % each"
     )
-    max_attributable: float | None = Field(
-        None, ge=0, le=1, description="share of generations that are verbatim because of training"
+    max_attributable: Rate | None = Field(
+        None, description="share of generations that are verbatim because of training"
     )
-    max_attributable_semantic: float | None = Field(
-        None, ge=0, le=1, description="share of generations that are near because of training"
+    max_attributable_semantic: Rate | None = Field(
+        None, description="share of generations that are near because of training"
     )
     samples: int = Field(1_000_000, ge=1, description="samples that rows at risk are counted for")
 
