@@ -29,7 +29,8 @@ SCHEMAS = {
         f"twins:i twin_rows:i twin_hits:f attributable:f {_INTERVAL}"
     ),
     "kinds": _schema(
-        f"{_CONDITION} source level field kind n:i member_wins:f twin_wins:f attributable:f {_INTERVAL}"
+        f"{_CONDITION} source level field kind n:i "
+        f"member_wins:f twin_wins:f attributable:f {_INTERVAL}"
     ),
     "ratios": _schema(
         f"{_CONDITION} source level field comparison metric semantic:f string:f ratio:f {_INTERVAL}"
