@@ -33,9 +33,14 @@ def test_help(verb: str) -> None:
 
 
 def test_the_verbs_are_few() -> None:
-    assert VERBS == sorted(
-        ["audit", "check", "report", "plan", "validate", "settings", "fetch", "compare"]
-        + ["generate", "search", "likelihood", "curate"]
+    assert (
+        sorted(
+            [
+                *("audit", "check", "report", "plan", "validate", "settings", "fetch", "compare"),
+                *("generate", "search", "likelihood", "curate"),
+            ]
+        )
+        == VERBS
     )
 
 

@@ -79,14 +79,10 @@ def test_a_clone_pulls_everything_and_an_experiment_runs_its_consequences_alone(
     assert clone.metrics() != versioned.metrics()
     assert clone.reruns() == set()
     difference = sh(clone, "dvc", "metrics", "diff")
-    changed = [line for line in difference.splitlines() if ".embedding." in line]
-    assert any(".member.embedding.rate" in line for line in changed), difference
-    sh(clone, "dvc", "plots", "diff", "HEAD", "--out", "plots")
-    page = (clone.folder / "plots/index.html").read_text()
-    assert "sweep.svg" in page or "<img" in page
+    assert "attributable_semantic" in difference, difference
 
 
-# What is damaged, and S3 ----------------------------------------------------------------------------
+# What is damaged, and S3 --------------------------------------------------------------------------
 
 
 class Bucket(NamedTuple):
@@ -95,7 +91,7 @@ class Bucket(NamedTuple):
     client: Any
     project: Project
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         return [
             entry["Key"]
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket="store")
@@ -143,7 +139,7 @@ def test_a_pull_from_s3_and_its_damage(bucket: Bucket, tmp_path: Path) -> None:
     clone.environment = project.environment
     sh(project, "git", "clone", "--quiet", str(project.folder), str(clone.folder))
     md5 = object_of(project, "toy/metrics.json")
-    key = next(name for name in bucket.keys() if name.endswith(md5))
+    key = next(name for name in bucket.names() if name.endswith(md5))
     whole = client.get_object(Bucket="store", Key=key)["Body"].read()
 
     client.put_object(Bucket="store", Key=key, Body=whole[:-5])

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -44,10 +44,8 @@ def group(project: Project, command: Sequence[str]) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 
@@ -169,9 +167,10 @@ def test_a_training_killed_twenty_times(project: Project, stage: str) -> None:
             break
         if killed(project, stream.uniform(0.3, 1.0) * whole, command):
             kills += 1
-            assert not (project.folder / "killed.gguf").exists() or (
-                project.folder / "killed.gguf"
-            ).read_bytes() == wanted
+            assert (
+                not (project.folder / "killed.gguf").exists()
+                or (project.folder / "killed.gguf").read_bytes() == wanted
+            )
         else:
             assert (project.folder / "killed.gguf").read_bytes() == wanted
             (project.folder / "killed.gguf").unlink()

@@ -1,4 +1,4 @@
-"""The toy study on a real Slurm cluster of one machine: the same files, and a killed job made up for."""
+"""The toy study on a real Slurm cluster of one machine: the same files, also after a killed job."""
 
 import importlib.util
 import os

@@ -9,9 +9,7 @@ from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
     settings = snakemake.params.settings
-    rows = select_rows(
-        read_corpus(Path(snakemake.input.corpus)), settings.sources, settings.limit
-    )
+    rows = select_rows(read_corpus(Path(snakemake.input.corpus)), settings.sources, settings.limit)
     write_likelihood(
         Path(snakemake.input.model),
         rows,

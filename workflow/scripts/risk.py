@@ -9,10 +9,7 @@ from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
     tables = assess(
-        {
-            model: read_parquet(Path(file))
-            for model, file in snakemake.params.likelihoods.items()
-        },
+        {model: read_parquet(Path(file)) for model, file in snakemake.params.likelihoods.items()},
         {
             model: (base, read_parquet(Path(file)))
             for model, (base, file) in snakemake.params.bases.items()

@@ -22,7 +22,7 @@ def audit(
     ],
     data: Annotated[
         str,
-        typer.Argument(help="what it was trained on: a file, or hf:owner/name\\[:config]\\[/split]"),
+        typer.Argument(help="its training data: a file, or hf:owner/name\\[:config]\\[/split]"),
     ],
     base: Annotated[
         str | None, typer.Option(help="the model before that training, as MODEL")

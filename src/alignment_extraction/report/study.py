@@ -42,7 +42,8 @@ def write_report(
     page.write_page(results, judged, settings, made_with, folder / "report.html")
     write_json(numbers.headline_numbers(judged), folder / "headline.json")
     write_json(numbers.metrics_numbers(results, judged), folder / "metrics.json")
-    for text, end in zip(cards.model_card(judged, settings, made_with), ("md", "yaml"), strict=True):
+    card = cards.model_card(judged, settings, made_with)
+    for text, end in zip(card, ("md", "yaml"), strict=True):
         with atomic_path(folder / f"model_card.{end}") as partial:
             partial.write_text(text, encoding="utf-8")
 
