@@ -1,6 +1,6 @@
 # make run    the main job (params.yaml: run); make run SMALL=1 is the same at a small size
 # make audit MODEL=mine.gguf DATA=mine.jsonl   audit your own model on your own data
-#             (also NAME=, FORMAT=, HELD_OUT=, SAMPLES=; see alignment-extraction audit --help)
+#             (also BASE=, HELD_OUT=, NAME=, SAMPLES=; see alignment-extraction audit --help)
 # make test   all tests but the slow ones
 # make lint   style and types
 # make training   what `snakemake` needs besides where it trains models or students
@@ -9,6 +9,8 @@
 
 PYTHON ?= python3
 CORES ?= all
+# The study whose verdict `make run` ends with: the first of params.yaml's `run`.
+STUDY ?= controlled
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -41,7 +43,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint requirements.lock --editable
 
 # Reach the shell as they are typed, quotes and blanks included.
-export MODEL DATA NAME FORMAT HELD_OUT SAMPLES
+export MODEL DATA BASE HELD_OUT NAME SAMPLES
 
 .PHONY: run audit test test-slow lint format environment training development
 
@@ -82,14 +84,15 @@ run: environment
 	# Shipped models spare their training; see docs/training.md.
 	test -e data/models/trained/rl.gguf || dvc pull --quiet models || $(MAKE) training
 	snakemake --cores $(CORES) $(SMALL_CONFIG)
+	alignment-extraction report $(STUDY)
 
 audit: environment
 	@test -n "$$MODEL" -a -n "$$DATA" || { echo 'usage: make audit MODEL=mine.gguf DATA=mine.jsonl'; exit 2; }
 	study=$$(alignment-extraction audit "$$MODEL" "$$DATA" $${NAME:+--name "$$NAME"} \
-		$${FORMAT:+--format "$$FORMAT"} $${HELD_OUT:+--held-out "$$HELD_OUT"} \
+		$${BASE:+--base "$$BASE"} $${HELD_OUT:+--held-out "$$HELD_OUT"} \
 		$${SAMPLES:+--samples "$$SAMPLES"}) \
 	&& snakemake --cores $(CORES) --configfile "$$study" \
-	&& echo "The report: results/$$(basename "$$study" .yaml)/report.html"
+	&& alignment-extraction report "$$(basename "$$study" .yaml)" --study-file "$$study"
 
 test: development
 	# A file's tests stay together: they share what the first of them made.
@@ -99,6 +102,7 @@ test-slow: development
 	pytest -m slow
 
 lint: development
+	.ci/house
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow

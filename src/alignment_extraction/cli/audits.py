@@ -13,6 +13,9 @@ PANEL = "Audits"
 
 ParamsFile = Annotated[Path, typer.Option(help="the settings of all studies")]
 Study = Annotated[str, typer.Argument(help="a study whose results are there")]
+StudyFile = Annotated[
+    Path | None, typer.Option(help="a study that `audit` wrote, on top of params.yaml")
+]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -108,6 +111,7 @@ def report(
         typer.Option(help="also write a page to this file that shows no text of the data"),
     ] = None,
     params: ParamsFile = Path("params.yaml"),
+    study_file: StudyFile = None,
 ) -> None:
     """Print what a study found, as the first screen of its report says it.
 
@@ -116,7 +120,7 @@ def report(
     from alignment_extraction.report.study import show_report, write_masked
     from alignment_extraction.settings import config
 
-    settings = config.study(params, study)
+    settings = config.study(params, study, study_file)
     show_report(study, settings)
     if mask is not None:
         write_masked(study, settings, mask)
@@ -143,6 +147,7 @@ def check(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
     params: ParamsFile = Path("params.yaml"),
+    study_file: StudyFile = None,
 ) -> None:
     """Hold results against limits: status 0 within, 1 exceeded, 2 cannot tell, 3 bad input.
 
@@ -160,6 +165,7 @@ def check(
             "samples": samples,
             "models": tuple(model) if model else None,
         },
+        study_file,
     )
     print(json.dumps(result.as_dict(), indent=2) if as_json else "\n".join(result.lines))
     raise typer.Exit(result.exit_code)

@@ -63,16 +63,19 @@ def write_masked(name: str, study: StudySettings, output: Path) -> None:
     page.write_page(results, judged, settings, made_with, output, masked=True)
 
 
-def check_study(name: str, params: Path, limits: Mapping[str, Any]) -> GateResult:
+def check_study(
+    name: str, params: Path, limits: Mapping[str, Any], over: Path | None = None
+) -> GateResult:
     """Hold a study's results against limits, those of the study where none is given.
 
     Args:
         name: the study.
         params: the params.yaml that has it.
         limits: as `gate.limits_from` takes them.
+        over: a study that `audit` wrote, on top of `params`.
     """
     try:
-        study = config.study(params, name)
+        study = config.study(params, name, over)
         own = study.gate.model_dump() if study.gate else {}
         given = {**own, **{key: value for key, value in limits.items() if value is not None}}
         results, settings, _ = _read(name, study, Path(layout.results_folder(name)))
