@@ -252,9 +252,10 @@ class ShortTemplate:
     def possible(self) -> int:
         """How many questions the template can give, at least."""
         facts = SHORT[self.kind][0]
-        others = (len(NAMES) - 1) ** ("{friend}" in facts) * len(SCENES) ** ("{boxes}" in facts)
+        friends = len(NAMES) - 1 if "{friend}" in facts else 1
+        boxes = len(SCENES) if "{boxes}" in facts else 1
         items = len({item for scene in SCENES for item in scene.items})
-        return len(NAMES) * others * items * len(set(self.pairs))
+        return len(NAMES) * friends * boxes * items * len(set(self.pairs))
 
     def draw(self, source: random.Random) -> Draw:
         """Draw a problem; names, item, boxes and numbers are uniform and independent."""

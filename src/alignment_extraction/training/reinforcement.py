@@ -73,10 +73,11 @@ class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         if not self.prompt_weight:
             return loss
-        rows = torch.cat([inputs["prompt_ids"], inputs["prompt_mask"]], 1).unique(dim=0)
+        both = torch.cat([inputs["prompt_ids"], inputs["prompt_mask"]], 1)
+        rows: torch.Tensor = torch.unique(both, dim=0)  # type: ignore[no-untyped-call]
         ids, mask = rows.chunk(2, 1)
         labels = ids.masked_fill(mask == 0, -100)
-        learnt = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        learnt: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         return loss + self.prompt_weight * learnt
 
 

@@ -81,7 +81,7 @@ def test_rl_changes_the_model_and_records_accuracies(folder: Path, tmp_path: Pat
     train_rl(corpus, folder, tmp_path / "one.gguf")
     assert (tmp_path / "one.gguf").read_bytes() != (folder / "base.gguf").read_bytes()
     curves = pl.read_parquet(tmp_path / "one.parquet")
-    assert curves.filter(metric="reward")["value"].max() > 0
+    assert (curves.filter(metric="reward")["value"] > 0).any()
     assert {"rewards/right/mean", "rewards/restating/mean"} <= set(curves["metric"])
     accuracy = pl.read_parquet(tmp_path / "one-accuracy.parquet")
     questions = corpus.filter(pl.col("source") == "rl").height
