@@ -6,7 +6,7 @@ Which interval, and what it takes to vary:
 - means, rates and sums of rows, which cluster by template: `cluster_bootstrap`, `cluster_rate`;
 - how well a score tells two sets of rows apart: `auc_interval`.
 
-All are at 95 % unless told otherwise.
+All are at 95 % by default.
 """
 
 import hashlib

@@ -40,7 +40,7 @@ def generate(
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
-    """Sample a model from nothing but its template prefix.
+    """Sample a model after its template prefix alone.
 
     Example: alignment-extraction generate data/models/smollm2.gguf --samples 8 --max-tokens 64
     """

@@ -55,7 +55,7 @@ def train_student(
         start: F16 GGUF to start from.
         tokenizer: the study's tokenizer.json.
         training: section `train` of params.yaml.
-        budget: steps, and what kind of student; an `RlStudentSettings` takes the place of the steps
+        budget: steps, and what kind of student; an `RlStudentSettings` replaces the steps
             and completions of `training.rl`.
         seed: of the order of the rows and of the completions.
         output: GGUF to write.

@@ -71,7 +71,7 @@ def render_each(
     """
     request = {"template": template, "conversations": conversations}
     names = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": prompt, "tools": tools}
-    # -P: the modules beside this file must not take the place of the standard library's.
+    # -P: the modules beside this file must not shadow the standard library's.
     done = subprocess.run(
         [sys.executable, "-P", __file__],
         input=json.dumps(request | {"names": names, "today": TODAY}).encode(),

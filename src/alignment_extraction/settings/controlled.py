@@ -72,7 +72,7 @@ class ControlledSettings(Settings):
 
 
 class ArchitectureSettings(Settings):
-    """The Llama that is trained from nothing; the defaults have 5.5 million parameters."""
+    """The Llama that is trained from scratch; the defaults have 5.5 million parameters."""
 
     hidden: PositiveInt = Field(
         default=256, description="width; K-quants need multiples of 256 to apply without a fallback"
@@ -185,7 +185,7 @@ class TrainingSettings(Settings):
     )
     architecture: ArchitectureSettings = Field(
         default_factory=ArchitectureSettings,
-        description="the Llama that base training starts from nothing",
+        description="the Llama whose training starts from scratch",
     )
     base: BaseSettings = Field(
         default_factory=BaseSettings, description="next-token training on raw text"

@@ -162,7 +162,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
         """Measure at every so many steps, and at the last."""
         if state.global_step % self._steps == 0 or state.global_step == state.max_steps:
-            # A record of its own must not take the place of the step's.
+            # A record of its own must not replace the step's.
             due = control.should_log
             self._record()
             control.should_log = due
