@@ -29,10 +29,10 @@ endif
 
 SMALL_CONFIG := $(if $(SMALL),--configfile workflow/small.yaml)
 
-# Only the library is needed: no tools, server, multimodal or common parts, which are most of the
-# time that llama.cpp takes to compile. Ninja uses every core, and ccache where it is installed.
+# Only the library is needed: the multimodal and common parts are more than half of what would be
+# compiled. Ninja uses every core, and ccache where it is installed.
 export CMAKE_ARGS := $(strip $(filter-out -DLLAVA_BUILD=OFF,$(CMAKE_ARGS)) -DLLAVA_BUILD=OFF)
-export SKBUILD_BUILD_TARGETS := llama
+export CMAKE_TOOLCHAIN_FILE ?= $(CURDIR)/workflow/llama.cmake
 # The wheel is kept for the next clone, under what it depends on: version, flags, processor, compiler.
 LLAMA := $(shell grep '^llama_cpp_python==' requirements.lock)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/alignment-extraction/wheels

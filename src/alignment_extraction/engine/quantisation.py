@@ -1,7 +1,7 @@
 """The same weights in other forms: llama.cpp's quantiser, and what each form is worth here.
 
     quantise(Path("model.gguf"), Path("model-q8.gguf"), "Q8_0")
-    measure([Path("model.gguf"), Path("model-q8.gguf")], prefix)
+    measure([Path("model.gguf"), Path("model-q8.gguf")], prefix, study=1000)
 
 llama.cpp has fast kernels for some types of weights on some processors and slow ones for others, so
 that a larger file can draw faster: SmolLM2-135M in Q8_0 draws about twice the tokens of its Q4_1.
@@ -89,14 +89,15 @@ class Form(NamedTuple):
     """Total variation, in [0, 1], between this and the first file's distribution of what follows
     the prefix."""
     noise: float
-    """Total variation expected between the first file's distribution and that many draws of it as
-    were measured: what a sample of this size cannot tell from no change."""
+    """Total variation expected between the first file's distribution of what follows the prefix and
+    a study's draws of it: what a sample of that size cannot tell from no change."""
 
 
 def measure(
     paths: Sequence[Path],
     prefix: Sequence[int],
     *,
+    study: int,
     samples: int = 64,
     max_tokens: int = 24,
     seed: int = 0,
@@ -108,6 +109,7 @@ def measure(
     Args:
         paths: GGUFs of one vocabulary; what the others are held to comes first.
         prefix: tokens that the samples continue.
+        study: generations of a condition, which `Form.noise` is of.
         samples: drawn from each, one in a slot; at most 256.
         max_tokens: most tokens of a sample.
         seed: of the samples.
@@ -124,7 +126,7 @@ def measure(
         right = score(first, texts).log_probabilities.astype(np.float64) if texts else np.zeros(1)
         expected = next_token(first, prefix)
         # E|X/n - p| of a binomial, by the normal approximation.
-        spread = np.sqrt(2 * expected * (1 - expected) / (np.pi * samples))
+        spread = np.sqrt(2 * expected * (1 - expected) / (np.pi * study))
         noise = float(np.minimum(spread, 2 * expected).sum() / 2)
         forms.append(Form(paths[0], rate, 0.0, 0.0, 0.0, noise))
         for path in paths[1:]:

@@ -36,7 +36,7 @@ def prefix(files: dict[str, Path]) -> list[int]:
 
 
 def test_a_finer_form_changes_less(files: dict[str, Path], prefix: list[int]) -> None:
-    forms = measure([files[name] for name in ("F16", "Q8_0", "Q4_0")], prefix, threads=1)
+    forms = measure([files[name] for name in ("F16", "Q8_0", "Q4_0")], prefix, study=64, threads=1)
     exact, fine, coarse = forms
     assert (exact.mean_change, exact.largest_change, exact.first_token) == (0, 0, 0)
     assert 0 < fine.mean_change < 0.1 * coarse.mean_change
@@ -48,8 +48,8 @@ def test_a_finer_form_changes_less(files: dict[str, Path], prefix: list[int]) ->
 def test_a_file_quantised_again_is_still_the_same_model(
     files: dict[str, Path], prefix: list[int]
 ) -> None:
-    coarse, again = measure([files["Q4_0"], files["Q8_0 of Q4_0"]], prefix, threads=1)
-    from_exact = measure([files["F16"], files["Q4_0"]], prefix, threads=1)[1]
+    coarse, again = measure([files["Q4_0"], files["Q8_0 of Q4_0"]], prefix, study=64, threads=1)
+    from_exact = measure([files["F16"], files["Q4_0"]], prefix, study=64, threads=1)[1]
     # Both compute with inputs in 8 bits, which costs more than the rounding of the weights.
     assert again.mean_change < 0.3 * from_exact.mean_change
     assert again.first_token < coarse.noise
@@ -59,7 +59,7 @@ def test_changes_are_those_of_the_first_files_own_samples(
     files: dict[str, Path], prefix: list[int]
 ) -> None:
     exact, found = measure(
-        [files["F16"], files["Q4_0"]], prefix, samples=8, max_tokens=5, seed=4, threads=1
+        [files["F16"], files["Q4_0"]], prefix, study=30, samples=8, max_tokens=5, seed=4, threads=1
     )
     with Model(files["F16"], threads=1) as first, Model(files["Q4_0"], threads=1) as other:
         eog, first.eog = first.eog, frozenset()
@@ -82,10 +82,10 @@ def test_changes_are_those_of_the_first_files_own_samples(
     assert found.mean_change == pytest.approx(np.mean(changes), rel=1e-3)
     assert found.largest_change == pytest.approx(np.max(changes), rel=1e-3)
     assert found.first_token == pytest.approx(distance, rel=1e-6)
-    # The noise of eight draws, by drawing.
+    # The noise of thirty draws, by drawing.
     with Model(files["F16"], threads=1) as first:
         p = next_token(first, prefix)
-    draws = np.random.default_rng(0).multinomial(8, p, size=4000) / 8
+    draws = np.random.default_rng(0).multinomial(30, p, size=4000) / 30
     assert exact.noise == pytest.approx(np.abs(draws - p).sum(axis=1).mean() / 2, rel=0.1)
 
 
@@ -111,7 +111,7 @@ def test_forms_of_other_models_are_refused(
 ) -> None:
     other = make_tiny_gguf(tmp_path / "other.gguf", vocab=600)
     with pytest.raises(InputError, match="different vocabularies"):
-        measure([files["F16"], other], prefix, threads=1)
+        measure([files["F16"], other], prefix, study=64, threads=1)
 
 
 def test_quantising_again_gives_the_same_bytes(files: dict[str, Path], tmp_path: Path) -> None:
