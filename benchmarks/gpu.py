@@ -58,7 +58,7 @@ def peer(path: Path, slots: int, small: bool, layers: int) -> dict[str, Any]:
 
 def embed(dtype: str, texts: int) -> dict[str, Any]:
     """Texts/s of MiniLM, and the largest change of a cosine near a threshold."""
-    from alignment_extraction import sources
+    from alignment_extraction.models import sources
     from alignment_extraction.search.embedding import Embedder
     from alignment_extraction.settings import config
 

@@ -25,16 +25,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from alignment_extraction.extraction import scores
-from alignment_extraction.figures import style
-from matplotlib import rc_context
+from matplotlib import pyplot as plt
 from record import BUILD, RESULTS, ROOT, THREADS, write
 from strings import mixture
 
 from alignment_extraction.search.index import Annoy, build_index, exact_search, recall_at_1
-from alignment_extraction.search.matching import MATCH_SCHEMA
+from alignment_extraction.search.scores import score as join_scores
 from alignment_extraction.search.string_search import best_matches
-from alignment_extraction.settings.studies import Cell, IndexSettings, ThresholdSettings
+from alignment_extraction.settings.studies import IndexSettings
+from alignment_extraction.vocabulary import MATCHES, Condition
 
 ROWS = (10_000, 100_000, 1_000_000)
 DIMENSIONS = (384, 1024)
@@ -151,32 +150,22 @@ def strings(rows: int, _: int) -> dict[str, Any]:
 
 
 def score(rows: int, _: int) -> dict[str, Any]:
-    """Scores and rates of a tenth as many generations as there are rows, each with its matches."""
+    """Scores of a tenth as many generations as there are rows, each with its matches."""
     count, stream = rows // GENERATIONS, np.random.default_rng(0)
-    corpus = pl.read_parquet(texts_file(rows)).select(
-        id=pl.format("scale/{}", pl.int_range(pl.len())),
-        source=pl.lit("scale"),
-        role=pl.lit("member"),
-        split=pl.lit(None, pl.String),
-        question="text",
-        answer=pl.lit(None, pl.String),
-    )
     generations = pl.DataFrame({"index": np.arange(count)}).with_columns(
         question=pl.format("generation {}", "index"), answer=pl.lit(None, pl.String)
     )
-    ids = corpus["id"].gather(stream.integers(rows, size=count))
+    ids = pl.Series(stream.integers(rows, size=count)).cast(pl.String)
     columns: dict[str, Any] = {
         "text": generations["question"],
-        "part": "question",
-        "group": "scale",
+        "field": "question",
+        "group": "scale.member",
     }
-    for name, dtype in MATCH_SCHEMA.items():
+    for name, dtype in MATCHES.items():
         if name not in columns:
             columns[name] = ids if dtype == pl.String else stream.random(count, np.float32)
-    matches = pl.DataFrame(columns).cast(dict(MATCH_SCHEMA)).select(list(MATCH_SCHEMA))
-    table = scores.score_cell(Cell("scale", "user", 0), generations, matches, corpus, ["question"])
-    scores.rates(table, ThresholdSettings())
-    scores.sweep(table, ThresholdSettings().sweep)
+    matches = pl.DataFrame(columns).cast(dict(MATCHES)).select(list(MATCHES))
+    join_scores(Condition("scale", "user", 0), generations, matches, ["question"])
     return {"generations": count}
 
 
@@ -283,33 +272,30 @@ def claim(table: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(table: list[dict[str, Any]], output: Path) -> None:
-    with rc_context(style.STYLE):
-        figure, ((times, memory),) = style.faceted(1, 2, 3.4, 4.4)
-        lines = [(step, dimension) for step in STEPS for dimension in (*DIMENSIONS, None)]
-        for number, (step, dimension) in enumerate(lines):
-            own = [r for r in table if (r["step"], r["dimension"]) == (step, dimension)]
-            if not own:
-                continue
-            colour = style.COLOURS[list(STEPS).index(step)]
-            label = step if dimension is None else f"{step}, {dimension} dimensions"
-            for axis, key in ((times, "cpu seconds"), (memory, "peak GiB")):
-                axis.plot(
-                    [r["rows"] for r in own],
-                    [max(r[key], 0.1) for r in own],
-                    color=colour,
-                    linestyle="--" if dimension == 1024 else "-",
-                    marker=style.MARKERS[number % len(style.MARKERS)],
-                    markersize=4,
-                    label=label,
-                )
-        for axis, title in (
-            (times, "processor time, s (less than 0.1 drawn there)"),
-            (memory, "peak resident memory, GiB"),
-        ):
-            axis.set(xscale="log", yscale="log", xlabel="corpus rows", title=title)
-        handles, labels = times.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        figure.savefig(output, format="svg", metadata={"Date": None})
+    figure, (times, memory) = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
+    lines = [(step, dimension) for step in STEPS for dimension in (*DIMENSIONS, None)]
+    for step, dimension in lines:
+        own = [r for r in table if (r["step"], r["dimension"]) == (step, dimension)]
+        if not own:
+            continue
+        label = step if dimension is None else f"{step}, {dimension} dimensions"
+        for axis, key in ((times, "cpu seconds"), (memory, "peak GiB")):
+            axis.plot(
+                [r["rows"] for r in own],
+                [max(r[key], 0.1) for r in own],
+                color=f"C{list(STEPS).index(step)}",
+                linestyle="--" if dimension == 1024 else "-",
+                marker="o",
+                markersize=4,
+                label=label,
+            )
+    for axis, title in (
+        (times, "processor time, s (less than 0.1 drawn there)"),
+        (memory, "peak resident memory, GiB"),
+    ):
+        axis.set(xscale="log", yscale="log", xlabel="corpus rows", title=title)
+    figure.legend(*times.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.savefig(output, format="svg", metadata={"Date": None})
 
 
 def main(arguments: list[str]) -> None:
