@@ -1,6 +1,12 @@
 """Likelihood: every row of the corpus scored under a model, and under its base."""
 
 
+def scored_sources(wildcards):
+    """The sources whose rows are scored under a model, and under its base; none is all."""
+    given = study_of(wildcards).likelihood.sources
+    return given or PARAMS.trained_on(wildcards.study)[wildcards.model]
+
+
 rule likelihood:
     input:
         model=lambda wildcards: layout.model_file(PARAMS, wildcards.model),
@@ -16,7 +22,8 @@ rule likelihood:
     resources:
         gpu=GPU,
     params:
-        settings=lambda wildcards: study_of(wildcards).likelihood,
+        sources=scored_sources,
+        limit=lambda wildcards: study_of(wildcards).likelihood.limit,
         prefix=lambda wildcards: study_of(wildcards).likelihood_prefix,
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[wildcards.model].sha256,
@@ -40,7 +47,10 @@ use rule likelihood as likelihood_of_base with:
     benchmark:
         "logs/benchmarks/likelihood/{study}/base-of/{model}.tsv"
     params:
-        settings=lambda wildcards: study_of(wildcards).likelihood,
+        sources=scored_sources,
+        limit=lambda wildcards: study_of(wildcards).likelihood.limit,
         prefix=lambda wildcards: study_of(wildcards).likelihood_prefix,
         gpu_layers=PARAMS.gpu_layers,
-        sha256=lambda wildcards: PARAMS.models[PARAMS.models[wildcards.model].base].sha256,
+        sha256=lambda wildcards: PARAMS.models[
+            PARAMS.models[wildcards.model].base
+        ].sha256,

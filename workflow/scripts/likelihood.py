@@ -8,8 +8,9 @@ from alignment_extraction.likelihoods.steps import write_likelihood
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
-    settings = snakemake.params.settings
-    rows = select_rows(read_corpus(Path(snakemake.input.corpus)), settings.sources, settings.limit)
+    rows = select_rows(
+        read_corpus(Path(snakemake.input.corpus)), snakemake.params.sources, snakemake.params.limit
+    )
     write_likelihood(
         Path(snakemake.input.model),
         rows,

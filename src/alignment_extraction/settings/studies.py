@@ -122,7 +122,11 @@ class LikelihoodSettings(Settings):
     prefix: str | None = Field(
         None, description="the study's prefix before a question; by default the first of them"
     )
-    sources: tuple[str, ...] = Field((), description="corpus sources to score; none is all")
+    sources: tuple[str, ...] = Field(
+        (),
+        description="corpus sources to score; by default those that a model was trained on, and all "
+        "under a model that was trained on none",
+    )
     limit: int | None = Field(None, ge=1, description="first rows of each source and role")
 
 
