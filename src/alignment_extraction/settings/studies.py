@@ -124,8 +124,8 @@ class LikelihoodSettings(Settings):
     )
     sources: tuple[str, ...] = Field(
         (),
-        description="corpus sources to score; by default those that a model was trained on, and all "
-        "under a model that was trained on none",
+        description="corpus sources to score; by default those that a model was trained on, and "
+        "all under a model that was trained on none",
     )
     limit: int | None = Field(None, ge=1, description="first rows of each source and role")
 

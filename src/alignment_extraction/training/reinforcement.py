@@ -74,7 +74,7 @@ class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self.prompt_weight:
             return loss
         both = torch.cat([inputs["prompt_ids"], inputs["prompt_mask"]], 1)
-        rows: torch.Tensor = torch.unique(both, dim=0)  # type: ignore[no-untyped-call]
+        rows: torch.Tensor = torch.unique(both, dim=0)
         ids, mask = rows.chunk(2, 1)
         labels = ids.masked_fill(mask == 0, -100)
         learnt: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
