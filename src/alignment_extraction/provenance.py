@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from alignment_extraction.generations.shards import model_sha256
+from alignment_extraction.generations.shards import model_sha256, prefix_tokens
+from alignment_extraction.vocabulary import Condition
 
 PACKAGES = (
     "llama-cpp-python",
@@ -46,11 +47,12 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def collect(shards: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """Pairs of a name and a value: revision, machine, versions, and the SHA-256 of each model.
+def collect(shards: Mapping[Condition, Path]) -> list[tuple[str, str]]:
+    """Pairs of a name and a value: revision, machine, versions, models and prefixes.
 
     Args:
-        shards: a shard of generations of each model, by the model's name.
+        shards: a shard of generations of each condition; its metadata tells the model's SHA-256 and
+            the prefix, token by token.
     """
     revision = git_revision()
     pairs = [
@@ -58,6 +60,20 @@ def collect(shards: Mapping[str, Path]) -> list[tuple[str, str]]:
         ("machine", f"{processor()}, {os.cpu_count()} cores, {platform.system()}"),
         ("Python", platform.python_version()),
     ]
-    pairs += [(name, importlib.metadata.version(name)) for name in PACKAGES]
-    pairs += [(f"sha256 of {name}", model_sha256(path)) for name, path in sorted(shards.items())]
+    pairs += [(name, found) for name in PACKAGES if (found := _version(name))]
+    models = {condition.model: path for condition, path in shards.items()}
+    pairs += [(f"sha256 of {name}", model_sha256(path)) for name, path in sorted(models.items())]
+    prefixes = {condition[:2]: path for condition, path in shards.items()}
+    pairs += [
+        (f"prefix {prefix} of {model}, token by token", prefix_tokens(path))
+        for (model, prefix), path in prefixes.items()
+    ]
     return pairs
+
+
+def _version(package: str) -> str | None:
+    """The installed version; None of a package of an extra that is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

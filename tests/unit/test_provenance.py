@@ -7,6 +7,7 @@ import polars as pl
 
 from alignment_extraction import provenance
 from alignment_extraction.files import write_parquet
+from alignment_extraction.vocabulary import Condition
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -27,13 +28,16 @@ def test_revision(tmp_path: Path) -> None:
     assert provenance.git_revision(tmp_path) == f"{commit}-dirty"
 
 
-def test_models_are_named_by_what_their_generations_say(tmp_path: Path) -> None:
+def test_models_and_prefixes_are_named_by_what_their_generations_say(tmp_path: Path) -> None:
     frame = pl.DataFrame({"index": [0]})
-    write_parquet(frame, tmp_path / "a.parquet", {"model_sha256": "abc"})
+    about = {"model_sha256": "abc", "prefix_tokens": '[[1, "<s>"]]'}
+    write_parquet(frame, tmp_path / "a.parquet", about)
     write_parquet(frame, tmp_path / "b.parquet")
-    shards = {"b": tmp_path / "b.parquet", "a": tmp_path / "a.parquet"}
+    shards = {Condition(name, "user", 0): tmp_path / f"{name}.parquet" for name in ("b", "a")}
     pairs = dict(provenance.collect(shards))
     assert pairs["sha256 of a"] == "abc"
     assert pairs["sha256 of b"] == "not recorded"
+    assert pairs["prefix user of a, token by token"] == "'<s>' 1"
+    assert pairs["prefix user of b, token by token"] == "not recorded"
     assert pairs["polars"] == pl.__version__
     assert pairs["machine"].endswith("Linux") or "cores" in pairs["machine"]

@@ -19,8 +19,17 @@ def base_likelihoods(wildcards):
     }
 
 
+def named_bases(wildcards):
+    """The name of the base of each scored model, and its table."""
+    return {
+        model: (PARAMS.models[model].base, file)
+        for model, file in base_likelihoods(wildcards).items()
+    }
+
+
 rule attribution:
     input:
+        bases=lambda wildcards: base_likelihoods(wildcards).values(),
         scores="results/{study}/scores.parquet",
         generations=study_shards,
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
@@ -37,6 +46,7 @@ rule attribution:
     params:
         shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
+        bases=named_bases,
         thresholds=lambda wildcards: study_of(wildcards).thresholds,
         seed=PARAMS.seed,
     script:
@@ -65,10 +75,7 @@ rule risk:
         shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
         likelihoods=likelihoods,
-        bases=lambda wildcards: {
-            model: (PARAMS.models[model].base, file)
-            for model, file in base_likelihoods(wildcards).items()
-        },
+        bases=named_bases,
         seed=PARAMS.seed,
     script:
         "../scripts/risk.py"

@@ -51,7 +51,7 @@ rule report:
     params:
         study=study_of,
         shards=lambda wildcards: {
-            condition.model: files[0]
+            condition: files[0]
             for condition, files in layout.model_shards(
                 PARAMS, wildcards.study
             ).items()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignment_extraction.attribution.study import attribute
+from alignment_extraction.attribution.study import attribute, read_bases
 from alignment_extraction.corpora.reading import read_corpus
 from alignment_extraction.files import read_parquet, write_parquet
 from alignment_extraction.generations.shards import read_shards
@@ -14,6 +14,7 @@ with step(snakemake.log[0]):
         read_corpus(Path(snakemake.input.corpus)),
         {c: read_shards(files) for c, files in snakemake.params.shards.items()},
         snakemake.params.trained,
+        read_bases(snakemake.params.bases),
         snakemake.params.thresholds,
         snakemake.params.seed,
     )

@@ -12,5 +12,5 @@ with step(snakemake.log[0]):
         Path(snakemake.output.page).parent,
         audits=[Path(file) for file in snakemake.input.audits],
         statistics=Path(snakemake.input.statistics),
-        shards={model: Path(file) for model, file in snakemake.params.shards.items()},
+        shards={c: Path(file) for c, file in snakemake.params.shards.items()},
     )

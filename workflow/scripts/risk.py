@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignment_extraction.attribution.study import assess
+from alignment_extraction.attribution.study import assess, read_bases
 from alignment_extraction.corpora.reading import read_corpus
 from alignment_extraction.files import read_parquet, write_csv, write_parquet
 from alignment_extraction.step import step
@@ -10,10 +10,7 @@ from alignment_extraction.step import step
 with step(snakemake.log[0]):
     tables = assess(
         {model: read_parquet(Path(file)) for model, file in snakemake.params.likelihoods.items()},
-        {
-            model: (base, read_parquet(Path(file)))
-            for model, (base, file) in snakemake.params.bases.items()
-        },
+        read_bases(snakemake.params.bases),
         read_parquet(Path(snakemake.input.scores)),
         read_corpus(Path(snakemake.input.corpus)),
         {c: [Path(f) for f in files] for c, files in snakemake.params.shards.items()},

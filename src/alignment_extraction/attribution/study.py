@@ -20,11 +20,14 @@ from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.attribution.risk import RISK, risk
 from alignment_extraction.attribution.rows import rows
 from alignment_extraction.attribution.shift import SHIFT, shift, tails
+from alignment_extraction.files import read_parquet
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 
 Trained = Mapping[str, Collection[str]]
 """The sources that each model was trained on."""
+Bases = Mapping[str, tuple[str, pl.DataFrame]]
+"""Name and likelihood of the base of each model that has one, in the model's own template."""
 
 
 _TABLES: Mapping[str, pl.Schema | None] = {
@@ -43,6 +46,7 @@ def attribute(
     corpus: pl.DataFrame,
     generations: Mapping[Condition, pl.DataFrame],
     trained: Trained,
+    bases: Bases,
     thresholds: ThresholdSettings,
     seed: int,
 ) -> dict[str, pl.DataFrame]:
@@ -53,11 +57,16 @@ def attribute(
         corpus: in the corpus schema.
         generations: columns index, question, answer of each condition.
         trained: what each model was trained on; a model that was not is the placebo.
+        bases: of each model that has one; its probability of a row is a control variate.
         thresholds: fixed ones, and the grid.
         seed: of the study.
     """
+    by_model = [
+        attribution(own, corpus, trained, thresholds, _prior(bases.get(str(model))))
+        for (model,), own in scores.group_by("model", maintain_order=True)
+    ]
     return {
-        "attribution": attribution(scores, corpus, trained, thresholds),
+        "attribution": pl.concat(by_model),
         "repetitions": repetitions(scores, corpus, thresholds),
         "kinds": kinds(scores, corpus, generations, thresholds),
         "ratios": ratios(scores, corpus, thresholds),
@@ -65,9 +74,22 @@ def attribute(
     }
 
 
+def read_bases(files: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, pl.DataFrame]]:
+    """The base of each model from its name and the file of its likelihood."""
+    return {model: (name, read_parquet(Path(file))) for model, (name, file) in files.items()}
+
+
+def _prior(base: tuple[str, pl.DataFrame] | None) -> pl.DataFrame | None:
+    """Columns id and base_log_probability of the questions after the prefix, with their end."""
+    if base is None:
+        return None
+    own = base[1].filter("template", target="question")
+    return own.select("id", base_log_probability=pl.col("log_probability") + pl.col("end"))
+
+
 def assess(
     likelihoods: Mapping[str, pl.DataFrame],
-    bases: Mapping[str, tuple[str, pl.DataFrame]],
+    bases: Bases,
     scores: pl.DataFrame,
     corpus: pl.DataFrame,
     shards: Mapping[Condition, Sequence[Path]],
@@ -79,7 +101,7 @@ def assess(
 
     Args:
         likelihoods: of each scored model.
-        bases: name and likelihood of the base of each model that has one, in its own template.
+        bases: of each model that has one.
         scores: `vocabulary.SCORES`, of all conditions.
         corpus: in the corpus schema.
         shards: files of generations of each condition.

@@ -1,11 +1,11 @@
 """Verbs that do one step by hand: sample, search, score, curate."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from alignment_extraction.files import InputError, read_parquet, write_parquet
+from alignment_extraction.files import InputError, atomic_path, read_parquet, write_parquet
 
 app = typer.Typer()
 PANEL = "One step by hand"
@@ -148,15 +148,19 @@ def curate(
     near_duplicate: Annotated[
         float, typer.Option(min=0, max=1, help="similarity from which one of two is dropped")
     ] = 0.8,
+    trl: Annotated[
+        Literal["sft", "rl"] | None,
+        typer.Option(help="write the columns that `trl sft` or `trl grpo` reads"),
+    ] = None,
 ) -> None:
-    """Make a data set of generations: ended turns, no near duplicates.
+    """Make a data set of generations: ended turns, no near duplicates; its card lies beside it.
 
     Example: alignment-extraction curate
     data/generations/controlled/sft-q8/user/seed-0/00000.parquet
     """
     import polars as pl
 
-    from alignment_extraction.distillation.curation import curate as choose
+    from alignment_extraction.distillation import card, curation
 
     frame = pl.concat([read_parquet(path) for path in generations])
     if frame["answer"].null_count() == frame.height:
@@ -164,6 +168,11 @@ def curate(
             f"{generations[0]}: its generations have no answers, which a data set needs; draw them "
             "with --max-answer-tokens (in a study: sampling.answer)"
         )
-    curated = choose(frame, near_duplicate)
-    write_parquet(curated.rows, output)
-    print(f"{curated.rows.height} of {frame.height} generations: {output}")
+    curated = curation.curate(frame, near_duplicate)
+    rows = curation.trl_columns(curated.rows, trl) if trl else curated.rows
+    counts = curated.counts.select(pl.lit(output.stem).alias("data_set"), "*")
+    about = card.card(output.stem, counts, {"generations": card.origin(generations)})
+    write_parquet(rows, output)
+    with atomic_path(output.with_suffix(".md")) as partial:
+        partial.write_text(about)
+    print(f"{rows.height} of {frame.height} generations: {output}, and its card beside it")

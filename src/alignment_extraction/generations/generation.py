@@ -1,5 +1,6 @@
 """Generations: what a model writes when it is prompted with nothing but its template prefix."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def generate(
             "model": model_path.name,
             "model_sha256": model_sha256 or sha256(model_path),
             "prefix": "".join(model.piece(token) for token in tokens),
+            "prefix_tokens": json.dumps([[token, model.piece(token)] for token in tokens]),
             "seed": str(seed),
             "max_tokens": str(max_tokens),
             "max_answer_tokens": str(max_answer_tokens),

@@ -1,5 +1,6 @@
 """Generations as files: the shards of a condition."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,12 @@ def model_sha256(shard: Path) -> str:
     So results can be reported where the model itself is not at hand.
     """
     return pl.read_parquet_metadata(shard).get("model_sha256", "not recorded")
+
+
+def prefix_tokens(shard: Path) -> str:
+    """The prefix that a shard was drawn after: each token's text and id."""
+    told = pl.read_parquet_metadata(shard).get("prefix_tokens", "[]")
+    return " ".join(f"{piece!r} {token}" for token, piece in json.loads(told)) or "not recorded"
 
 
 def read_shards(paths: Iterable[Path | str], columns: tuple[str, ...] = COMPARED) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from alignment_extraction.report.tables import Results, read_results
 from alignment_extraction.report.verdict import Verdict, verdict
 from alignment_extraction.settings import config
 from alignment_extraction.settings.studies import StudySettings
+from alignment_extraction.vocabulary import Condition
 
 PROVENANCE = "provenance.json"
 
@@ -23,7 +24,7 @@ def write_report(
     *,
     audits: Sequence[Path],
     statistics: Path,
-    shards: Mapping[str, Path],
+    shards: Mapping[Condition, Path],
 ) -> None:
     """Write report.html, headline.json, metrics.json, provenance.json and model_card.md and .yaml.
 
@@ -33,7 +34,7 @@ def write_report(
         folder: its results, where all of it goes.
         audits: JSON with the recall of each model's search.
         statistics: JSON with counts of the corpus.
-        shards: a shard of generations of each model, by the model's name.
+        shards: a shard of generations of each condition.
     """
     made_with = dict(provenance.collect(shards))
     about = {"made_with": made_with, "search": _search_sentences(study, audits, statistics)}

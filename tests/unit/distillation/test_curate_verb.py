@@ -4,10 +4,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from alignment_extraction.cli.distillation import app
 from datasets import load_dataset
 from typer.testing import CliRunner
 
+from alignment_extraction.cli import app
 from alignment_extraction.files import write_parquet
 
 ABOUT = {"model": "m.gguf", "model_sha256": "ab12", "prefix": "<s>", "seed": "0"}
@@ -28,7 +28,7 @@ def test_curated_generations_load_as_a_data_set(
     ends = {"question_finish": ["stop", "stop", "length"], "answer_finish": ["stop"] * 3}
     write_parquet(pl.DataFrame(rows | ends), tmp_path / "0.parquet", ABOUT)
     output = tmp_path / "extracted/train.parquet"
-    given = [str(tmp_path / "0.parquet"), "--output", str(output), *options]
+    given = ["curate", str(tmp_path / "0.parquet"), "--output", str(output), *options]
     found = CliRunner().invoke(app, given, catch_exceptions=False)
     assert found.exit_code == 0, found.output
     loaded = load_dataset(str(output.parent), cache_dir=str(tmp_path / "cache"))["train"]

@@ -14,6 +14,7 @@ from alignment_extraction.report.study import (
     write_report,
 )
 from alignment_extraction.settings.studies import StudySettings
+from alignment_extraction.vocabulary import Condition
 from tests import report_study, tracked_study
 
 FEW = ("attribution", "exchangeability", "risk")
@@ -43,14 +44,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = report_study.write_results(tmp_path / "results" / "invented", tables)
     write_json({"usable": 9, "rejected": 1, "duplicates": 0}, tmp_path / "statistics.json")
     write_json({"a/question": {"queries": 4, "recall_at_1": 0.75}}, tmp_path / "audit.json")
-    write_parquet(tracked_study.corpus(), tmp_path / "shard.parquet", {"model_sha256": "abc"})
+    about = {"model_sha256": "abc", "prefix_tokens": '[[1, "<u>"], [7, "\\n"]]'}
+    write_parquet(tracked_study.corpus(), tmp_path / "shard.parquet", about)
     write_report(
         "invented",
         StudySettings.model_validate(STUDY),
         folder,
         audits=[tmp_path / "audit.json"],
         statistics=tmp_path / "statistics.json",
-        shards={"sft-q8": tmp_path / "shard.parquet"},
+        shards={Condition("sft-q8", "user", 0): tmp_path / "shard.parquet"},
     )
     return folder
 
@@ -67,6 +69,8 @@ def test_files_and_what_is_masked(here: Path, tmp_path: Path) -> None:
     }
     about = read_json(here / "provenance.json")
     assert about["made_with"]["sha256 of sft-q8"] == "abc"
+    prefix = about["made_with"]["prefix user of sft-q8, token by token"]
+    assert prefix == "'<u>' 1 '\\n' 7"
     assert "75.0% of 4 generations" in about["search"][1]
     assert "9 usable rows; 1 could not be used" in (here / "report.html").read_text()
     write_masked("invented", StudySettings.model_validate(STUDY), tmp_path / "masked.html")
