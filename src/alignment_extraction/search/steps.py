@@ -30,5 +30,10 @@ def embed_file(
     """
     if gpu:
         torch_device("embedding")
-    embedder = Embedder(folder, max_tokens=settings.max_tokens, batch_size=settings.batch_size)
+    embedder = Embedder(
+        folder,
+        max_tokens=settings.max_tokens,
+        batch_size=settings.batch_size,
+        dtype=settings.dtype,
+    )
     write_embeddings(embedder, texts, output, progress=True)

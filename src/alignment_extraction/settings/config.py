@@ -62,6 +62,9 @@ class EmbedderSettings(Settings):
     source: PinnedSource = Field(description="where the model's folder comes from")
     batch_size: int = Field(64, ge=1, description="texts encoded at once")
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="numbers that it computes in; auto is the fastest that keeps near scores"
+    )
     tokenizer: str | None = Field(
         None, description="of a bare ONNX file: the embedder in `embedders` whose tokenizer it has"
     )
