@@ -9,30 +9,34 @@ from typing import Any
 import polars as pl
 import pytest
 
-from alignment_extraction.distillation.results import DISTILLATION_TABLES
+from alignment_extraction.layout import DISTILLATION_TABLES
 from alignment_extraction.settings.distillation import ARMS
 from tests.toy_training import TOY, TOY_DATA
 from tests.workflow.project import Project, make_project
 
 STUDENTS = {"train_student"}
-RESULTS = {"distillation_tables", "figures", "report", "track"}
+WORTH = "Is the extracted data worth the original?"
+RESULTS = {"distillation_tables", "report", "track"}
 # Learnt by heart, so that the models write whole conversations, and right answers among them.
 TRAIN: dict[str, Any] = {
     **TOY.model_dump(mode="json"),
     "sft": TOY.sft.model_dump() | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000},
     "rl": TOY.rl.model_dump() | {"steps": 1, "learning_rate": 1e-6},
 }
-DATA = TOY_DATA.model_dump(mode="json") | {"sft_task_instances": 2, "sft_repeated": {}}
+DATA = TOY_DATA.model_dump(mode="json")
 
 
 def edit(values: dict[str, Any]) -> None:
-    values["models"] = {name: {"trained": name} for name in ("sft", "rl")}
+    values["models"] = {
+        "base": {"trained": "base", "trained_on": []},
+        **{name: {"trained": name, "trained_on": [name], "base": "base"} for name in ("sft", "rl")},
+    }
     values["corpora"] = {"toy": {"controlled": True}}
     values["controlled"], values["train"] = DATA, TRAIN
-    for beside in ("extra_cells", "controls", "search_audit", "second_embedder", "contamination"):
-        del values["studies"]["toy"][beside]
     values["studies"]["toy"] |= {
         "models": ["sft", "rl"],
+        "prefixes": ["user"],
+        "conditions": [{"models": ["sft", "rl"], "prefixes": ["user"]}],
         "sampling": {
             "samples": 96,
             "max_tokens": 120,
@@ -42,7 +46,7 @@ def edit(values: dict[str, Any]) -> None:
             "slots": 16,
             "shard": 48,
         },
-        "likelihood": [],
+        "likelihood": None,
         "distillation": {
             "sft": {"model": "sft", "steps": 3},
             "rl": {"model": "rl", "steps": 2, "batch_size": 8},
@@ -94,13 +98,9 @@ def test_weights_are_not_kept(distilled: Project) -> None:
     assert not list((distilled.folder / "data/distillation").rglob("*.gguf"))
 
 
-def test_report_figures_and_runs(distilled: Project) -> None:
+def test_report_and_runs(distilled: Project) -> None:
     folder = distilled.folder / "results/toy"
-    page = (folder / "report.html").read_text()
-    assert 'id="distillation"' in page
-    assert "What cannot be concluded" in page
-    for name in ("distillation", "distillation-curves"):
-        assert (folder / f"figures/{name}.svg").exists()
+    assert WORTH in (folder / "report.html").read_text()
     names = {run["name"] for run in json.loads((folder / "tracked.json").read_text())["runs"]}
     assert "toy/distillation/rl/extracted/seed-0" in names
     assert "toy/distillation/sft/start" in names
@@ -149,4 +149,4 @@ def test_without_students_there_is_no_section(project: Project) -> None:
         (project.folder / f"results/toy/{table}.parquet").unlink()
     shutil.rmtree(project.folder / "data/distillation")
     project.snakemake("results/toy/report.html")
-    assert 'id="distillation"' not in (project.folder / "results/toy/report.html").read_text()
+    assert WORTH not in (project.folder / "results/toy/report.html").read_text()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,53 +128,27 @@ def test_the_whole_run_killed_twenty_times(project: Project) -> None:
 def test_a_training_killed_twenty_times(project: Project, stage: str) -> None:
     """It goes on from the last whole checkpoint, and the model has the same bytes."""
 
-    def run(*command: str) -> None:
-        result = project.run("bash", "-c", " ".join(command))
-        assert result.returncode == 0, result.stdout[-3000:]
+    def edit(values: dict[str, Any]) -> None:
+        values["models"] |= {name: {"trained": name} for name in ("sft", "rl")}
+        values["controlled"] = TOY_DATA.model_dump(mode="json")
+        values["train"] = TOY.model_dump(mode="json")
 
-    verb = "alignment-extraction"
-    (project.folder / "data.json").write_text(TOY_DATA.model_dump_json())
-    settings = TOY.model_copy(update={stage: getattr(TOY, stage)})
-    (project.folder / "train.json").write_text(settings.model_dump_json())
-    run(
-        f"{verb} controlled-corpus --settings data.json --output c.parquet",
-        "--rejects r.parquet --statistics s.json",
-    )
-    run(f"{verb} train-tokenizer --settings train.json --corpus c.parquet --output t.json")
-    before = {"base": None, "sft": "base", "rl": "sft"}
-
-    def training(name: str, output: str) -> list[str]:
-        words = [verb, f"train-{name}", "--settings", "train.json", "--corpus", "c.parquet"]
-        words += ["--tokenizer", "t.json", "--output", f"{output}.gguf"]
-        words += ["--checkpoints", f"checkpoints-{output}", "--curves", f"{output}-curves.parquet"]
-        if previous := before[name]:
-            words += [f"--{previous}", f"{previous}.gguf"]
-        if name == "rl":
-            words += ["--accuracies", f"{output}-accuracy.parquet"]
-        return words
-
-    for name in ("base", "sft", "rl"):
-        begin = time.monotonic()
-        run(*training(name, name))
-        whole = time.monotonic() - begin
-        if name == stage:
-            break
-    wanted = (project.folder / f"{stage}.gguf").read_bytes()
+    project.change(edit)
+    target = f"data/models/trained/{stage}.gguf"
+    project.snakemake(target)
+    path = project.folder / target
+    wanted = path.read_bytes()
+    command = ["snakemake", "--cores", "1", "--nolock", "--forcerun", target, "--", target]
+    begin = time.monotonic()
+    assert project.run(*command).returncode == 0
+    whole = time.monotonic() - begin
     stream = random.Random(f"kill {stage}")
-    command = training(stage, "killed")
     kills = 0
     for _ in range(10 * KILLS):
         if kills == KILLS:
             break
-        if killed(project, stream.uniform(0.3, 1.0) * whole, command):
-            kills += 1
-            assert (
-                not (project.folder / "killed.gguf").exists()
-                or (project.folder / "killed.gguf").read_bytes() == wanted
-            )
-        else:
-            assert (project.folder / "killed.gguf").read_bytes() == wanted
-            (project.folder / "killed.gguf").unlink()
+        kills += killed(project, stream.uniform(0.3, 1.0) * whole, command)
+        assert not path.exists() or path.read_bytes() == wanted
     assert kills == KILLS
-    run(*command)
-    assert (project.folder / "killed.gguf").read_bytes() == wanted
+    project.snakemake(target)
+    assert path.read_bytes() == wanted

@@ -18,9 +18,6 @@ from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import ARMS
 from alignment_extraction.statistics import Array, Interval, named_seed, subtract, wilson
 
-DISTILLATION_TABLES = ("distillation", "distillation_curves", "distillation_counts")
-"""Parquet files of a study's results that `snakemake distill` adds."""
-
 MEASURES = {"accuracy": "right", "loss": "loss"}
 """Column of an evaluation that each measure is the mean of; of losses the lower is the better."""
 

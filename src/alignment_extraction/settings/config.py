@@ -63,7 +63,8 @@ class EmbedderSettings(Settings):
     batch_size: int = Field(64, ge=1, description="texts encoded at once")
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="numbers that it computes in; auto is the fastest that keeps near scores"
+        "auto",
+        description="numbers that it computes in; auto is the fastest that keeps near scores",
     )
     tokenizer: str | None = Field(
         None, description="of a bare ONNX file: the embedder in `embedders` whose tokenizer it has"
@@ -92,8 +93,8 @@ class CorpusSettings(Settings):
     def groups(self) -> tuple[str, ...]:
         """Groups that are searched: the rows of one source and role."""
         if self.controlled:
-            sources = ("sft", "rl")
-            return tuple(group_name(s, r) for s in sources for r in ("member", "twin", "held-out"))
+            # Of RL no template is held out.
+            return ("sft.member", "sft.twin", "sft.held-out", "rl.member", "rl.twin")
         return tuple(
             group_name(source.name, source.role)
             for source in self.sources
