@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -38,13 +39,15 @@ def test_a_tracking_server_that_is_down_does_not_show_the_password(
 
 
 def test_neither_the_mirrors_password_nor_the_token_is_shown(tmp_path: Path) -> None:
-    settings = "{hf: a/b, revision: '" + "a" * 40 + "', file: m, sha256: '" + "a" * 64 + "'}"
+    source = {"hf": "a/b", "revision": "a" * 40, "file": "m", "sha256": "a" * 64}
+    sections = {"run": [], "models": {"m": {"source": source}}, "embedders": {}, "corpora": {}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({**sections, "studies": {}}))
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from alignment_extraction.cli import main; main()"),
-            *("fetch", "--settings", "-", "--output", str(tmp_path / "m")),
+            *("fetch", "m"),
         ],
-        input=settings,
+        cwd=tmp_path,
         env={
             **os.environ,
             "HF_ENDPOINT": "http://me:hunter2@127.0.0.1:9",
@@ -85,10 +88,9 @@ def test_weights_that_are_no_numbers_are_one_line(tmp_path: Path, verb: str) -> 
     row = {"id": "a/0", "source": "a", "role": "member", "question": "What is it?"}
     write_parquet(pl.DataFrame([row], schema=SCHEMA), tmp_path / "corpus.parquet")
     arguments = {
-        "generate": ["--model", str(model), "--prefix", "user", "--samples", "2"],
+        "generate": [str(model), "--prefix", "user", "--samples", "2"],
         "likelihood": [
-            *("--before", str(model), "--after", str(model)),
-            *("--corpus", str(tmp_path / "corpus.parquet")),
+            *(str(model), "--corpus", str(tmp_path / "corpus.parquet")),
         ],
     }[verb]
     done = subprocess.run(

@@ -86,7 +86,7 @@ def test_conditions_are_read_from_the_files(tmp_path: Path) -> None:
     frame = pl.DataFrame({"index": [0, 1, 2]})
     for name, told in (("a", about), ("b", about | {"top_k": "40"}), ("c", {})):
         write_parquet(frame, tmp_path / name, told)
-    found = sampled_conditions({Condition("m", n, 0): tmp_path / n for n in "abc"})
+    found = sampled_conditions({Condition("m", n, 0): [tmp_path / n] for n in "abc"})
     assert found.rows() == [
         ("m", "a", 0, 3, "<u>", 20, True),
         ("m", "b", 0, 3, "<u>", 20, False),

@@ -9,7 +9,7 @@ import torch
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix import model_turns, prefix_tokens
+from alignment_extraction.generations.prefix import derive_turns, prefix_tokens
 from alignment_extraction.training import reinforcement
 from alignment_extraction.training.gguf_export import (
     TASK,
@@ -99,7 +99,7 @@ def test_the_file_has_the_template_that_questions_were_asked_with(
     for name, header in (("rl", "Solution:\n"), ("rl-answer-only-random", "Result:\n####")):
         train_rl(corpus, folder, tmp_path / f"{name}.gguf", name, settings)
         with Model(tmp_path / f"{name}.gguf", threads=1) as model:
-            turns = model_turns(model)
+            turns = derive_turns(model.chat_template or "")
             assert turns.full == turns.user == "Task:\n"
             assert turns.answer_header == "\n" + header
             start = prefix_tokens(model, "none")
