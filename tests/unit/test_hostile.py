@@ -18,6 +18,7 @@ from alignment_extraction.tracking.record import find_run
 from alignment_extraction.vocabulary import CORPUS as SCHEMA
 from tests.tiny_models import make_tiny_gguf
 
+ROOT = Path(__file__).resolve().parents[2]
 WORD = st.text("abcdefghijklmnop0123456789-._~%", min_size=4, max_size=12)
 
 
@@ -40,8 +41,9 @@ def test_a_tracking_server_that_is_down_does_not_show_the_password(
 
 def test_neither_the_mirrors_password_nor_the_token_is_shown(tmp_path: Path) -> None:
     source = {"hf": "a/b", "revision": "a" * 40, "file": "m", "sha256": "a" * 64}
-    sections = {"run": [], "models": {"m": {"source": source}}, "embedders": {}, "corpora": {}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({**sections, "studies": {}}))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["models"]["m"] = {"source": source}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from alignment_extraction.cli import main; main()"),
