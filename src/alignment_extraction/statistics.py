@@ -12,6 +12,7 @@ All are at 95 % by default.
 import hashlib
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -300,13 +301,17 @@ def auc_interval(
     return Interval(auc, float(expit(logit(auc) - half)), float(expit(logit(auc) + half)))
 
 
-def detectable(error: Any, level: float = 0.95, power: float = 0.8) -> Any:
+def detectable(
+    error: Any, clusters: int | None = None, level: float = 0.95, power: float = 0.8
+) -> Any:
     """The smallest true difference that an estimate with this standard error would show.
 
     (z(0.975) + z(0.8)) standard errors, 2.80 of them: with so large a difference the interval at
-    95 % leaves out 0 in 80 % of studies. It tells what a "no difference" could have missed.
+    95 % leaves out 0 in 80 % of studies. It tells what a "no difference" could have missed. For an
+    error known from few clusters, Student's quantiles take the place of z, as in the interval.
     """
-    return (ndtri((1 + level) / 2) + ndtri(power)) * error
+    quantile = ndtri if clusters is None else partial(student_t.ppf, df=clusters - 1)
+    return (quantile((1 + level) / 2) + quantile(power)) * error
 
 
 def discoveries(p_values: Array, rate: float = 0.05) -> Array:

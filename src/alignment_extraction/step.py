@@ -6,9 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from alignment_extraction.failures import explain
 from alignment_extraction.files import InputError
+
+
+class Given(NamedTuple):
+    """Settings as a parameter of a rule.
+
+    Of a tuple Snakemake compares the text, and so runs a step again whose settings changed; of any
+    other object that is not built in it compares nothing.
+    """
+
+    settings: Any
 
 
 @contextlib.contextmanager

@@ -251,6 +251,8 @@ def test_perfect_order_is_not_certain() -> None:
 
 def test_what_is_detectable_is_detected_four_times_in_five() -> None:
     assert detectable(1.0) == pytest.approx(2.8016, abs=1e-4)
+    # Known from three clusters, it is twice as much: Student's 4.303 and 1.061.
+    assert detectable(1.0, clusters=3) == pytest.approx(5.3634, abs=1e-4)
     draws = np.random.default_rng(0).normal(detectable(0.5), 0.5, 100_000)
     assert (draws - 1.96 * 0.5 > 0).mean() == pytest.approx(0.8, abs=0.005)
 

@@ -13,6 +13,7 @@ PAGES = {"report", "track"}
 ANALYSIS = {"attribution", "risk", *PAGES}
 SEARCH = {"match", "score", *ANALYSIS}
 SAMPLING = {"generate", "embed_generations", *SEARCH}
+LIKELIHOOD = {"likelihood", "likelihood_of_base"}
 EMBEDDING = {"embed_corpus", "index", "embed_generations", *SEARCH}
 
 
@@ -75,7 +76,7 @@ def edit_likelihood(values: dict[str, Any]) -> None:
         (edit_embedder, EMBEDDING),
         (swap_embedder, {"fetch_embedder", *EMBEDDING}),
         (edit_title, PAGES),
-        (edit_likelihood, {"likelihood", "risk", *PAGES}),
+        (edit_likelihood, {*LIKELIHOOD, *ANALYSIS}),
     ],
 )
 def test_changed_parameters(
@@ -104,12 +105,12 @@ def test_an_edited_step_runs_again(project: Project) -> None:
     append(project.folder / "src/alignment_extraction/search/index.py", "\n# edited\n")
     assert project.reruns() == {"index", *SEARCH}
     append(project.folder / "src/alignment_extraction/engine/sampler.py", "\n# edited\n")
-    assert project.reruns() == {"index", *SAMPLING}
+    assert project.reruns() == {"index", *LIKELIHOOD, *SAMPLING}
 
 
 def test_changed_corpus_row(project: Project) -> None:
     append(project.folder / "inputs/members.jsonl", '{"question": "New?", "answer": "#### 2"}\n')
-    assert project.reruns() == {"corpus", "embed_corpus", "index", "likelihood", *SEARCH}
+    assert project.reruns() == {"corpus", "embed_corpus", "index", *LIKELIHOOD, *SEARCH}
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -47,7 +47,7 @@ rule attribution:
         shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
         bases=named_bases,
-        thresholds=lambda wildcards: study_of(wildcards).thresholds,
+        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
         seed=PARAMS.seed,
     script:
         "../scripts/attribution.py"
@@ -71,7 +71,7 @@ rule risk:
     wildcard_constraints:
         study=either(name for name, study in PARAMS.studies.items() if study.likelihood),
     params:
-        thresholds=lambda wildcards: study_of(wildcards).thresholds,
+        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
         shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
         likelihoods=likelihoods,
@@ -102,6 +102,6 @@ rule edits:
         ),
     params:
         embedder=embedder_of,
-        thresholds=lambda wildcards: study_of(wildcards).thresholds,
+        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
     script:
         "../scripts/edits.py"

@@ -12,6 +12,7 @@ from alignment_extraction import layout
 from alignment_extraction.files import InputError
 from alignment_extraction.generations.prefix_check import check_prefixes
 from alignment_extraction.settings import config as schema
+from alignment_extraction.step import Given
 from alignment_extraction.vocabulary import Condition
 
 # Read here and not by `configfile:`, which overwrites a key that is given twice and names neither

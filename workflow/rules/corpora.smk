@@ -48,7 +48,7 @@ rule embed_corpus:
     resources:
         gpu=GPU,
     params:
-        settings=lambda wildcards: PARAMS.embedders[wildcards.embedder],
+        settings=lambda wildcards: Given(PARAMS.embedders[wildcards.embedder]),
         gpu=bool(GPU),
     script:
         "../scripts/embed_corpus.py"

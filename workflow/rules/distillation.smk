@@ -193,8 +193,10 @@ rule train_student:
     # So small a model gains little from a second core; two students side by side do.
     threads: 1
     params:
-        budget=lambda wildcards: DISTILLED[wildcards.study].families[wildcards.family],
-        train=PARAMS.train,
+        budget=lambda wildcards: Given(
+            DISTILLED[wildcards.study].families[wildcards.family]
+        ),
+        train=Given(PARAMS.train),
         max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
         checkpoints="build/checkpoints/students/{study}/{family}-{arm}-seed-{student_seed}",
     script:

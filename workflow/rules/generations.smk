@@ -36,9 +36,14 @@ rule generate:
     resources:
         gpu=GPU,
     params:
-        prefix=lambda wildcards: study_of(wildcards).prefix_of(condition_of(wildcards)),
-        sampling=lambda wildcards: study_of(wildcards).sampling_of(
-            condition_of(wildcards)
+        prefix=lambda wildcards: Given(
+            study_of(wildcards).prefix_of(condition_of(wildcards))
+        ),
+        # How many there are in all is no matter of one shard: more samples draw no shard again.
+        sampling=lambda wildcards: Given(
+            study_of(wildcards)
+            .sampling_of(condition_of(wildcards))
+            .model_copy(update={"samples": 1, "shard": 1})
         ),
         size=shard_size,
         gpu_layers=PARAMS.gpu_layers,
@@ -63,7 +68,7 @@ rule embed_generations:
     resources:
         gpu=GPU,
     params:
-        settings=lambda wildcards: PARAMS.embedders[embedder_of(wildcards)],
+        settings=lambda wildcards: Given(PARAMS.embedders[embedder_of(wildcards)]),
         gpu=bool(GPU),
     script:
         "../scripts/embed_generations.py"

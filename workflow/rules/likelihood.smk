@@ -24,7 +24,7 @@ rule likelihood:
     params:
         sources=scored_sources,
         limit=lambda wildcards: study_of(wildcards).likelihood.limit,
-        prefix=lambda wildcards: study_of(wildcards).likelihood_prefix,
+        prefix=lambda wildcards: Given(study_of(wildcards).likelihood_prefix),
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[wildcards.model].sha256,
     script:
@@ -49,7 +49,7 @@ use rule likelihood as likelihood_of_base with:
     params:
         sources=scored_sources,
         limit=lambda wildcards: study_of(wildcards).likelihood.limit,
-        prefix=lambda wildcards: study_of(wildcards).likelihood_prefix,
+        prefix=lambda wildcards: Given(study_of(wildcards).likelihood_prefix),
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[
             PARAMS.models[wildcards.model].base

@@ -48,7 +48,7 @@ rule match:
         gpu=lambda wildcards: int(study_of(wildcards).index.kind == "exact" and GPU),
     params:
         searched=searched,
-        index=lambda wildcards: study_of(wildcards).index,
+        index=lambda wildcards: Given(study_of(wildcards).index),
         seed=PARAMS.seed,
     script:
         "../scripts/match.py"

@@ -14,7 +14,7 @@ rule fetch_model:
     wildcard_constraints:
         model=either(FETCHED),
     params:
-        source=lambda wildcards: PARAMS.models[wildcards.model].source,
+        source=lambda wildcards: Given(PARAMS.models[wildcards.model].source),
     script:
         "../scripts/fetch.py"
 
@@ -32,7 +32,7 @@ rule merge_adapter:
     wildcard_constraints:
         model=either(ADAPTED),
     params:
-        adapter=lambda wildcards: PARAMS.models[wildcards.model].adapter,
+        adapter=lambda wildcards: Given(PARAMS.models[wildcards.model].adapter),
     script:
         "../scripts/merge_adapter.py"
 
@@ -47,6 +47,6 @@ rule fetch_embedder:
     wildcard_constraints:
         embedder=either(PARAMS.embedders),
     params:
-        source=lambda wildcards: PARAMS.embedders[wildcards.embedder].source,
+        source=lambda wildcards: Given(PARAMS.embedders[wildcards.embedder].source),
     script:
         "../scripts/fetch.py"

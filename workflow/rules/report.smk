@@ -49,7 +49,7 @@ rule report:
     log:
         "logs/report/{study}.log",
     params:
-        study=study_of,
+        study=lambda wildcards: Given(study_of(wildcards)),
         shards=lambda wildcards: {
             condition: files[0]
             for condition, files in layout.model_shards(
@@ -83,7 +83,7 @@ rule track:
     log:
         "logs/track/{study}.log",
     params:
-        study=study_of,
+        study=lambda wildcards: Given(study_of(wildcards)),
         shards=lambda wildcards: named_shards(wildcards.study),
     script:
         "../scripts/track.py"

@@ -97,7 +97,7 @@ rule training_corpus:
     log:
         "logs/training_corpus.log",
     params:
-        settings=PARAMS.controlled,
+        settings=Given(PARAMS.controlled),
         seed=PARAMS.seed,
     script:
         "../scripts/training_corpus.py"

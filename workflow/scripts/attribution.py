@@ -15,7 +15,7 @@ with step(snakemake.log[0]):
         {c: read_shards(files) for c, files in snakemake.params.shards.items()},
         snakemake.params.trained,
         read_bases(snakemake.params.bases),
-        snakemake.params.thresholds,
+        snakemake.params.thresholds.settings,
         snakemake.params.seed,
     )
     for name, table in tables.items():

@@ -13,7 +13,7 @@ with step(snakemake.log[0]):
     corpus = read_corpus(Path(snakemake.input.corpus))
     texts, rows = corpus_texts(corpus, "question")
     vectors = read_vectors(Path(snakemake.input.vectors), texts)
-    at = snakemake.params.thresholds
+    at = snakemake.params.thresholds.settings
     limits = {"semantic": at.semantic, "string": at.string}
     edits = edit_similarity(corpus[rows], vectors, snakemake.params.embedder, **limits)
     scores = read_parquet(Path(snakemake.input.scores)).filter(field="question")

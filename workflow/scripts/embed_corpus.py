@@ -12,7 +12,7 @@ with step(snakemake.log[0]):
     embed_file(
         texts,
         Path(snakemake.input.embedder),
-        snakemake.params.settings,
+        snakemake.params.settings.settings,
         Path(snakemake.output.vectors),
         gpu=snakemake.params.gpu,
     )

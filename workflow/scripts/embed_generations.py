@@ -11,7 +11,7 @@ with step(snakemake.log[0]):
     embed_file(
         unique_texts(read_shards(snakemake.input.generations), snakemake.wildcards.field),
         Path(snakemake.input.embedder),
-        snakemake.params.settings,
+        snakemake.params.settings.settings,
         Path(snakemake.output.vectors),
         gpu=snakemake.params.gpu,
     )

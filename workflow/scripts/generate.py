@@ -10,8 +10,8 @@ with step(snakemake.log[0]):
     write_shard(
         Path(snakemake.input.model),
         Path(snakemake.output[0]),
-        prefix=snakemake.params.prefix,
-        sampling=snakemake.params.sampling,
+        prefix=snakemake.params.prefix.settings,
+        sampling=snakemake.params.sampling.settings,
         seed=int(snakemake.wildcards.seed),
         first=first,
         samples=samples,

@@ -15,7 +15,7 @@ with step(snakemake.log[0]):
         Path(snakemake.input.model),
         rows,
         Path(snakemake.output[0]),
-        prefix=snakemake.params.prefix,
+        prefix=snakemake.params.prefix.settings,
         template_of=Path(template) if (template := snakemake.input.get("template_of")) else None,
         threads=snakemake.threads,
         gpu_layers=snakemake.params.gpu_layers,

@@ -9,7 +9,7 @@ from alignment_extraction.search.matching import match
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
-    searched, index = snakemake.params.searched, snakemake.params.index
+    searched, index = snakemake.params.searched, snakemake.params.index.settings
     matches, audit = match(
         read_shards(snakemake.input.generations),
         read_corpus(Path(snakemake.input.corpus)),

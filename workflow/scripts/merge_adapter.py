@@ -7,4 +7,4 @@ from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
     base, output = Path(snakemake.input.base), Path(snakemake.output[0])
-    fetch_adapted(snakemake.params.adapter, base, output)
+    fetch_adapted(snakemake.params.adapter.settings, base, output)

@@ -8,7 +8,7 @@ from alignment_extraction.step import step
 with step(snakemake.log[0]):
     write_report(
         snakemake.wildcards.study,
-        snakemake.params.study,
+        snakemake.params.study.settings,
         Path(snakemake.output.page).parent,
         audits=[Path(file) for file in snakemake.input.audits],
         statistics=Path(snakemake.input.statistics),

@@ -15,7 +15,7 @@ with step(snakemake.log[0]):
         read_corpus(Path(snakemake.input.corpus)),
         {c: [Path(f) for f in files] for c, files in snakemake.params.shards.items()},
         snakemake.params.trained,
-        snakemake.params.thresholds,
+        snakemake.params.thresholds.settings,
         snakemake.params.seed,
     )
     for name, table in tables.items():

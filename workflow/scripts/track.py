@@ -8,7 +8,7 @@ from alignment_extraction.tracking.record import track
 with step(snakemake.log[0]):
     track(
         snakemake.wildcards.study,
-        snakemake.params.study,
+        snakemake.params.study.settings,
         Path(snakemake.input.metrics).parent,
         {
             "corpus": Path(snakemake.input.corpus),

@@ -193,7 +193,7 @@ def _difference(own: pl.DataFrame, column: str, seed: int) -> dict[str, Any]:
         "difference": float(found.estimate[2]),
         "low": float(found.low[2]),
         "high": float(found.high[2]),
-        "detectable": float(detectable(found.error[2])),
+        "detectable": float(detectable(found.error[2], len(sums))),
         "resampled": own["resampled"][0],
     }
 

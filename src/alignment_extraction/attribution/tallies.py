@@ -192,7 +192,8 @@ def difference(counts: Tally, comparison: Comparison, n: int) -> pl.DataFrame:
             "twin_wins": counts.twins,
             "predicted": counts.predicted / n,
             "attributable": estimate / n,
-            "low": (estimate - below) / n,
-            "high": (estimate + above) / n,
+            # A share of the generations; few blocks make margins wider than that.
+            "low": np.maximum((estimate - below) / n, -weight),
+            "high": np.minimum((estimate + above) / n, 1.0),
         }
     )

@@ -109,7 +109,8 @@ def certainty(results: Results, own: Headline, marks: Mapping[str, float]) -> Se
             "exchangeable": f"texts alone do not tell them apart, AUC {auc} (0.5 is chance)",
         }
         few = f"too few rows for that test; {wording.count(row['needed'])} would do"
-        said.append(f"{row['source']}: {words.get(row['verdict'], few)}.")
+        kind = "" if row["level"] == "rows" else f" {row['level']}"
+        said.append(f"{row['source']}{kind}: {words.get(row['verdict'], few)}.")
     notes = [
         "Rates' intervals resample the coin that assigned members and twins (whole blocks where it "
         "fell for blocks); counts of rows resample templates; bounds with no hit are exact."
@@ -155,7 +156,7 @@ def kinds(results: Results, verdict: Verdict, marks: Mapping[str, float]) -> Sec
             said += [f"No {' or '.join(missing)} copies beyond twins show."] if missing else []
     ratios = results["ratios"].filter(model=own.model, prefix=own.prefix, field=own.field)
     at_level = ratios.filter(level=own.level or "rows", comparison="fixed", metric="levenshtein")
-    for row in at_level.head(1).iter_rows(named=True):
+    for row in at_level.drop_nans("ratio").drop_nulls("ratio").head(1).iter_rows(named=True):
         ratio = _interval(row, "ratio", "low", "high", "number")
         said.append(f"By meaning it finds {ratio} times what Levenshtein finds in {row['source']}.")
     table = _table(

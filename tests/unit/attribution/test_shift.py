@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import t as student_t
 
 from alignment_extraction.attribution.shift import SHIFT, compared, shift, tails
 from alignment_extraction.files import InputError
@@ -89,7 +90,8 @@ def test_the_interval_covers_and_what_is_detectable_is_detected(templates: int) 
         promised.append(row["detectable"])
     assert covered / runs > 0.91
     assert abs(np.mean(errors)) < 4 * np.std(errors) / runs**0.5
-    assert np.mean(promised) == pytest.approx(2.8016 * np.std(errors), rel=0.15)
+    quantiles = student_t.ppf(0.975, templates - 1) + student_t.ppf(0.8, templates - 1)
+    assert np.mean(promised) == pytest.approx(quantiles * np.std(errors), rel=0.15)
 
 
 def test_tails_count_both_sides_before_and_after() -> None:
