@@ -19,11 +19,11 @@ import polars as pl
 from record import write
 
 from alignment_extraction.attribution.competition import attribution
-from alignment_extraction.attribution.contests import Thresholds
 from alignment_extraction.attribution.exchangeability import exchangeability
 from alignment_extraction.attribution.kinds import kinds
 from alignment_extraction.attribution.ratios import ratios
 from alignment_extraction.attribution.repetitions import repetitions
+from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 from tests.attributed_study import (
     TAILS,
@@ -163,7 +163,7 @@ def scale(size: int) -> dict[str, float]:
     """Seconds of each table, and the peak of resident memory so far, in GiB."""
     corpus, scores, generations = study(size)
     base = corpus.select("id", base_log_probability=pl.lit(-20.0))
-    thresholds = Thresholds()
+    thresholds = ThresholdSettings()
     tables = {
         "attribution": lambda: attribution(scores, corpus, {"m": ["mine"]}, thresholds),
         "with a base model": lambda: attribution(scores, corpus, {"m": ["mine"]}, thresholds, base),

@@ -9,7 +9,6 @@ Which interval, and what it takes to vary:
 All are at 95 % by default.
 """
 
-import hashlib
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -46,15 +45,6 @@ class Resampled(NamedTuple):
 def named_seed(seed: int, name: str) -> int:
     """A 32-bit seed for the random stream `name`, from a study's seed alone."""
     return zlib.crc32(f"{seed}/{name}".encode())
-
-
-def stream_seed(seed: int, name: str) -> int:
-    """A 31-bit seed for the stream `name` of what is drawn into a corpus or trained on.
-
-    Beside `named_seed` because other seeds would make other corpora and models.
-    """
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def clopper_pearson(hits: Any, n: Any, level: float = 0.95) -> Interval:
@@ -308,7 +298,7 @@ def detectable(
 
     (z(0.975) + z(0.8)) standard errors, 2.80 of them: with so large a difference the interval at
     95 % leaves out 0 in 80 % of studies. It tells what a "no difference" could have missed. For an
-    error known from few clusters, Student's quantiles take the place of z, as in the interval.
+    error known from few clusters, z gives way to Student's quantiles, as in the interval.
     """
     quantile = ndtri if clusters is None else partial(student_t.ppf, df=clusters - 1)
     return (quantile((1 + level) / 2) + quantile(power)) * error

@@ -163,16 +163,3 @@ def group_name(source: str, role: str) -> str:
 def group_expression() -> pl.Expr:
     """The group of each row of a corpus, as the column `group`."""
     return pl.concat_str("source", pl.lit("."), "role").alias("group")
-
-
-def shown_first(samples: dict[Condition, int], trained: dict[str, bool]) -> list[Condition]:
-    """The conditions in the order in which reports show them; the first is the headline.
-
-    Models that were trained on the corpus come first, then those with more generations, then the
-    order of params.yaml.
-
-    Args:
-        samples: generations of each condition, in the order of params.yaml.
-        trained: whether a model was trained on a source of the corpus that has members.
-    """
-    return sorted(samples, key=lambda c: (not trained.get(c.model, False), -samples[c]))

@@ -26,33 +26,6 @@ _SIDES = ("member", "twin")
 _IDS = ("match_id", "levenshtein_best_id", "indel_best_id")
 
 
-class Thresholds(NamedTuple):
-    """From which score on a generation counts as a hit.
-
-    Attributes:
-        semantic: cosine similarity.
-        string: Levenshtein and Indel similarity.
-        start, stop, points: the grid that is swept, both ends included.
-    """
-
-    semantic: float = 0.95
-    string: float = 0.9
-    start: float = 0.5
-    stop: float = 1.0
-    points: int = 51
-
-    def fixed(self, metric: str) -> float:
-        """The fixed threshold of a metric; equality is a score of 1."""
-        key = METRICS[metric].threshold
-        return 1.0 if key is None else float(getattr(self, key))
-
-    def sweep(self, metric: str) -> Array:
-        """The grid of a metric; none for equality."""
-        if METRICS[metric].threshold is None:
-            return np.empty(0)
-        return np.linspace(self.start, self.stop, self.points)
-
-
 class Contest(NamedTuple):
     """The generations of one condition, read in one field, before members and twins.
 

@@ -26,12 +26,6 @@ def masked(texts: pl.Series) -> pl.Series:
     )
 
 
-def masked_share(masked_texts: pl.Series) -> pl.Series:
-    """Share of the tokens of `masked` texts that stand for a number or name; NaN without tokens."""
-    signs = masked_texts.str.count_matches(f"[{NUMBER}{NAME}]").cast(pl.Float64)
-    return signs / masked_texts.str.count_matches(_TOKEN)
-
-
 def numbers(texts: pl.Series) -> pl.Series:
     """The numbers of each text, as written, in order."""
     return texts.str.extract_all(_NUMBER)

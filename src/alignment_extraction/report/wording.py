@@ -70,11 +70,6 @@ def percent(value: float | None, spread: float | None = None) -> str:
     return f"{_decimal(value, _decimals(100 * spread))} %"
 
 
-def decimal(value: float | None, digits: int = 3) -> str:
-    """A plain number: 0.713."""
-    return NONE if value is None or math.isnan(value) else _decimal(value, digits)
-
-
 def interval(estimate: Estimate | None, unit: str) -> str:
     """An estimate with its interval: `51 (39 to 66)`, `4.2 % (3.6 to 4.9)`, `0 % (at most 0.04)`.
 

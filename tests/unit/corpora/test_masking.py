@@ -9,7 +9,6 @@ from alignment_extraction.corpora.masking import (
     NAME,
     NUMBER,
     masked,
-    masked_share,
     numbers,
     tokens,
     words,
@@ -36,11 +35,6 @@ def test_instances_of_a_template_are_equal(number: int, name: str) -> None:
     texts = pl.Series([f"What does {name} pay for {number} pens?", "What does Zoe pay for 3 pens?"])
     first, second = masked(texts).to_list()
     assert first == second
-
-
-def test_share() -> None:
-    shares = masked_share(masked(pl.Series(["1 2 3", "a 1, b", "a"])))
-    assert shares.to_list() == [1.0, 0.25, 0.0]
 
 
 def test_pieces() -> None:

@@ -109,7 +109,7 @@ def test_prefix_is_shown(tiny_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[0] .split() == ["1", "'<|im_start|>'"]
+    assert done.stdout.splitlines()[0].split() == ["1", "'<|im_start|>'"]
 
 
 def test_no_chat_template(tmp_path: Path) -> None:
