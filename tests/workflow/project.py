@@ -170,6 +170,7 @@ def make_project(folder: Path) -> Project:
                     },
                 ],
                 "index": {"trees": 4, "audit": 8},
+                "thresholds": {"semantic": 0.95, "string": 0.9},
                 "likelihood": {"models": ["tiny", "other"]},
             }
         },

@@ -21,7 +21,6 @@ RESULTS = {"distillation_tables", "report", "track"}
 TRAIN: dict[str, Any] = {
     **TOY.model_dump(mode="json"),
     "sft": TOY.sft.model_dump() | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000},
-    "rl": TOY.rl.model_dump() | {"steps": 1, "learning_rate": 1e-6},
 }
 DATA = TOY_DATA.model_dump(mode="json")
 
@@ -29,14 +28,14 @@ DATA = TOY_DATA.model_dump(mode="json")
 def edit(values: dict[str, Any]) -> None:
     values["models"] = {
         "base": {"trained": "base", "trained_on": []},
-        **{name: {"trained": name, "trained_on": [name], "base": "base"} for name in ("sft", "rl")},
+        "sft": {"trained": "sft", "trained_on": ["sft"], "base": "base"},
     }
     values["corpora"] = {"toy": {"controlled": True}}
     values["controlled"], values["train"] = DATA, TRAIN
     values["studies"]["toy"] |= {
-        "models": ["sft", "rl"],
+        "models": ["sft"],
         "prefixes": ["user"],
-        "conditions": [{"models": ["sft", "rl"], "prefixes": ["user"]}],
+        "conditions": [{"models": ["sft"], "prefixes": ["user"]}],
         "sampling": {
             "samples": 96,
             "max_tokens": 120,
@@ -49,7 +48,6 @@ def edit(values: dict[str, Any]) -> None:
         "likelihood": None,
         "distillation": {
             "sft": {"model": "sft", "steps": 3},
-            "rl": {"model": "rl", "steps": 2, "batch_size": 8},
             "seeds": [0],
             # Learnt by heart, nearly all generations are copies.
             "arms": ["original", "extracted", "other"],
@@ -77,19 +75,18 @@ def project(distilled: Project, tmp_path: Path) -> Project:
 def test_tables_hold_every_student(distilled: Project) -> None:
     folder = distilled.folder / "results/toy"
     table, curves, counts = (pl.read_parquet(folder / f"{n}.parquet") for n in DISTILLATION_TABLES)
-    for family in ("sft", "rl"):
-        assert set(table.filter(family=family)["arm"]) == set(ARMS) - {"extracted-without-copies"}
+    assert set(table["arm"]) == set(ARMS) - {"extracted-without-copies"}
     assert set(table.filter(pl.col("arm") != "start")["seeds"]) == {1}
-    rewards = curves.filter(family="rl", arm="extracted", metric="reward")
-    assert rewards["step"].to_list() == [1, 2]
-    assert set(counts["family"]) == {"sft", "rl"}
+    losses = curves.filter(family="sft", arm="extracted", metric="loss")
+    assert losses.height > 0
+    assert set(counts["family"]) == {"sft"}
     assert "evaluation" in set(counts["data_set"])
 
 
 def test_the_card_says_where_the_data_come_from(distilled: Project) -> None:
     folder = distilled.folder / "data/distillation/toy"
     text = (folder / "card.md").read_text()
-    assert "- rl: written by `rl.gguf`" in text
+    assert "- sft: written by `sft.gguf`" in text
     rows = pl.read_parquet(folder / "data.parquet").filter(family="sft", arm="extracted")
     assert re.search(rf"\| sft extracted \| not-drawn \|.*\| {rows.height:,} \|", text)
 
@@ -102,7 +99,7 @@ def test_report_and_runs(distilled: Project) -> None:
     folder = distilled.folder / "results/toy"
     assert WORTH in (folder / "report.html").read_text()
     names = {run["name"] for run in json.loads((folder / "tracked.json").read_text())["runs"]}
-    assert "toy/distillation/rl/extracted/seed-0" in names
+    assert "toy/distillation/sft/extracted/seed-0" in names
     assert "toy/distillation/sft/start" in names
 
 
@@ -111,15 +108,12 @@ def test_nothing_is_made_twice(distilled: Project) -> None:
     assert distilled.reruns() == set()
 
 
-def test_a_students_budget_trains_its_own_kind_again(project: Project) -> None:
+def test_another_budget_trains_students_again(project: Project) -> None:
     def longer(values: dict[str, Any]) -> None:
-        values["studies"]["toy"]["distillation"]["rl"]["steps"] = 3
+        values["studies"]["toy"]["distillation"]["sft"]["steps"] = 4
 
     project.change(longer)
-    jobs = project.snakemake("--dry-run", "--", "distill")
     assert project.reruns("--", "distill") - {"distill"} == STUDENTS | RESULTS
-    assert "family=rl" in jobs
-    assert "family=sft" not in jobs
 
 
 def test_other_samples_make_other_data(project: Project) -> None:

@@ -80,7 +80,7 @@ def edit_base(values: dict[str, Any]) -> None:
 
 
 def edit_data(values: dict[str, Any]) -> None:
-    values["controlled"]["rl_instances"] += 1
+    values["controlled"]["rl_instances"] -= 1
 
 
 @pytest.mark.parametrize(
