@@ -81,27 +81,44 @@ rule risk:
         "../scripts/risk.py"
 
 
+EDITED = either(
+    name
+    for name, study in PARAMS.studies.items()
+    if PARAMS.corpora[study.corpus].controlled
+)
+
+
 rule edits:
     input:
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         vectors=lambda wildcards: layout.corpus_vectors(
             study_of(wildcards).corpus, embedder_of(wildcards), "question"
         ),
-        scores="results/{study}/scores.parquet",
         code=code("edits"),
     output:
-        edits="results/{study}/edits.parquet",
-        variants="results/{study}/variants.parquet",
+        "results/{study}/edits.parquet",
     log:
         "logs/edits/{study}.log",
     wildcard_constraints:
-        study=either(
-            name
-            for name, study in PARAMS.studies.items()
-            if PARAMS.corpora[study.corpus].controlled
-        ),
+        study=EDITED,
     params:
         embedder=embedder_of,
-        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
     script:
         "../scripts/edits.py"
+
+
+rule variants:
+    input:
+        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        scores="results/{study}/scores.parquet",
+        code=code("variants"),
+    output:
+        "results/{study}/variants.parquet",
+    log:
+        "logs/variants/{study}.log",
+    wildcard_constraints:
+        study=EDITED,
+    params:
+        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
+    script:
+        "../scripts/variants.py"
