@@ -7,8 +7,8 @@ from alignment_extraction.files import read_parquet, write_parquet
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
-    questions = read_parquet(Path(snakemake.input.questions))
-    questions = questions.filter(family=snakemake.wildcards.family)
+    family = snakemake.wildcards.family
+    questions = read_parquet(Path(snakemake.input.questions)).filter(family=family)
     student, tokenizer = (Path(snakemake.input[name]) for name in ("student", "tokenizer"))
-    rows = evaluate(student, tokenizer, questions, snakemake.params.max_tokens)
+    rows = evaluate(student, tokenizer, questions, family, snakemake.params.max_tokens)
     write_parquet(rows, Path(snakemake.output[0]))

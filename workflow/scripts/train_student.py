@@ -22,5 +22,5 @@ with step(snakemake.log[0]):
     )
     questions = read_parquet(Path(snakemake.input.questions)).filter(family=own.family)
     student, tokenizer = Path(snakemake.output.model), Path(snakemake.input.tokenizer)
-    rows = evaluate(student, tokenizer, questions, params.max_tokens)
+    rows = evaluate(student, tokenizer, questions, own.family, params.max_tokens)
     write_parquet(rows, Path(snakemake.output.evaluation))
