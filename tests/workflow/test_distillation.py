@@ -14,13 +14,15 @@ from alignment_extraction.settings.distillation import ARMS
 from tests.toy_training import TOY, TOY_DATA
 from tests.workflow.project import Project, make_project
 
+# Minutes on two cores: `make test-slow` runs it.
+pytestmark = pytest.mark.slow
 STUDENTS = {"train_student"}
 WORTH = "Is the extracted data worth the original?"
 RESULTS = {"distillation_tables", "report", "track"}
 # Learnt by heart, so that the models write whole conversations, and right answers among them.
 TRAIN: dict[str, Any] = {
     **TOY.model_dump(mode="json"),
-    "sft": TOY.sft.model_dump() | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000},
+    "sft": TOY.sft.model_dump() | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000, "log_steps": 1},
 }
 DATA = TOY_DATA.model_dump(mode="json")
 
