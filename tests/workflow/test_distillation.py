@@ -22,7 +22,8 @@ RESULTS = {"distillation_tables", "report", "track"}
 # Learnt by heart, so that the models write whole conversations, and right answers among them.
 TRAIN: dict[str, Any] = {
     **TOY.model_dump(mode="json"),
-    "sft": TOY.sft.model_dump() | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000, "log_steps": 1},
+    "sft": TOY.sft.model_dump()
+    | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000, "log_steps": 1},
 }
 DATA = TOY_DATA.model_dump(mode="json")
 
