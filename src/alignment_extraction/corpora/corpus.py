@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ from alignment_extraction.corpora.conversations import (
     generate_rows,
     read_rows,
 )
+from alignment_extraction.corpora.reading import stream_parquet
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, write_json, write_parquet
 from alignment_extraction.models.lock import LOCK
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import CORPUS
@@ -87,14 +89,36 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
     frame = pl.concat([part.frame for part in parts])
     rejects = pl.concat([part.rejects for part in parts])
     roles = frame.group_by("role").len().collect(engine="streaming")
+    shared = frame.group_by(pl.col("question").hash()).agg(several=pl.col("role").n_unique() > 1)
     statistics = {
         "rows": sum(part.statistics["rows"] for part in parts),
         **_counts(frame, rejects),
-        "questions_in_several_roles": _shared_questions(frame),
+        "questions_in_several_roles": shared.sum().collect(engine="streaming")["several"].item(),
         "roles": dict(sorted(roles.iter_rows())),
         "sources": {name: part.statistics for name, part in zip(names, parts, strict=True)},
     }
     return Corpus(frame, rejects, statistics)
+
+
+def write_corpus(
+    sources: Sequence[CorpusSource],
+    seed: int,
+    output: Path,
+    rejects: Path,
+    statistics: Path,
+    lock: Path = LOCK,
+) -> None:
+    """`build` a corpus; write its rows and those that could not be used as Parquet, counts as JSON.
+
+    Raises:
+        InputError: see `build`.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        built = build(sources, seed, Path(folder), lock)
+        write_parquet(built.rejects, rejects)
+        write_json(built.statistics, statistics)
+        stream_parquet(built.frame, output)
 
 
 def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
@@ -102,17 +126,7 @@ def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
     # differ share one in 3 of 10^8 builds.
     pair = pl.struct("question", "answer").hash()
     usable, distinct = frame.select(pl.len(), pair.n_unique()).collect(engine="streaming").row(0)
-    return {
-        "usable": usable,
-        "rejected": rejects.height,
-        "duplicates": usable - distinct,
-    }
-
-
-def _shared_questions(frame: pl.LazyFrame) -> int:
-    roles = frame.select(pl.col("question").hash(), "role").unique()
-    counted = roles.group_by("question").len().filter(pl.col("len") > 1).select(pl.len())
-    return int(counted.collect(engine="streaming").item())
+    return {"usable": usable, "rejected": rejects.height, "duplicates": usable - distinct}
 
 
 def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> Corpus:
@@ -199,29 +213,17 @@ def _counted(rows: Iterator[NumberedRow], before: int, limit: int | None) -> Ite
 def _frame(source: CorpusSource, file: str, batch: Sequence[Counted]) -> pl.DataFrame:
     """The usable rows of a batch."""
     good = [(n, row.turn, row.row) for n, row in batch if isinstance(row.row, Conversation)]
-    columns = {
+    columns: dict[str, Any] = {
+        **dict.fromkeys(CORPUS, None),
+        **{"source": source.name, "role": source.role, "repetitions": 1},
+        "template": file if source.datasets else None,
         "id": [
             f"{source.id_prefix}/{n:07d}{f'.{turn}' if turn > 1 else ''}" for n, turn, _ in good
         ],
         **{name: [getattr(row, name) for _, _, row in good] for name in Conversation._fields},
     }
-    given: dict[str, Any] = {
-        "source": source.name,
-        "role": source.role,
-        "template": file if source.datasets else None,
-        "repetitions": 1,
-    }
-    schema = {name: dtype for name, dtype in CORPUS.items() if name in columns}
-    return (
-        pl.DataFrame(columns, schema=schema)
-        .with_columns(
-            pl.lit(given.get(name), dtype).alias(name)
-            for name, dtype in CORPUS.items()
-            if name not in columns
-        )
-        .with_columns(text=pl.concat_str("question", "answer", separator="\n", ignore_nulls=True))
-        .select(CORPUS.names())
-    )
+    text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
+    return pl.DataFrame(columns, schema=CORPUS).with_columns(text=text)
 
 
 def _rejects(source: CorpusSource, file: str, batch: Sequence[Counted]) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """Nearest-neighbour search behind one protocol, by Annoy or exactly.
 
-    index = open_index("exact", vectors, device="cuda")
+    index = Exact(vectors, device="cuda")
     index.search(queries).cosine  # of the nearest row of each query
 
 `Annoy` finds candidates in trees on disk and scores them exactly; `Exact` compares every query with
@@ -8,14 +8,14 @@ every row, on a GPU where there is one. A third kind is a class with `search` an
 `open_index`.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from annoy import AnnoyIndex
 
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
+from alignment_extraction.gpu import torch_device
 from alignment_extraction.search.embedding import Vectors, short_identity
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -39,10 +39,6 @@ class Neighbours(NamedTuple):
     """Cosine similarities in [-1, 1], shape (queries,)."""
 
 
-Kind = Literal["annoy", "exact"]
-"""Kinds of index, as settings name them."""
-
-
 class Index(Protocol):
     """What finds the nearest row of each query."""
 
@@ -52,24 +48,11 @@ class Index(Protocol):
 
 
 def open_index(
-    kind: Kind,
-    vectors: Vectors,
-    *,
-    path: Path | None = None,
-    identity: str = "",
-    candidates: int = 50,
-    search_k: int = -1,
-    device: str = "cpu",
+    path: Path | None, vectors: Vectors, *, identity: str, candidates: int, search_k: int
 ) -> Index:
-    """The index of this kind over `vectors`; see `Annoy` and `Exact` for the arguments.
-
-    Raises:
-        InputError: see `Annoy`.
-    """
-    if kind == "exact":
-        return Exact(vectors, device=device)
+    """The Annoy index in `path`, or exact search where that is None; see `Annoy` and `Exact`."""
     if path is None:
-        raise ValueError("an Annoy index needs the path that build_index wrote it to")
+        return Exact(vectors, device=torch_device("exact search"))
     return Annoy(path, vectors, identity=identity, candidates=candidates, search_k=search_k)
 
 
@@ -100,17 +83,8 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
             index.add_item(row, vector.tolist())
         index.build(trees, n_jobs=1)
         index.unload()
-    write_json(
-        {
-            "embedder": identity,
-            "rows": rows,
-            "dimension": dimension,
-            "trees": trees,
-            "seed": seed,
-            "bytes": path.stat().st_size,
-        },
-        path.with_suffix(".json"),
-    )
+    about = {"embedder": identity, "rows": rows, "dimension": dimension, "trees": trees}
+    write_json({**about, "seed": seed, "bytes": path.stat().st_size}, path.with_suffix(".json"))
 
 
 class Annoy:
@@ -156,25 +130,13 @@ class Annoy:
         return Neighbours(position, np.clip(cosine, -1, 1))
 
 
-class Exact:
-    """Exact search; see `exact_search`."""
-
-    def __init__(self, vectors: Vectors, *, device: str = "cpu") -> None:
-        self._vectors, self._device = vectors, device
-
-    def search(self, queries: Vectors) -> Neighbours:
-        """The nearest row of each query; see `Index`."""
-        return exact_search(self._vectors, queries, device=self._device)
-
-
 def _load(path: Path, vectors: Vectors, identity: str) -> Any:
     """The Annoy index in `path`, checked against what it is to search."""
-    about = read_json(path.with_suffix(".json"))
+    described = path.with_suffix(".json")
+    about = read_json(described)
     keys = {"embedder", "rows", "dimension", "bytes"}
     if not isinstance(about, dict) or not about.keys() >= keys:
-        raise InputError(
-            f"{path.with_suffix('.json')}: does not describe an index; build the index again"
-        )
+        raise InputError(f"{described}: does not describe an index; build the index again")
     if about["embedder"] != identity:
         raise InputError(
             f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
@@ -197,66 +159,56 @@ def _load(path: Path, vectors: Vectors, identity: str) -> Any:
     return index
 
 
-def exact_search(vectors: Vectors, queries: Vectors, *, device: str = "cpu") -> Neighbours:
-    """The nearest row of each query by matrix products in blocks; memory stays bounded.
+class Exact:
+    """Matrix products in blocks, so that memory stays bounded.
 
     Of rows whose cosines are equal but for rounding (1e-6), the first is named: a matrix product
     rounds by where a row lies in it.
 
     Args:
         vectors: unit-length float32, shape (rows, dimension); may be memory-mapped.
-        queries: unit-length float32, shape (queries, dimension).
         device: "cpu" for numpy, or one of PyTorch's, such as "cuda".
     """
-    position = np.zeros(len(queries), np.int64)
-    cosine = np.full(len(queries), -np.inf, np.float32)
-    nearest = _nearest if device == "cpu" else _nearest_on(device)
-    # A device takes all queries that fit beside a block of rows, so that rows travel to it once.
-    size = _BLOCK if device == "cpu" else _DEVICE_BLOCK
-    for start in range(0, len(queries), size):
-        find = nearest(queries[start : start + size])
-        here = slice(start, start + size)
-        for row in range(0, len(vectors), _ROWS):
-            best, value = find(vectors[row : row + _ROWS])
-            better = value > cosine[here] + _ROUNDING
-            position[here] = np.where(better, best + row, position[here])
-            cosine[here] = np.where(better, value, cosine[here])
-    return Neighbours(position, np.clip(cosine, -1, 1))
+
+    def __init__(self, vectors: Vectors, *, device: str = "cpu") -> None:
+        self._vectors, self._device = vectors, device
+
+    def search(self, queries: Vectors) -> Neighbours:
+        """The nearest row of each query; see `Index`."""
+        position = np.zeros(len(queries), np.int64)
+        cosine = np.full(len(queries), -np.inf, np.float32)
+        # A device takes all queries that fit beside a block of rows, which travel to it once.
+        size = _BLOCK if self._device == "cpu" else _DEVICE_BLOCK
+        for start in range(0, len(queries), size):
+            here = slice(start, start + size)
+            block = self._moved(queries[here])
+            for row in range(0, len(self._vectors), _ROWS):
+                best, value = _nearest(block, self._moved(self._vectors[row : row + _ROWS]))
+                better = value > cosine[here] + _ROUNDING
+                position[here] = np.where(better, best + row, position[here])
+                cosine[here] = np.where(better, value, cosine[here])
+        return Neighbours(position, np.clip(cosine, -1, 1))
+
+    def _moved(self, vectors: Vectors) -> Any:
+        if self._device == "cpu":
+            return vectors
+        import torch
+
+        return torch.from_numpy(np.array(vectors)).to(self._device)
 
 
-_Find = Callable[[Vectors], tuple[Positions, Vectors]]
-"""From rows to the nearest of them to each query, and its cosine."""
-
-
-def _nearest(queries: Vectors) -> _Find:
-    def find(rows: Vectors) -> tuple[Positions, Vectors]:
-        scores = queries @ rows.T
-        best = (scores >= scores.max(axis=1, keepdims=True) - _ROUNDING).argmax(axis=1)
-        return best, scores[np.arange(len(queries)), best]
-
-    return find
-
-
-def _nearest_on(device: str) -> Callable[[Vectors], _Find]:
-    import torch
-
-    def nearest(queries: Vectors) -> _Find:
-        here = torch.from_numpy(np.array(queries)).to(device)
-
-        def find(rows: Vectors) -> tuple[Positions, Vectors]:
-            products = here @ torch.from_numpy(np.array(rows)).to(device).T
-            least = products.max(dim=1, keepdim=True).values - _ROUNDING
-            best = (products >= least).to(torch.uint8).argmax(dim=1, keepdim=True)
-            value = products.gather(1, best)
-            return best[:, 0].cpu().numpy(), value[:, 0].cpu().numpy()
-
-        return find
-
-    return nearest
+def _nearest(queries: Any, rows: Any) -> tuple[Positions, Vectors]:
+    """The nearest row of each query and its cosine, from arrays of numpy or of PyTorch."""
+    products = queries @ rows.T
+    if isinstance(products, np.ndarray):
+        best = (products >= products.max(axis=1, keepdims=True) - _ROUNDING).argmax(axis=1)
+        return best, products[np.arange(len(best)), best]
+    near = products >= products.amax(dim=1, keepdim=True) - _ROUNDING
+    best = near.byte().argmax(dim=1, keepdim=True)
+    return best[:, 0].cpu().numpy(), products.gather(1, best)[:, 0].cpu().numpy()
 
 
 def recall_at_1(found: Neighbours, exact: Neighbours) -> float:
     """Share of queries whose exact nearest neighbour was found; equal scores count as found."""
-    return float(
-        np.mean((found.position == exact.position) | (found.cosine >= exact.cosine - 1e-6))
-    )
+    same = (found.position == exact.position) | (found.cosine >= exact.cosine - _ROUNDING)
+    return float(np.mean(same))

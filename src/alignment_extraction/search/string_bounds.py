@@ -20,7 +20,10 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-from alignment_extraction.search.strings import Floats, Positions
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+Counts = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+Texts = np.ndarray[Any, np.dtype[np.object_]]
 
 RARE, FREQUENT, WHOLE = range(3)
 """Parts of a text, in the order in which they lower a bound."""
@@ -41,9 +44,6 @@ _SAMPLE = 2048
 """Texts of which the first `_OPENING` characters show which are frequent."""
 
 _OPENING = 1000
-
-Counts = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
-Texts = np.ndarray[Any, np.dtype[np.object_]]
 
 
 class Alphabet:

@@ -1,5 +1,9 @@
 """The best match of each text in a whole corpus by Levenshtein and Indel similarity, exactly.
 
+Similarities are 1 - distance / largest possible distance, in [0, 1], by rapidfuzz: Levenshtein
+counts insertions, deletions and substitutions (largest: the longer length); Indel counts insertions
+and deletions (largest: the sum of lengths).
+
 Both are at most L / s, with L the length of the longest common subsequence of two texts of m and n
 characters, and s another length: the mean of m and n for Indel, where this is the similarity
 itself, and the larger of them for Levenshtein, because in the cheapest alignment at most L
@@ -10,11 +14,11 @@ of these the most promising first: the better the best that is known, the fewer 
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from rapidfuzz import process
-from rapidfuzz.distance import LCSseq
+from rapidfuzz.distance import Indel, LCSseq, Levenshtein
 from tqdm import tqdm
 
 from alignment_extraction.search.string_bounds import (
@@ -22,9 +26,17 @@ from alignment_extraction.search.string_bounds import (
     RARE,
     WHOLE,
     CommonLength,
+    Floats,
+    Positions,
     SortedTexts,
 )
-from alignment_extraction.search.strings import METRICS, SCORERS, Floats, Metric, Positions
+
+Metric = Literal["levenshtein", "indel"]
+SCORERS: dict[Metric, Any] = {
+    "levenshtein": Levenshtein.normalized_similarity,
+    "indel": Indel.normalized_similarity,
+}
+METRICS: tuple[Metric, ...] = tuple(SCORERS)
 
 LEAST_SIMILARITY = 0.5
 """Matches below this are not searched for: `best_matches` reports them as none."""
@@ -64,6 +76,14 @@ class StringMatches(NamedTuple):
     """Row numbers, shape (queries,); -1 where nothing reaches `LEAST_SIMILARITY`."""
     similarity: Floats
     """Similarities in [0.5, 1], shape (queries,); NaN where there is none."""
+
+
+def pairwise(metric: Metric, left: Sequence[str], right: Sequence[str], threads: int = 1) -> Floats:
+    """Similarity of left[i] to right[i], float32 in [0, 1], shape (texts,)."""
+    scores: Floats = process.cpdist(
+        left, right, scorer=SCORERS[metric], dtype=np.float32, workers=threads
+    )
+    return scores
 
 
 _Best = dict[Metric, tuple[int, float]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alignment_extraction.search.strings import METRICS, pairwise
+from alignment_extraction.search.string_search import METRICS, pairwise
 
 
 @pytest.mark.parametrize(
