@@ -117,6 +117,14 @@ def _parse(text: bytes | str) -> Any:
     return json.loads(text, parse_constant=lambda _: None)
 
 
+def _row(line: bytes) -> Any:
+    try:
+        return _parse(line)
+    except (ValueError, RecursionError) as error:
+        start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
+        return RowError(f"the line is not JSON ({error})", start)
+
+
 def _byte_lines(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
     """Lines as UTF-8; a line break is the line feed alone, whatever the encoding."""
     if encoding == "utf-8":
@@ -133,7 +141,7 @@ def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -
     first = head[-1].strip() if head else b""
     opens = first[:1] == b"[" or (array and first[:1] == b"{")
     likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
-    whole = opens and likely and not _valid(first)
+    whole = opens and likely and isinstance(_row(first), RowError)
     if array and opens and not whole:
         # One line may be all the file has; several are rows, though they be arrays.
         more = _until_text(lines)
@@ -143,13 +151,8 @@ def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -
         yield from enumerate(_whole(b"".join([*head, *lines]), name), 1)
         return
     for number, line in enumerate(itertools.chain(head, lines), 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, _parse(line)
-        except (ValueError, RecursionError) as error:
-            start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
-            yield number, RowError(f"the line is not JSON ({error})", start)
+        if line.strip():
+            yield number, _row(line)
 
 
 def _until_text(lines: Iterator[bytes]) -> list[bytes]:
@@ -162,25 +165,16 @@ def _until_text(lines: Iterator[bytes]) -> list[bytes]:
     return taken
 
 
-def _valid(line: bytes) -> bool:
-    try:
-        _parse(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def _whole(text: bytes, name: str) -> list[Any]:
     """The rows of a file that is one value: an array, or an object with the rows under one key."""
     try:
         value = _parse(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{name}, line {error.lineno}: not JSON ({error.msg}); the file is cut off or damaged, "
-            "fetch it again"
-        ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not JSON ({error}); fetch it again") from error
+        known = isinstance(error, json.JSONDecodeError)
+        where, reason = (f"{name}, line {error.lineno}", error.msg) if known else (name, error)
+        raise InputError(
+            f"{where}: not JSON ({reason}); the file is cut off or damaged, fetch it again"
+        ) from error
     if isinstance(value, list):
         return value
     wrapped = [value[key] for key in _WRAPPERS if isinstance(value.get(key), list)]

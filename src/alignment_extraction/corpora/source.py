@@ -18,8 +18,7 @@ from alignment_extraction.models.lock import (
     listing_sha256,
     locked_commit,
 )
-
-Role = Literal["member", "twin", "held-out", "control", "unknown"]
+from alignment_extraction.vocabulary import Role, group_name
 
 
 class GeneratedData(BaseModel):
@@ -100,7 +99,7 @@ class CorpusSource(BaseModel):
     @property
     def group(self) -> str:
         """What its rows are called together: its name and their role."""
-        return f"{self.name}.{self.role}"
+        return group_name(self.name, self.role)
 
     @property
     def id_prefix(self) -> str:

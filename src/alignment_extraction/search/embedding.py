@@ -5,12 +5,10 @@ which embedder made them and of which texts, so that vectors of two models are n
 """
 
 import hashlib
-import itertools
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,18 +18,11 @@ from alignment_extraction.settings.config import EmbedderSettings
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
-_logger = logging.getLogger(__name__)
-
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-"""What an embedder computes in. `auto` is float32 on a processor; on a GPU it is float16 where the
-cosines near a threshold stay those of float32."""
-
-LARGEST_CHANGE = 1e-3
-"""By which `auto` lets a cosine near a threshold differ from float32's."""
-_NEAR = 0.9
-"""Cosines from here on are near a threshold or above it (the paper's is 0.95)."""
+"""What an embedder computes in. `auto` is float16 on a GPU, which moves all-MiniLM-L6-v2's cosines
+near a threshold by at most 1.4e-4, and float32 on a processor; bfloat16 moves them by 1.5e-3."""
 
 _BLOCK = 100_000
 """Texts embedded at once: 400 MB of vectors of 1,024 dimensions."""
@@ -67,32 +58,24 @@ class Embedder:
 
     Raises:
         InputError: the folder holds no model that sentence-transformers can load, one that would
-            run code of its own, the model does not take so many tokens, or an unknown dtype.
+            run code of its own, or one that does not take so many tokens.
     """
 
     def __init__(
         self, folder: Path, *, max_tokens: int = 256, batch_size: int = 64, dtype: Dtype = "auto"
     ) -> None:
-        if dtype not in get_args(Dtype):
-            raise InputError(f"dtype {dtype!r}: not one of {', '.join(get_args(Dtype))}")
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder; give that of a sentence-transformers model"
             )
         _refuse_code(folder)
         self.folder = folder
-        self._model = model = _load(folder, max_tokens, "float32")
-        on_gpu = model.device.type == "cuda"
+        self._model = _load(folder, max_tokens, dtype)
+        self.dtype = str(self._model.dtype).removeprefix("torch.")
+        on_gpu = self._model.device.type == "cuda"
         self._batch_size = batch_size if on_gpu else min(batch_size, _CPU_BATCH)
-        self.dimension = int(model.get_embedding_dimension())
-        self.weights = sum(parameter.numel() for parameter in model.parameters())
-        self.dtype = ("float16" if on_gpu else "float32") if dtype == "auto" else dtype
-        if self.dtype != "float32":
-            self._model = _load(folder, max_tokens, self.dtype)
-            half, exact = (self._encode(one, check_texts()) for one in (self._model, model))
-            if dtype == "auto" and largest_change(half, exact) > LARGEST_CHANGE:
-                _logger.warning("%s: float16 changes cosines too much; using float32", folder)
-                self.dtype, self._model = "float32", model
+        self.dimension = int(self._model.get_embedding_dimension())
+        self.weights = sum(parameter.numel() for parameter in self._model.parameters())
         form = "" if self.dtype == "float32" else f"/{self.dtype}"
         self.identity = f"{sha256(folder)}/{max_tokens}{form}"
 
@@ -105,25 +88,28 @@ class Embedder:
         order = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not order:
             return np.empty((0, self.dimension), np.float32)
-        vectors = self._encode(self._model, list(order), progress)[[order[text] for text in texts]]
-        _check_finite(vectors, texts, self.folder)
-        return vectors
-
-    def _encode(self, model: Any, texts: list[str], progress: bool = False) -> Vectors:
-        found = model.encode(
-            texts, batch_size=self._batch_size, convert_to_numpy=True, show_progress_bar=progress
+        found = self._model.encode(
+            list(order),
+            batch_size=self._batch_size,
+            convert_to_numpy=True,
+            show_progress_bar=progress,
         )
         # A model in half precision normalises in it too: the lengths are off by up to 1e-3.
         vectors = np.asarray(found, np.float32)
-        # What is not finite is told by the caller, who knows the rows.
         with np.errstate(invalid="ignore"):
-            return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors[[order[text] for text in texts]]
+        _check_finite(vectors, texts, self.folder)
+        return vectors
 
 
-def _load(folder: Path, max_tokens: int, dtype: str) -> Any:
+def _load(folder: Path, max_tokens: int, dtype: Dtype) -> Any:
     # Imported here: it takes seconds, and most steps do not embed.
+    import torch
     from sentence_transformers import SentenceTransformer
 
+    if dtype == "auto":
+        dtype = "float16" if torch.cuda.is_available() else "float32"
     try:
         model = SentenceTransformer(
             str(folder),
@@ -143,50 +129,6 @@ def _load(folder: Path, max_tokens: int, dtype: str) -> Any:
         )
     model.max_seq_length = max_tokens
     return model
-
-
-_SENTENCES = (
-    "{name} buys {a} boxes of pencils with {b} pencils in each; how many pencils are there?",
-    "Write a short poem about {name}, who walks {a} miles through the snow every {b} days.",
-    "Translate into French: the train to {name} leaves at {a} o'clock and takes {b} hours.",
-    "def f(x): return x * {a} + {b}  # explain to {name} what this function does",
-    "A rectangle has a width of {a} and a perimeter of {b}. {name} asks for its area.",
-    "Which of the {a} planets that {name} listed has at least {b} moons?",
-    "Summarise the letter that {name} wrote {a} years ago about the {b} oldest houses.",
-    "If {name} sells {a} apples for {b} dollars each, what does she earn in a week?",
-)
-
-
-def check_texts() -> list[str]:
-    """The 192 fixed texts that forms of an embedder are compared on.
-
-    8 sentences with 6 names and numbers each, all of these also with a word left out, put in or
-    changed: versions of one sentence are as near to each other as scores at a threshold.
-    """
-    given = itertools.product(_SENTENCES, ("Anna", "Bob", "Lima"), ((3, 12), (7, 48)))
-    texts = []
-    for i, (sentence, name, (a, b)) in enumerate(given):
-        words = sentence.format(name=name, a=a, b=b).split()
-        place = 2 * (i % 6) % len(words)
-        for here in ([words[place]], [], ["yesterday", words[place]], ["teacher"]):
-            texts.append(" ".join([*words[:place], *here, *words[place + 1 :]]))
-    return texts
-
-
-def largest_change(found: Vectors, exact: Vectors) -> float:
-    """Largest |difference of cosine| among pairs of texts that are near a threshold.
-
-    Args:
-        found: unit vectors of texts, shape (texts, dimension).
-        exact: what they ought to be.
-
-    Returns:
-        At least 0; infinity where no pair has an exact cosine from 0.9 on, or one is not finite.
-    """
-    upper = np.triu_indices(len(exact), 1)
-    cosines, others = (exact @ exact.T)[upper], (found @ found.T)[upper]
-    change = np.abs(others - cosines)[cosines >= _NEAR]
-    return float(change.max()) if len(change) and np.isfinite(change).all() else float("inf")
 
 
 def _check_finite(vectors: Vectors, texts: Sequence[str], source: Path) -> None:
@@ -237,27 +179,17 @@ def embed_file(
     *,
     gpu: bool = False,
 ) -> None:
-    """Embed texts, as the rules do, and write their vectors with a description beside them.
+    """`write_embeddings` by the embedder in `folder`, as the rules do.
 
-    Args:
-        texts: in the order of the vectors; equal ones are embedded once.
-        folder: of the embedder.
-        settings: of the embedder.
-        output: .npy to write; see `write_embeddings`.
-        gpu: a GPU is expected: warn where there is none.
+    `gpu`: one is expected, so that its absence is told.
 
     Raises:
-        InputError: see `Embedder`.
+        InputError: see `Embedder` and `Embedder.embed`.
     """
     if gpu:
         torch_device("embedding")
-    model = Embedder(
-        folder,
-        max_tokens=settings.max_tokens,
-        batch_size=settings.batch_size,
-        dtype=settings.dtype,
-    )
-    write_embeddings(model, texts, output, progress=True)
+    options = settings.model_dump(include={"max_tokens", "batch_size", "dtype"})
+    write_embeddings(Embedder(folder, **options), texts, output, progress=True)
 
 
 def write_embeddings(
@@ -265,15 +197,8 @@ def write_embeddings(
 ) -> None:
     """Embed `texts` into `path` (.npy) and describe them in the .json beside it.
 
-    Distinct texts are embedded block by block, so that memory holds one block of vectors and the
-    texts, whatever their number. Vectors depend in their last digits on the texts that share a
-    batch.
-
-    Args:
-        model: the embedder.
-        texts: in the order of the vectors; equal ones are embedded once.
-        path: where to.
-        progress: draw a bar.
+    Distinct texts are embedded once, block by block, so that memory holds one block of vectors and
+    the texts. Vectors depend in their last digits on the texts that share a batch.
 
     Raises:
         InputError: see `Embedder.embed`; no file is written then.

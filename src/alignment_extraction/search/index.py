@@ -5,7 +5,7 @@
 
 `Annoy` finds candidates in trees on disk and scores them exactly; `Exact` compares every query with
 every row, on a GPU where there is one. A third kind is a class with `search` and a line in
-`open_index`.
+`matching.match`.
 """
 
 from pathlib import Path
@@ -15,7 +15,6 @@ import numpy as np
 from annoy import AnnoyIndex
 
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
-from alignment_extraction.gpu import torch_device
 from alignment_extraction.search.embedding import Vectors, short_identity
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -45,15 +44,6 @@ class Index(Protocol):
     def search(self, queries: Vectors) -> Neighbours:
         """The nearest row of each query (unit-length float32, shape (queries, dimension))."""
         ...
-
-
-def open_index(
-    path: Path | None, vectors: Vectors, *, identity: str, candidates: int, search_k: int
-) -> Index:
-    """The Annoy index in `path`, or exact search where that is None; see `Annoy` and `Exact`."""
-    if path is None:
-        return Exact(vectors, device=torch_device("exact search"))
-    return Annoy(path, vectors, identity=identity, candidates=candidates, search_k=search_k)
 
 
 def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity: str) -> None:
@@ -105,7 +95,30 @@ class Annoy:
     def __init__(
         self, path: Path, vectors: Vectors, *, identity: str, candidates: int, search_k: int = -1
     ) -> None:
-        self._trees = _load(path, vectors, identity)
+        described = path.with_suffix(".json")
+        about = read_json(described)
+        keys = {"embedder", "rows", "dimension", "bytes"}
+        if not isinstance(about, dict) or not about.keys() >= keys:
+            raise InputError(f"{described}: does not describe an index; build the index again")
+        if about["embedder"] != identity:
+            raise InputError(
+                f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
+                f"generations were embedded with {short_identity(identity)}; build the index again "
+                "with one model"
+            )
+        if (about["rows"], about["dimension"]) != vectors.shape:
+            raise InputError(f"{path}: built over other vectors; build the index again")
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
+        # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
+        if size != about["bytes"]:
+            raise InputError(
+                f"{path}: has {size} bytes where {about['bytes']} were written; build the index again"
+            )
+        self._trees = AnnoyIndex(about["dimension"], "angular")
+        self._trees.load(str(path))
         self._vectors = vectors
         self._candidates = min(candidates, len(vectors))
         self._search_k = search_k
@@ -128,35 +141,6 @@ class Annoy:
             position[start : start + _BLOCK] = found[rows, best]
             cosine[start : start + _BLOCK] = scores[rows, best]
         return Neighbours(position, np.clip(cosine, -1, 1))
-
-
-def _load(path: Path, vectors: Vectors, identity: str) -> Any:
-    """The Annoy index in `path`, checked against what it is to search."""
-    described = path.with_suffix(".json")
-    about = read_json(described)
-    keys = {"embedder", "rows", "dimension", "bytes"}
-    if not isinstance(about, dict) or not about.keys() >= keys:
-        raise InputError(f"{described}: does not describe an index; build the index again")
-    if about["embedder"] != identity:
-        raise InputError(
-            f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
-            f"generations were embedded with {short_identity(identity)}; build the index again "
-            "with one model"
-        )
-    if (about["rows"], about["dimension"]) != vectors.shape:
-        raise InputError(f"{path}: built over other vectors; build the index again")
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
-    # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
-    if size != about["bytes"]:
-        raise InputError(
-            f"{path}: has {size} bytes where {about['bytes']} were written; build the index again"
-        )
-    index = AnnoyIndex(about["dimension"], "angular")
-    index.load(str(path))
-    return index
 
 
 class Exact:

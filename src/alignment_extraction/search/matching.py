@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from rapidfuzz import process
 
 from alignment_extraction.corpora.texts import searched_rows, unique_texts
 from alignment_extraction.files import InputError
+from alignment_extraction.gpu import torch_device
 from alignment_extraction.search.embedding import Vectors, identity_of, read_vectors
 from alignment_extraction.search.index import (
+    Annoy,
     Exact,
+    Index,
     Neighbours,
     build_index,
-    open_index,
     recall_at_1,
 )
-from alignment_extraction.search.string_search import METRICS, best_matches, pairwise
+from alignment_extraction.search.string_search import SCORERS, best_matches
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import MATCHES
 
@@ -124,22 +127,31 @@ def match(
     """
     frames = [pl.DataFrame(schema=MATCHES)]
     audits: dict[str, dict[str, float]] = {}
-    for field, path in generation_vectors.items():
+    for field, embedded in generation_vectors.items():
         texts = unique_texts(generations, field)
         if not texts:
             continue
-        identity = identity_of(path)
-        queries = np.asarray(read_vectors(path, texts))
+        identity = identity_of(embedded)
+        queries = np.asarray(read_vectors(embedded, texts))
         rows = searched_rows(corpus, field)
         vectors = read_vectors(corpus_vectors[field], rows["compared"].to_list(), identity)
         for name in sorted(group for group, of in indexes if of == field):
-            group, index = group_of(rows, name, vectors), indexes[name, field]
-            found = open_index(
-                index, group.vectors, identity=identity, candidates=candidates, search_k=search_k
-            ).search(queries)
+            group, path = group_of(rows, name, vectors), indexes[name, field]
+            search: Index
+            if path is None:
+                search = Exact(group.vectors, device=torch_device("exact search"))
+            else:
+                search = Annoy(
+                    path,
+                    group.vectors,
+                    identity=identity,
+                    candidates=candidates,
+                    search_k=search_k,
+                )
+            found = search.search(queries)
             frames.append(_matches(texts, field, group, found, threads))
             key = f"{name}/{field}"
-            if index is None:
+            if path is None:
                 audits[key] = {"queries": len(queries), "recall_at_1": 1.0}
             elif audit:
                 stream = np.random.default_rng(named_seed(seed, f"audit/{key}"))
@@ -194,8 +206,10 @@ def _matches(
     matched = [group.texts[i] for i in found.position]
     label = f"strings, {group.name}, {field}"
     best = best_matches(texts, group.texts, threads, progress=label)
-    for metric in METRICS:
-        columns[metric] = pairwise(metric, texts, matched, threads)
+    for metric, scorer in SCORERS.items():
+        columns[metric] = process.cpdist(
+            texts, matched, scorer=scorer, dtype=np.float32, workers=threads
+        )
         ids = [group.ids[i] if i >= 0 else None for i in best[metric].position]
         columns[f"{metric}_best_id"] = ids
         columns[f"{metric}_best"] = best[metric].similarity

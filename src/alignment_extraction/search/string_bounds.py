@@ -61,12 +61,7 @@ class Alphabet:
         """Kinds below this are frequent."""
 
     def divide(self, texts: Sequence[str]) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Texts]:
-        """Count and divide the characters of each text.
-
-        Returns:
-            Characters of each kind, shape (kinds, texts); and the rare characters, the frequent
-            ones, and the whole, shape (3, texts).
-        """
+        """Characters of each kind in each text, shape (kinds, texts), and its parts, (3, texts)."""
         codes = _code_points(texts)
         kinds = self._kinds[codes]
         rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
@@ -154,12 +149,7 @@ class CommonLength:
         """The bounds so far, shape (texts,)."""
 
     def lower(self, rows: Positions, part: int) -> None:
-        """Lower the bounds of these texts by one part, where that has not been done.
-
-        Args:
-            rows: row numbers of texts whose bounds are lowered by all parts before this one.
-            part: `RARE`, `FREQUENT` or `WHOLE`.
-        """
+        """Lower the bounds of those rows by one part that were lowered by all before it."""
         rows = rows[self._steps[rows] == part]
         if not len(rows):
             return

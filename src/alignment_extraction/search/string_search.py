@@ -78,14 +78,6 @@ class StringMatches(NamedTuple):
     """Similarities in [0.5, 1], shape (queries,); NaN where there is none."""
 
 
-def pairwise(metric: Metric, left: Sequence[str], right: Sequence[str], threads: int = 1) -> Floats:
-    """Similarity of left[i] to right[i], float32 in [0, 1], shape (texts,)."""
-    scores: Floats = process.cpdist(
-        left, right, scorer=SCORERS[metric], dtype=np.float32, workers=threads
-    )
-    return scores
-
-
 _Best = dict[Metric, tuple[int, float]]
 """Position and similarity of the best match of one query, by each metric that has one."""
 
@@ -104,10 +96,9 @@ def best_matches(
         progress: label of a progress bar on standard error, shown if the search takes more than two
             seconds; None shows none.
     """
+    size = len(queries)
     matches = {
-        metric: StringMatches(
-            np.full(len(queries), -1, np.int64), np.full(len(queries), np.nan, np.float32)
-        )
+        metric: StringMatches(np.full(size, -1), np.full(size, np.nan, np.float32))
         for metric in METRICS
     }
     rows: dict[str, list[int]] = {}
@@ -170,7 +161,7 @@ def _match_block(queries: Sequence[str], texts: SortedTexts) -> list[_Best]:
         return [_match(query, texts, CommonLength(query, texts)) for query in queries]
     whole = len(queries[0]) <= _SHORT
     parts = texts.alphabet.divide(queries)[1]
-    lengths = [
+    bounds = sum(
         process.cdist(
             parts[part].tolist(),
             texts.parts[part].tolist(),
@@ -178,8 +169,8 @@ def _match_block(queries: Sequence[str], texts: SortedTexts) -> list[_Best]:
             dtype=np.uint8,
         )
         for part in ([WHOLE] if whole else [RARE, FREQUENT])
-    ]
-    bounds, steps = (lengths[0], WHOLE + 1) if whole else (lengths[0] + lengths[1], WHOLE)
+    )
+    steps = WHOLE + 1 if whole else WHOLE
     return [
         _match(query, texts, CommonLength(query, texts, bound, steps))
         for query, bound in zip(queries, bounds, strict=True)
@@ -212,18 +203,9 @@ def _best_row(
     left: Positions,
     likely: int,
 ) -> tuple[int | None, float]:
-    """The row of the best match by one metric, the first by position among equals.
+    """The row of the best match by one metric, the first by position among equals, or None and 0.5.
 
-    Args:
-        common: bounds on the length of the common subsequence with each row.
-        size: what a bound is divided by for a bound on the similarity, shape (rows,).
-        positions: of the rows, shape (rows,).
-        scorer: of rapidfuzz.
-        left: the rows to look at.
-        likely: the row to begin with.
-
-    Returns:
-        The row and its similarity, or None and 0.5.
+    A bound over `size` bounds the similarity; of the rows `left`, `likely` is looked at first.
     """
     found, best = None, LEAST_SIMILARITY
     rows, step = np.array([likely]), _FIRST
@@ -239,16 +221,8 @@ def _best_row(
                 first = np.append(first, found)
             found, best = int(first[positions[first].argmin()]), top
         left = left[common.bound[left] >= (best - _TOLERANCE) * size[left]]
-        rows, left = _likeliest(left, common.bound[left] / size[left], step)
+        if len(left) > step:  # those of the greatest bounds next
+            left = left[np.argpartition(-common.bound[left] / size[left], step)]
+        rows, left = left[:step], left[step:]
         step *= _GROWTH
     return found, best
-
-
-def _likeliest(
-    rows: Positions, bounds: np.ndarray[Any, np.dtype[np.floating[Any]]], size: int
-) -> tuple[Positions, Positions]:
-    """The `size` rows of the greatest bounds, and the others."""
-    if len(rows) <= size:
-        return rows, rows[:0]
-    order = np.argpartition(-bounds, size)
-    return rows[order[:size]], rows[order[size:]]

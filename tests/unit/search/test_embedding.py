@@ -18,10 +18,8 @@ from alignment_extraction.generations.generation import generate
 from alignment_extraction.search import embedding as module
 from alignment_extraction.search.embedding import (
     Embedder,
-    check_texts,
     hash_texts,
     identity_of,
-    largest_change,
     read_vectors,
     short_identity,
     write_embeddings,
@@ -263,13 +261,25 @@ def test_embeddings_written_block_by_block(
 # What an embedder computes in ------------------------------------------------------------------
 
 
+SENTENCES = (
+    "{name} buys {a} boxes of pencils with {b} pencils in each; how many pencils are there?",
+    "Write a short poem about {name}, who walks {a} miles through the snow every {b} days.",
+    "Translate into French: the train to {name} leaves at {a} o'clock and takes {b} hours.",
+    "def f(x): return x * {a} + {b}  # explain to {name} what this function does",
+    "A rectangle has a width of {a} and a perimeter of {b}. {name} asks for its area.",
+    "Which of the {a} planets that {name} listed has at least {b} moons?",
+    "Summarise the letter that {name} wrote {a} years ago about the {b} oldest houses.",
+    "If {name} sells {a} apples for {b} dollars each, what does she earn in a week?",
+)
+
+
 @pytest.fixture(scope="module")
 def neighbours() -> list[str]:
     """240 problems of 24 kinds: within a kind they differ in numbers, so many are near 0.95."""
     numbers = np.random.default_rng(0).integers(2, 90, (10, 2))
     sentences = [
         sentence.format(name=name, a=a, b=b)
-        for sentence in module._SENTENCES
+        for sentence in SENTENCES
         for name in ("Kim", "Mia", "Ivan")
         for a, b in numbers
     ]
@@ -305,62 +315,19 @@ def test_bfloat16_moves_scores_near_a_threshold_by_little(
     assert (np.abs(cosines - 0.95)[other] <= 3e-3).all()
 
 
-class Fake:
-    """A model on a GPU: of two texts, the second stands at `angle` to the first."""
-
-    device = torch.device("cuda")
-
-    def __init__(self, angle: float) -> None:
-        self.angle = angle
-
-    def parameters(self) -> list[torch.Tensor]:
-        return [torch.zeros(3)]
-
-    def get_embedding_dimension(self) -> int:
-        return 2
-
-    def encode(self, texts: list[str], **_: object) -> np.ndarray:
-        angles = self.angle * (np.arange(len(texts)) % 2)
-        return 3 * np.array([np.cos(angles), np.sin(angles)]).T.astype(np.float16)
-
-
-@pytest.mark.parametrize(("half", "dtype"), [(0.3, "float16"), (0.31, "float32")])
-def test_auto_takes_the_fast_form_only_where_it_is_as_exact(
-    half: float, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    angles = {"float32": 0.3, "float16": half}
-    monkeypatch.setattr(module, "_load", lambda _, __, dtype: Fake(angles[dtype]))
-    model = Embedder(tmp_path)
-    assert (model.dtype, model.weights) == (dtype, 3)
-    assert model.identity.endswith("/256" if dtype == "float32" else "/256/float16")
-    # What is named is taken as it is; a unit vector stays one.
-    forced = Embedder(tmp_path, dtype="float16")
-    assert forced.dtype == "float16"
-    np.testing.assert_allclose(np.linalg.norm(forced.embed(["a", "b"]), axis=1), 1, atol=1e-6)
-
-
 def test_a_processor_computes_in_float32(minilm: Path, embedder: Embedder) -> None:
     auto = Embedder(minilm)
     assert (auto.dtype, auto.identity) == ("float32", embedder.identity)
+    assert auto.weights == 22_713_216
 
 
-def test_largest_change_looks_at_near_pairs() -> None:
-    def turned(*angles: float) -> np.ndarray:
-        return np.array([[np.cos(a), np.sin(a)] for a in angles], np.float32)
-
-    exact = turned(0, 0.1, 1.5)
-    moved = turned(0, 0.2, 1.0)  # the pairs with the third are far apart: not looked at
-    assert largest_change(moved, exact) == pytest.approx(np.cos(0.1) - np.cos(0.2), abs=1e-6)
-    assert largest_change(exact, exact) == 0
-    assert largest_change(exact, turned(0, 1, 2)) == np.inf
-    assert largest_change(turned(0, np.nan, 1), exact) == np.inf
-
-
-def test_check_texts_are_near_each_other(embedder: Embedder) -> None:
-    texts = check_texts()
-    assert len(set(texts)) > 180
-    vectors = embedder.embed(texts)
-    assert ((vectors @ vectors.T)[np.triu_indices(len(texts), 1)] > 0.9).sum() > 500
+def test_float16_is_near_float32(minilm: Path, embedder: Embedder) -> None:
+    half = Embedder(minilm, dtype="float16")
+    assert half.identity == f"{embedder.identity}/float16"
+    vectors = half.embed(TEXTS)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    exact = embedder.embed(TEXTS)
+    assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < 1e-3
 
 
 # Damaged weights -------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ from alignment_extraction.search import index as module
 from alignment_extraction.search.index import (
     Annoy,
     Exact,
+    Index,
     Neighbours,
     build_index,
-    open_index,
     recall_at_1,
 )
 
@@ -181,10 +180,9 @@ def test_exact_search_on_a_device_of_pytorch(block: int, monkeypatch: pytest.Mon
 
 
 def test_both_kinds_answer_alike(path: Path) -> None:
-    settings: dict[str, Any] = {"identity": EMBEDDER, "candidates": 50, "search_k": 10**6}
-    annoy, exact = (open_index(place, VECTORS, **settings) for place in (path, None))
-    assert isinstance(annoy, Annoy) and isinstance(exact, Exact)
-    for index in (annoy, exact):
+    annoy = Annoy(path, VECTORS, identity=EMBEDDER, candidates=50, search_k=10**6)
+    indexes: list[Index] = [annoy, Exact(VECTORS)]
+    for index in indexes:
         found = index.search(QUERIES)
         np.testing.assert_array_equal(found.position, (QUERIES @ VECTORS.T).argmax(axis=1))
         # Queries come in any number of pieces.
