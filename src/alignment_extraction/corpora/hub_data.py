@@ -18,16 +18,12 @@ _ID = re.compile(
 
 
 class HubData(NamedTuple):
-    """One split of a data set of the hub."""
+    """One split of a data set of the hub; `revision` is a commit, branch or tag."""
 
     repo: str
-    """`owner/name`."""
-    config: str | None
-    """None where the repository has one alone, or says which is meant by default."""
+    config: str | None  # the only one, or the repository's default
     revision: str
-    """A commit, branch or tag; "main" unless given."""
-    split: str | None
-    """None for `train`, or for everything where nothing is called so."""
+    split: str | None  # `train`, or everything where nothing is called so
 
 
 def hub_data(text: str) -> HubData:
@@ -57,7 +53,9 @@ def hub_files(data: HubData, commit: str) -> list[tuple[str, Path]]:
     """
     folder = download_hub(data.repo, commit, "dataset", ["README.md"])
     configs = _configs(folder / "README.md", data.repo)
-    wanted = data.config or _default(configs)
+    marked = [name for name, config in configs.items() if config.get("default")]
+    likely = list(configs) if len(configs) == 1 else [*marked, *({"default"} & configs.keys())]
+    wanted = data.config or next(iter(likely), None)
     if configs and wanted not in configs:
         raise InputError(
             f"hf:{data.repo}: {f'it has no config {wanted}' if wanted else 'which config?'}; name "
@@ -93,14 +91,6 @@ def hub_files(data: HubData, commit: str) -> list[tuple[str, Path]]:
             "in params.yaml"
         )
     return found
-
-
-def _default(configs: dict[str, dict[str, Any]]) -> str | None:
-    """The config that is meant where none is named: the only one, or the one that says so."""
-    if len(configs) == 1:
-        return next(iter(configs))
-    marked = [name for name, config in configs.items() if config.get("default")]
-    return next(iter([*marked, *(name for name in configs if name == "default")]), None)
 
 
 def _configs(card: Path, repo: str) -> dict[str, dict[str, Any]]:

@@ -170,8 +170,9 @@ def _whole(text: bytes, name: str) -> list[Any]:
     try:
         value = _parse(text)
     except (ValueError, RecursionError) as error:
-        known = isinstance(error, json.JSONDecodeError)
-        where, reason = (f"{name}, line {error.lineno}", error.msg) if known else (name, error)
+        where, reason = name, str(error)
+        if isinstance(error, json.JSONDecodeError):
+            where, reason = f"{name}, line {error.lineno}", error.msg
         raise InputError(
             f"{where}: not JSON ({reason}); the file is cut off or damaged, fetch it again"
         ) from error

@@ -24,11 +24,8 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 """What an embedder computes in. `auto` is float16 on a GPU, which moves all-MiniLM-L6-v2's cosines
 near a threshold by at most 1.4e-4, and float32 on a processor; bfloat16 moves them by 1.5e-3."""
 
-_BLOCK = 100_000
-"""Texts embedded at once: 400 MB of vectors of 1,024 dimensions."""
-
-_CPU_BATCH = 16
-"""Texts that a processor encodes at once: larger batches are slower (benchmarks/README.md)."""
+_BLOCK = 100_000  # texts embedded at once: 400 MB of vectors of 1,024 dimensions
+_CPU_BATCH = 16  # texts that a processor encodes at once: larger batches are slower
 
 
 def hash_texts(texts: Sequence[str]) -> str:

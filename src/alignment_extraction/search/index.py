@@ -19,14 +19,10 @@ from alignment_extraction.search.embedding import Vectors, short_identity
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
-_BLOCK = 1024
-"""Queries handled at once."""
-_ROWS = 16_384
-"""Rows that exact search compares them with at once: 64 MB of scores."""
-_DEVICE_BLOCK = 65_536
-"""Queries that a GPU compares with those rows at once: 4 GB of scores."""
-_ROUNDING = 1e-6
-"""Cosines that differ by less are equal."""
+_BLOCK = 1024  # queries handled at once
+_ROWS = 16_384  # rows that exact search compares them with at once: 64 MB of scores
+_DEVICE_BLOCK = 65_536  # queries that a GPU compares with those rows at once: 4 GB of scores
+_ROUNDING = 1e-6  # cosines that differ by less are equal
 
 
 class Neighbours(NamedTuple):
@@ -115,7 +111,8 @@ class Annoy:
         # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
         if size != about["bytes"]:
             raise InputError(
-                f"{path}: has {size} bytes where {about['bytes']} were written; build the index again"
+                f"{path}: has {size} bytes where {about['bytes']} were written; build the index "
+                "again"
             )
         self._trees = AnnoyIndex(about["dimension"], "angular")
         self._trees.load(str(path))

@@ -6,7 +6,7 @@ generations can be held against members and against their twins.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,17 +29,8 @@ from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import MATCHES
 
 
-class Group(NamedTuple):
-    """One group of a corpus, ready to be searched for one field."""
-
-    name: str
-    ids: list[str]
-    texts: list[str]
-    vectors: Vectors
-
-
-def group_of(rows: pl.DataFrame, name: str, vectors: Vectors) -> Group:
-    """One group of `searched_rows`, with its part of their vectors.
+def group_of(rows: pl.DataFrame, name: str, vectors: Vectors) -> tuple[pl.DataFrame, Vectors]:
+    """The rows of one group of `searched_rows`, and their part of the vectors of all.
 
     Raises:
         InputError: no such group, or it has no row with that field.
@@ -52,13 +43,7 @@ def group_of(rows: pl.DataFrame, name: str, vectors: Vectors) -> Group:
         )
     # Of neighbouring rows the memory-mapped vectors themselves; others are copied.
     adjacent = at[-1] - at[0] + 1 == len(at)
-    own = rows[at]
-    return Group(
-        name,
-        own["id"].to_list(),
-        own["compared"].to_list(),
-        vectors[at[0] : at[-1] + 1] if adjacent else np.asarray(vectors[at]),
-    )
+    return rows[at], vectors[at[0] : at[-1] + 1] if adjacent else np.asarray(vectors[at])
 
 
 def index_group(
@@ -71,22 +56,15 @@ def index_group(
     trees: int,
     seed: int,
 ) -> None:
-    """Build the Annoy index of one group and field (see `index.build_index`).
+    """Build the Annoy index of one group and field of a corpus (see `index.build_index`).
 
-    Args:
-        corpus: the whole corpus, in file order.
-        group: source and role, `sft.member`.
-        field: `question`, `answer` or `both`.
-        vectors_path: embeddings of the corpus's `searched_rows`.
-        output: the index; a .json beside it describes it.
-        trees: see `build_index`.
-        seed: see `build_index`.
+    `vectors_path` holds the embeddings of the corpus's `searched_rows`.
 
     Raises:
         InputError: see `group_of` and `read_vectors`.
     """
     rows = searched_rows(corpus, field)
-    vectors = group_of(rows, group, read_vectors(vectors_path, rows["compared"].to_list())).vectors
+    _, vectors = group_of(rows, group, read_vectors(vectors_path, rows["compared"].to_list()))
     build_index(vectors, output, trees=trees, seed=seed, identity=identity_of(vectors_path))
 
 
@@ -136,19 +114,14 @@ def match(
         rows = searched_rows(corpus, field)
         vectors = read_vectors(corpus_vectors[field], rows["compared"].to_list(), identity)
         for name in sorted(group for group, of in indexes if of == field):
-            group, path = group_of(rows, name, vectors), indexes[name, field]
-            search: Index
-            if path is None:
-                search = Exact(group.vectors, device=torch_device("exact search"))
-            else:
-                search = Annoy(
-                    path,
-                    group.vectors,
-                    identity=identity,
-                    candidates=candidates,
-                    search_k=search_k,
-                )
-            found = search.search(queries)
+            (group, own), path = group_of(rows, name, vectors), indexes[name, field]
+            options = {"candidates": candidates, "search_k": search_k}
+            index: Index = (
+                Exact(own, device=torch_device("exact search"))
+                if path is None
+                else Annoy(path, own, identity=identity, **options)
+            )
+            found = index.search(queries)
             frames.append(_matches(texts, field, group, found, threads))
             key = f"{name}/{field}"
             if path is None:
@@ -157,7 +130,7 @@ def match(
                 stream = np.random.default_rng(named_seed(seed, f"audit/{key}"))
                 size = min(audit, len(queries))
                 sample = np.sort(stream.choice(len(queries), size, replace=False))
-                exact = Exact(group.vectors).search(queries[sample])
+                exact = Exact(own).search(queries[sample])
                 sampled = Neighbours(found.position[sample], found.cosine[sample])
                 audits[key] = {"queries": size, "recall_at_1": recall_at_1(sampled, exact)}
     return pl.concat(frames), audits
@@ -186,31 +159,31 @@ def match_exactly(
     queries, vectors = embed(texts), embed(rows["compared"].to_list())
     frames = [pl.DataFrame(schema=MATCHES)]
     for name in rows["group"].unique().sort():
-        group = group_of(rows, name, vectors)
-        found = Exact(group.vectors).search(queries)
+        group, own = group_of(rows, name, vectors)
+        found = Exact(own).search(queries)
         frames.append(_matches(texts, field, group, found, threads))
     return pl.concat(frames)
 
 
 def _matches(
-    texts: Sequence[str], field: str, group: Group, found: Neighbours, threads: int
+    texts: Sequence[str], field: str, group: pl.DataFrame, found: Neighbours, threads: int
 ) -> pl.DataFrame:
     """The matches of texts in one group (`vocabulary.MATCHES`), in the order of `texts`."""
+    ids, rows, name = group["id"], group["compared"].to_list(), group["group"][0]
     columns: dict[str, Any] = {
         "text": texts,
-        "field": [field] * len(texts),
-        "group": [group.name] * len(texts),
-        "match_id": [group.ids[i] for i in found.position],
+        "field": field,
+        "group": name,
+        "match_id": ids[found.position],
         "cosine": found.cosine,
     }
-    matched = [group.texts[i] for i in found.position]
-    label = f"strings, {group.name}, {field}"
-    best = best_matches(texts, group.texts, threads, progress=label)
+    matched = [rows[i] for i in found.position]
+    best = best_matches(texts, rows, threads, progress=f"strings, {name}, {field}")
     for metric, scorer in SCORERS.items():
         columns[metric] = process.cpdist(
             texts, matched, scorer=scorer, dtype=np.float32, workers=threads
         )
-        ids = [group.ids[i] if i >= 0 else None for i in best[metric].position]
-        columns[f"{metric}_best_id"] = ids
+        position = pl.Series(best[metric].position).replace(-1, None)
+        columns[f"{metric}_best_id"] = ids.gather(position)
         columns[f"{metric}_best"] = best[metric].similarity
     return pl.DataFrame(columns, schema=MATCHES).fill_nan(None)

@@ -28,22 +28,11 @@ Texts = np.ndarray[Any, np.dtype[np.object_]]
 RARE, FREQUENT, WHOLE = range(3)
 """Parts of a text, in the order in which they lower a bound."""
 
-_OWN = 48
-"""Characters, the corpus's most frequent, that are each a kind of its own."""
-
-_KINDS = 64
-"""Kinds of characters: those, and others that all the rest are spread over."""
-
-_FREQUENT_SHARE = 0.6
-"""Share of all characters that are frequent ones: it sets the halves' sizes."""
-
-_CHARACTERS = 1_000_000
-"""How many are divided at one time, and one text more."""
-
-_SAMPLE = 2048
-"""Texts of which the first `_OPENING` characters show which are frequent."""
-
-_OPENING = 1000
+_OWN = 48  # the corpus's most frequent characters, each a kind of its own
+_KINDS = 64  # kinds of characters: those, and others that all the rest are spread over
+_FREQUENT_SHARE = 0.6  # of all characters are frequent ones: it sets the halves' sizes
+_CHARACTERS = 1_000_000  # divided at one time, and one text more
+_SAMPLE, _OPENING = 2048, 1000  # texts whose first characters show which are frequent
 
 
 class Alphabet:

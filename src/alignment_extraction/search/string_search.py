@@ -41,32 +41,14 @@ METRICS: tuple[Metric, ...] = tuple(SCORERS)
 LEAST_SIMILARITY = 0.5
 """Matches below this are not searched for: `best_matches` reports them as none."""
 
-_LENGTH_RATIO = 2 / LEAST_SIMILARITY - 1
-"""Longer over shorter length above which that is out of reach."""
-
-_SHORT = 64
-"""Characters up to which rapidfuzz has an instruction work on several queries.
-
-That takes no longer than bounds would.
-"""
-
-_SHORT_HALVES = 104
-"""Characters up to which that holds for the rare and the frequent characters of most texts."""
-
-_CELLS = 4_000_000
-"""Pairs of short queries and texts that a thread takes at one time (4 MB)."""
-
-_FIRST = 16
-"""Candidates that are compared first."""
-
-_GROWTH = 8
-"""How many times as many come next, again and again."""
-
-_DELAY = 2.0
-"""Seconds after which a search shows its progress bar."""
-
-_TOLERANCE = 1e-6
-"""What rounding to float32 can take off a similarity or a bound."""
+_LENGTH_RATIO = 2 / LEAST_SIMILARITY - 1  # longer over shorter above which it is out of reach
+# Up to so many characters rapidfuzz has an instruction work on several queries, which takes no
+# longer than bounds would: whole texts, and rare and frequent characters of most texts.
+_SHORT, _SHORT_HALVES = 64, 104
+_CELLS = 4_000_000  # pairs of short queries and texts that a thread takes at one time (4 MB)
+_FIRST, _GROWTH = 16, 8  # candidates compared first, and how many times as many come next
+_DELAY = 2.0  # seconds after which a search shows its progress bar
+_TOLERANCE = 1e-6  # what rounding to float32 can take off a similarity or a bound
 
 
 class StringMatches(NamedTuple):
@@ -161,7 +143,7 @@ def _match_block(queries: Sequence[str], texts: SortedTexts) -> list[_Best]:
         return [_match(query, texts, CommonLength(query, texts)) for query in queries]
     whole = len(queries[0]) <= _SHORT
     parts = texts.alphabet.divide(queries)[1]
-    bounds = sum(
+    bounds: Any = sum(
         process.cdist(
             parts[part].tolist(),
             texts.parts[part].tolist(),

@@ -12,7 +12,6 @@ from alignment_extraction.corpora.texts import searched_rows, texts_of, unique_t
 from alignment_extraction.files import InputError
 from alignment_extraction.search.embedding import Embedder, read_vectors
 from alignment_extraction.search.matching import (
-    Group,
     group_of,
     index_group,
     match,
@@ -95,7 +94,7 @@ class Study:
                 index_group(self.corpus, group, field, vectors, path, trees=10, seed=0)
                 self.files["indexes"][group, field] = path
 
-    def group(self, name: str, field: str) -> Group:
+    def group(self, name: str, field: str) -> tuple[pl.DataFrame, np.ndarray]:
         rows = searched_rows(self.corpus, field)
         path = self.files["corpus_vectors"][field]
         return group_of(rows, name, read_vectors(path, rows["compared"].to_list()))
@@ -147,12 +146,10 @@ def test_a_group_has_the_vectors_of_its_texts(study: Study) -> None:
     everything = read_vectors(study.files["corpus_vectors"]["both"], rows["compared"].to_list())
     # Rows of a group need not be neighbours.
     for order in (np.arange(len(rows)), np.random.default_rng(0).permutation(len(rows))):
-        group = group_of(rows[order], "sft.member", everything[order])
-        expected = rows[order].filter(group="sft.member")
-        assert group.ids == expected["id"].to_list()
-        assert group.texts == expected["compared"].to_list()
-        at = [rows["id"].to_list().index(identity) for identity in group.ids]
-        np.testing.assert_array_equal(group.vectors, everything[at])
+        group, vectors = group_of(rows[order], "sft.member", everything[order])
+        assert group.equals(rows[order].filter(group="sft.member"))
+        at = [rows["id"].to_list().index(identity) for identity in group["id"]]
+        np.testing.assert_array_equal(vectors, everything[at])
 
 
 def test_matches_are_those_of_brute_force(study: Study) -> None:
@@ -163,26 +160,27 @@ def test_matches_are_those_of_brute_force(study: Study) -> None:
         texts = unique_texts(study.generations, field)
         queries = read_vectors(study.files["generation_vectors"][field], texts)
         for name in study.groups:
-            group = study.group(name, field)
+            group, vectors = study.group(name, field)
+            ids, own = group["id"].to_list(), group["compared"].to_list()
             rows = matches.filter(field=field, group=name)
             assert rows["text"].to_list() == texts
             for row, query in zip(rows.iter_rows(named=True), queries, strict=True):
-                cosines = group.vectors @ query
+                cosines = vectors @ query
                 assert row["cosine"] == pytest.approx(cosines.max(), abs=1e-6)
-                found = group.ids.index(row["match_id"])
+                found = ids.index(row["match_id"])
                 assert cosines[found] == pytest.approx(cosines.max(), abs=1e-6)
                 for metric, peer in (
                     ("levenshtein", Levenshtein.normalized_similarity),
                     ("indel", Indel.normalized_similarity),
                 ):
-                    assert row[metric] == pytest.approx(peer(row["text"], group.texts[found]))
-                    scores = [peer(row["text"], text) for text in group.texts]
+                    assert row[metric] == pytest.approx(peer(row["text"], own[found]))
+                    scores = [peer(row["text"], text) for text in own]
                     if max(scores) < 0.5:
                         assert row[f"{metric}_best"] is None
                         assert row[f"{metric}_best_id"] is None
                     else:
                         assert row[f"{metric}_best"] == pytest.approx(max(scores))
-                        best = group.ids[scores.index(max(scores))]
+                        best = ids[scores.index(max(scores))]
                         assert row[f"{metric}_best_id"] == best
                 seen += 1
     assert seen == matches.height == len(study.groups) * 14
