@@ -129,15 +129,14 @@ def _load(folder: Path, max_tokens: int, dtype: Dtype) -> Any:
 
 
 def _check_finite(vectors: Vectors, texts: Sequence[str], source: Path) -> None:
-    for start in range(0, len(vectors), _BLOCK):
-        # Coordinates of unit vectors cannot overflow a sum.
-        bad = ~np.isfinite(np.einsum("ij->i", vectors[start : start + _BLOCK]))
-        if bad.any():
-            row = start + int(bad.argmax())
-            raise InputError(
-                f"{source}: the vector of row {row} ({texts[row][:60]!r}) is not finite; the "
-                "embedder's weights are damaged, fetch it and run the embedding step again"
-            )
+    # Coordinates of unit vectors cannot overflow a sum.
+    bad = ~np.isfinite(np.einsum("ij->i", vectors))
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"{source}: the vector of row {row} ({texts[row][:60]!r}) is not finite; the "
+            "embedder's weights are damaged, fetch it and run the embedding step again"
+        )
 
 
 def _refuse_code(folder: Path) -> None:
@@ -273,11 +272,7 @@ def short_identity(identity: str) -> str:
 def _read_about(path: Path) -> dict[str, Any]:
     path = path.with_suffix(".json")
     about = read_json(path)
-    if not isinstance(about, dict) or not about.keys() >= {
-        "embedder",
-        "texts",
-        "rows",
-        "dimension",
-    }:
+    keys = {"embedder", "texts", "rows", "dimension"}
+    if not isinstance(about, dict) or not about.keys() >= keys:
         raise InputError(f"{path}: does not describe embeddings; run the embedding step again")
     return about

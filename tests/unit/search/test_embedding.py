@@ -351,10 +351,7 @@ def test_a_vector_that_is_not_finite_names_its_row(minilm: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_stored_vectors_that_are_not_finite(
-    saved: Path, vectors: np.ndarray, value: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_BLOCK", 2)
+def test_stored_vectors_that_are_not_finite(saved: Path, vectors: np.ndarray, value: float) -> None:
     damaged = vectors.copy()
     damaged[3, 7] = value
     np.save(saved, damaged)
