@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from alignment_extraction.corpora.conversations import Conversation, generate_rows
-from alignment_extraction.files import InputError
 
 _KINDS = ("gsm_symbolic", "knights_knaves", "course_schedule", "time_intervals", "dice")
 """Problems of reasoning-gym that rates are measured with: about 100 to 600 characters each."""
@@ -60,16 +59,10 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
     from alignment_extraction.engine.model import Model
     from alignment_extraction.engine.sampling import sample
     from alignment_extraction.gpu import torch_device, usable_gpu_layers
-    from alignment_extraction.search import encoder
     from alignment_extraction.search.embedding import Embedder
-    from alignment_extraction.search.index import exact_search
+    from alignment_extraction.search.index import Exact
     from alignment_extraction.search.string_search import best_matches
 
-    if (embedder / encoder.MODEL).is_file():
-        raise InputError(
-            f"{embedder}: a bare ONNX file, whose number of weights is not known; name an embedder "
-            "of sentence-transformers with --embedder"
-        )
     layers = usable_gpu_layers(gpu_layers)
     device = torch_device("exact search") if gpu_layers else "cpu"
     texts = [text for kind in _KINDS for text in _problems(kind, 4000 // len(_KINDS), seed=0)]
@@ -92,7 +85,7 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
     rows, queries = (stream.random((n, 1024), np.float32) for n in (16_384, 4096))
 
     def multiply() -> float:
-        exact_search(rows, queries, device=device)
+        Exact(rows, device=device).search(queries)
         return float(rows.size) * len(queries)
 
     def compare() -> float:
