@@ -1,6 +1,7 @@
 # make run    the main job (params.yaml: run); make run SMALL=1 is the same at a small size
 # make audit MODEL=mine.gguf DATA=mine.jsonl   audit your own model on your own data
 #             (also BASE=, HELD_OUT=, NAME=, SAMPLES=; see alignment-extraction audit --help)
+# make rehearse STUDY=olmo2-7b   one of the paper's studies, whole and in miniature, against a local hub
 # make test   all tests but the slow ones
 # make lint   style and types
 # make training   what `snakemake` needs besides where it trains models or students
@@ -45,7 +46,7 @@ INSTALL := $(PIP) install --constraint requirements.lock --editable
 # Reach the shell as they are typed, quotes and blanks included.
 export MODEL DATA BASE HELD_OUT NAME SAMPLES
 
-.PHONY: run audit test test-slow lint format environment training development
+.PHONY: run audit rehearse test test-slow lint format environment training development
 
 READY := .venv/llama-$(if $(GPU),cuda,cpu)
 environment: $(READY)
@@ -93,6 +94,9 @@ audit: environment
 		$${SAMPLES:+--samples "$$SAMPLES"}) \
 	&& snakemake --cores $(CORES) --configfile "$$study" \
 	&& alignment-extraction report "$$(basename "$$study" .yaml)" --study-file "$$study"
+
+rehearse: development
+	python -m tests.stand_ins $(STUDY)
 
 test: development
 	# A file's tests stay together: they share what the first of them made.
