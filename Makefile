@@ -6,7 +6,8 @@
 # make lint   style and types
 # make training   what `snakemake` needs besides where it trains models or students
 # Variables: PYTHON (the interpreter that .venv is made with), CORES, GPU=1 (llama.cpp with CUDA),
-# LLAMA_WHEEL (a llama-cpp-python wheel built before: a file, an address or a folder's *.whl)
+# LLAMA_WHEEL (a llama-cpp-python wheel built before: a file, an address or a folder's *.whl),
+# V=1 (Snakemake's own messages in place of bars)
 
 PYTHON ?= python3
 CORES ?= all
@@ -28,6 +29,8 @@ export CMAKE_ARGS ?= -DCMAKE_C_FLAGS=-mno-amx-tile -DCMAKE_CXX_FLAGS=-mno-amx-ti
 endif
 endif
 
+# On a terminal, a bar for the run and one for each rule; logs/ has what the jobs write.
+SNAKEMAKE := snakemake --cores $(CORES) $(if $(V),,$(shell test -t 2 && echo --logger rich))
 SMALL_CONFIG := $(if $(SMALL),--configfile workflow/small.yaml)
 
 # Only the library is needed: the multimodal and common parts are more than half of what would be
@@ -84,7 +87,7 @@ development: .venv/development
 run: environment
 	# Shipped models spare their training; see docs/training.md.
 	test -e data/models/trained/rl.gguf || dvc pull --quiet models || $(MAKE) training
-	snakemake --cores $(CORES) $(SMALL_CONFIG)
+	$(SNAKEMAKE) $(SMALL_CONFIG)
 	alignment-extraction report $(STUDY)
 
 audit: environment
@@ -92,7 +95,7 @@ audit: environment
 	study=$$(alignment-extraction audit "$$MODEL" "$$DATA" $${NAME:+--name "$$NAME"} \
 		$${BASE:+--base "$$BASE"} $${HELD_OUT:+--held-out "$$HELD_OUT"} \
 		$${SAMPLES:+--samples "$$SAMPLES"}) \
-	&& snakemake --cores $(CORES) --configfile "$$study" \
+	&& $(SNAKEMAKE) --configfile "$$study" \
 	&& alignment-extraction report "$$(basename "$$study" .yaml)" --study-file "$$study"
 
 rehearse: development
