@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from alignment_extraction.report.wording import visible
+from alignment_extraction.report import wording
 
 MOST_ROWS = 100_000
 """Rows that a page shows; those most at risk first. rows.parquet has all."""
@@ -58,26 +58,34 @@ def leaked(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def text_hash(text: str | None) -> str | None:
-    """The first 16 hex digits of a text's SHA-256: the same text has the same one."""
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:16]
+def worst(
+    rows: pl.DataFrame, model: str, number: int, *, masked: bool = False
+) -> list[tuple[str, str, str, str, str]]:
+    """The rows of a model most at risk, as text: id, chance, times trained, seen, question."""
+    own = ranked(rows.filter("trained", model=model)).head(number)
+    return [
+        (
+            row["id"],
+            wording.percent(row["chance_1e6"]),
+            wording.count(row["repetitions"]),
+            row["seen"],
+            row["question"] or "",
+        )
+        for row in (mask(own) if masked else own).iter_rows(named=True)
+    ]
 
 
 def mask(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows without any text: hashes stand for texts and for templates' names."""
-    hashed = [
-        pl.col(name).map_elements(text_hash, pl.String).alias(name) for name in ("template", *TEXTS)
-    ]
-    return rows.with_columns(hashed).rename(
-        {name: f"{name}_sha256" for name in ("template", *TEXTS)}
-    )
+    """The rows without any text: the first 16 hex digits of their SHA-256 stand for texts.
 
+    The same text has the same hash, so that someone who has the data can find a row again.
+    """
 
-def _column(values: pl.Series, digits: int | None) -> list[Any]:
-    if digits == 0:
-        return values.to_list()
-    numbers = values.round_sig_figs(4) if digits is None else values.round(digits)
-    return numbers.fill_nan(None).to_list()
+    def hashed(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    names = ("template", *TEXTS)
+    return rows.with_columns(pl.col(name).map_elements(hashed, pl.String) for name in names)
 
 
 def _packed(value: Any) -> str:
@@ -107,17 +115,19 @@ def page_data(
         coded = table[name].fill_null("")
         values = coded.unique(maintain_order=True)
         codes = coded.replace_strict(values, pl.Series(range(len(values))), return_dtype=pl.Int64)
-        data[name] = {"values": [visible(v) for v in values], "codes": codes.to_list()}
+        data[name] = {"values": [wording.visible(v) for v in values], "codes": codes.to_list()}
     for name, digits in _NUMBERS.items():
-        data[name] = _column(table[name], digits)
+        numbers = table[name]
+        if digits != 0:
+            numbers = numbers.round_sig_figs(4) if digits is None else numbers.round(digits)
+            numbers = numbers.fill_nan(None)
+        data[name] = numbers.to_list()
     data["flagged"] = table["flagged"].cast(pl.Int8).to_list()
-    shown = mask(table) if masked else table
-    names = {name: f"{name}_sha256" if masked else name for name in TEXTS}
-    texts = {name: shown[column].fill_null("") for name, column in names.items()}
+    texts = (mask(table) if masked else table).select(TEXTS).fill_null("")
     kept = table.height
     while True:
-        for name, column in texts.items():
-            data[name] = [text if masked else visible(text) for text in column.head(kept)]
+        for name in TEXTS:
+            data[name] = [wording.visible(text) for text in texts[name].head(kept)]
         packed = _packed(data)
         if len(packed) <= PAGE_BYTES or kept == 0:
             return packed, table.height, kept

@@ -68,7 +68,6 @@ SCHEMAS = {
         "difference:f difference_low:f difference_high:f recovered:f recovered_low:f "
         "recovered_high:f verdict"
     ),
-    "distillation_curves": _schema("family arm seed:i step:i metric value:f"),
     "distillation_counts": _schema("family data_set step before:i dropped:i left:i"),
 }
 """Columns that the report reads of each table of `results/{study}`; docs/files.md explains them."""
