@@ -10,58 +10,24 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import polars as pl
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from alignment_extraction.report import wording
+from alignment_extraction.report.rendering import HERE
 from alignment_extraction.report.wording import Estimate
 
 WIDE, NARROW = 980, 326
 """Pixels that a figure takes on a wide page and on a phone."""
 INK, GREY, PAPER = "#24292f", "#8c959f", "#ffffff"
 _THEMED = {INK: "currentColor", GREY: "var(--axis)", PAPER: "var(--paper)"}
-_STYLE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 12,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "axes.linewidth": 0.7,
-    "axes.titlesize": 12,
-    "axes.labelsize": 12,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GREY,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.5,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 12,
-    "legend.borderaxespad": 0.1,
-    "legend.handletextpad": 0.4,
-    "legend.columnspacing": 1.2,
-    "legend.handlelength": 1.4,
-    "figure.constrained_layout.use": True,
-    "svg.hashsalt": "alignment-extraction",
-    # Letters stay text: they can be searched and read aloud, and take the page's font.
-    "svg.fonttype": "none",
-}
+"""As in report.mplstyle."""
 _MARKERS = "osD^vP*X"
-_ROW, _CURVES, _EDGE = 24, 250, 112
+_ROW, _CURVES, _EDGE = 24, 236, 112
 """Pixels of a row of dots, of a panel of curves, and of what stands around dots."""
 _LONGEST = 30
 _TIP = "tip:"
@@ -74,13 +40,13 @@ class Series(NamedTuple):
         label: in the legend.
         colour: of its marks.
         points: one estimate for each name or place of its panel, or None.
-        style: of curves, as matplotlib writes it; `|` marks the bounds of dots alone.
+        line: of curves, as matplotlib writes it; `|` marks the bounds of dots alone.
     """
 
     label: str
     colour: str
     points: Sequence[Estimate | None]
-    style: str = "-"
+    line: str = "-"
 
 
 class Panel(NamedTuple):
@@ -89,18 +55,18 @@ class Panel(NamedTuple):
     Attributes:
         names: down the left side, the first on top; numbers along the x axis for curves.
         series: what is drawn.
-        unit: of `wording.interval`.
         label: of the x axis.
         title: of the panel.
+        unit: of `wording.interval`.
         zero: whether a line stands for "no effect".
         marks: places of dotted lines across curves.
     """
 
     names: Sequence[Any]
     series: Sequence[Series]
-    unit: str
     label: str
     title: str = ""
+    unit: str = "rate"
     zero: bool = True
     marks: Sequence[float] = ()
 
@@ -131,7 +97,7 @@ def picture(name: str, panels: Sequence[Panel], data: pl.DataFrame) -> Picture:
         panels: at least one.
         data: the numbers in it.
     """
-    with matplotlib.rc_context(_STYLE):
+    with style.context(HERE / "templates" / "report.mplstyle"):
         wide, narrow = (_svg(_figure(panels, width), f"{name}-{width}") for width in (WIDE, NARROW))
     return Picture(wide, narrow, data)
 
@@ -152,9 +118,9 @@ def _figure(panels: Sequence[Panel], width: int) -> Figure:
     # Curves over powers of ten leave room in their own panel.
     if own := [axis for axis, panel in zip(axes, panels, strict=True) if panel.powers]:
         own[0].legend(fontsize=11, loc="best")
-    elif len(panels[0].series) > 1:
+    elif [one.label for one in panels[0].series] != list(panels[0].names):
         handles = axes[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper left", ncols=5 if wide else 2)
+        figure.legend(*handles, loc="outside upper left", ncols=5 if wide else 2, borderaxespad=0.1)
     return figure
 
 
@@ -162,16 +128,16 @@ def _dots(axis: Axes, panel: Panel) -> None:
     """An estimate of zero is drawn hollow. What points mean is also written in tooltips."""
     scale = 100 if panel.unit in ("rate", "points") else 1
     points = sum(found is not None for one in panel.series for found in one.points)
-    side_by_side = points > len(panel.names) and all(one.style != "|" for one in panel.series)
-    for number, (label, colour, estimates, style) in enumerate(panel.series):
+    side_by_side = points > len(panel.names) and all(one.line != "|" for one in panel.series)
+    for number, (label, colour, estimates, line) in enumerate(panel.series):
         shift = (number - (len(panel.series) - 1) / 2) * 0.7 / len(panel.series) * side_by_side
-        marker = style if style == "|" else _MARKERS[number % len(_MARKERS)]
+        marker = line if line == "|" else _MARKERS[number % len(_MARKERS)]
         axis.plot([], [], marker, ms=7, color=colour, label=label)
         for place, found in enumerate(estimates):
             if found is None or np.isnan(found.value):
                 continue
             y, bounds = place + shift, (scale * found.low, scale * found.high)
-            if style == "|":
+            if line == "|":
                 axis.plot(bounds, [y, y], "|", color=colour, ms=14)
                 continue
             axis.plot(bounds, [y, y], color=colour, lw=1.6, solid_capstyle="butt")
@@ -194,11 +160,11 @@ def _dots(axis: Axes, panel: Panel) -> None:
 
 def _curves(axis: Axes, panel: Panel) -> None:
     lowest = 0.0
-    for label, colour, estimates, style in panel.series:
+    for label, colour, estimates, line in panel.series:
         known = [(x, *e) for x, e in zip(panel.names, estimates, strict=True) if e is not None]
         x, value, low, high = np.array(known, np.float64).T
         lowest = min(lowest, np.nanmin(low))
-        axis.plot(x, value, style, color=colour, label=label, lw=2, ms=5)
+        axis.plot(x, value, line, color=colour, label=label, lw=2, ms=5)
         axis.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
     for place in panel.marks:
         axis.axvline(place, color=INK, lw=0.8, ls=":")

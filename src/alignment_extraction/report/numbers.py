@@ -55,8 +55,8 @@ def of_headline(own: Headline) -> dict[str, Any]:
 def headline_numbers(verdict: Verdict) -> dict[str, Any]:
     """What headline.json holds: at most 30 values, of the first model."""
     own = of_headline(verdict.first) if verdict.first else {}
-    placebo = {"placebo_verbatim": rate for _, _, rate in verdict.placebo[:1]}
-    return {"status": verdict.status, **own, **_known(placebo)}
+    placebo = verdict.placebo[0][2] if verdict.placebo else None
+    return {"status": verdict.status, **own, **_known({"placebo_verbatim": placebo})}
 
 
 def _entries(results: Results, verdict: Verdict) -> Iterator[tuple[list[str], dict[str, Any]]]:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from alignment_extraction.report import wording
+from alignment_extraction.report.tables import SCHEMAS
 
 MOST_ROWS = 100_000
 """Rows that a page shows; those most at risk first. rows.parquet has all."""
@@ -19,20 +21,8 @@ TEXTS = ("question", "answer", "best_generation")
 """Columns with texts of the corpus or of a model."""
 AT_RISK = 0.1
 """Chance from which a row counts as at risk."""
-
-_CODED = ("model", "source", "role", "edit", "best_condition", "seen")
-_NUMBERS = {
-    "repetitions": 0,
-    "log_probability": 3,
-    "base_log_probability": 3,
-    "expected": None,
-    "p_value": None,
-    "verbatim_hits": 0,
-    "near_hits": 0,
-    "best_index": 0,
-    "best_cosine": 4,
-    "best_levenshtein": 4,
-}
+_HIDDEN = ("template", "trained", *TEXTS)
+_SHOWN = [name for name in SCHEMAS["rows"] if name not in _HIDDEN and name[:6] != "chance"]
 _LABELS = ("written verbatim", "written nearly", "at risk, not seen", "neither")
 
 
@@ -47,14 +37,6 @@ def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     order = ["trained", "log_probability", "verbatim_hits", "near_hits"]
     return rows.with_columns(seen=seen).sort(
         *order, "id", descending=[True] * len(order) + [False], nulls_last=True
-    )
-
-
-def leaked(rows: pl.DataFrame) -> pl.DataFrame:
-    """Training rows that were written, or are likely to be in a million samples; one a row."""
-    out = (pl.col("verbatim_hits") > 0) | (pl.col("chance_1e6") >= AT_RISK)
-    return rows.filter(pl.col("trained").fill_null(False) & out.fill_null(False)).unique(
-        "id", maintain_order=True
     )
 
 
@@ -75,6 +57,12 @@ def worst(
     ]
 
 
+def leaked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Training rows that were written, or are likely to be in a million samples; one a row."""
+    out = (pl.col("verbatim_hits") > 0) | (pl.col("chance_1e6") >= AT_RISK)
+    return rows.filter(pl.col("trained") & out).unique("id", maintain_order=True)
+
+
 def mask(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows without any text: the first 16 hex digits of their SHA-256 stand for texts.
 
@@ -86,11 +74,6 @@ def mask(rows: pl.DataFrame) -> pl.DataFrame:
 
     names = ("template", *TEXTS)
     return rows.with_columns(pl.col(name).map_elements(hashed, pl.String) for name in names)
-
-
-def _packed(value: Any) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def page_data(
@@ -110,25 +93,18 @@ def page_data(
         The data; the number of rows in it; the number of those that have their texts.
     """
     table = ranked(rows.filter(pl.col("model").is_in(list(models)))).head(MOST_ROWS)
-    data: dict[str, Any] = {"n": table.height, "id": table["id"].to_list()}
-    for name in _CODED:
-        coded = table[name].fill_null("")
-        values = coded.unique(maintain_order=True)
-        codes = coded.replace_strict(values, pl.Series(range(len(values))), return_dtype=pl.Int64)
-        data[name] = {"values": [wording.visible(v) for v in values], "codes": codes.to_list()}
-    for name, digits in _NUMBERS.items():
-        numbers = table[name]
-        if digits != 0:
-            numbers = numbers.round_sig_figs(4) if digits is None else numbers.round(digits)
-            numbers = numbers.fill_nan(None)
-        data[name] = numbers.to_list()
-    data["flagged"] = table["flagged"].cast(pl.Int8).to_list()
-    texts = (mask(table) if masked else table).select(TEXTS).fill_null("")
+    table = (mask(table) if masked else table).select(
+        cs.string().fill_null("").map_elements(wording.visible, pl.String),
+        cs.float().round_sig_figs(6).fill_nan(None),
+        cs.integer(),
+        cs.boolean().cast(pl.Int8),
+    )
+    data: dict[str, Any] = table.select("seen", *_SHOWN).to_dict(as_series=False)
     kept = table.height
     while True:
-        for name in TEXTS:
-            data[name] = [wording.visible(text) for text in texts[name].head(kept)]
-        packed = _packed(data)
+        data |= table.select(TEXTS).head(kept).to_dict(as_series=False)
+        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+        packed = base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
         if len(packed) <= PAGE_BYTES or kept == 0:
             return packed, table.height, kept
         kept = int(kept * min(0.9, PAGE_BYTES / len(packed)))
