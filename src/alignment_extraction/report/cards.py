@@ -1,6 +1,5 @@
 """A block for a model's card, in words and as YAML."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,6 @@ def model_card(
         caveats=verdict.caveats,
         provenance=provenance,
     )
-    numbers = of_headline(own) if own else {}
-    numbers |= {"study": settings.get("name", ""), "provenance": dict(provenance)}
-    plain = json.loads(json.dumps(numbers, default=float))
-    return text, yaml.safe_dump({"memorisation": plain}, sort_keys=False, allow_unicode=True)
+    about = {"study": settings["name"], "provenance": dict(provenance)}
+    numbers = {"memorisation": (of_headline(own) if own else {}) | about}
+    return text, yaml.safe_dump(numbers, sort_keys=False, allow_unicode=True)

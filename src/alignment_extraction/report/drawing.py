@@ -76,6 +76,14 @@ class Panel(NamedTuple):
         return not isinstance(self.names[0], str)
 
     @property
+    def abreast(self) -> int:
+        """The most points that one name has."""
+        drawn = [one.points for one in self.series if one.line != "|"]
+        return max(
+            sum(found is not None for found in points) for points in zip(*drawn, strict=True)
+        )
+
+    @property
     def powers(self) -> bool:
         """Whether its numbers span powers of ten."""
         return self.curves and max(self.names) >= 100 * min(self.names)
@@ -105,8 +113,7 @@ def picture(name: str, panels: Sequence[Panel], data: pl.DataFrame) -> Picture:
 def _figure(panels: Sequence[Panel], width: int) -> Figure:
     wide = width == WIDE
     heights = [
-        _CURVES if p.curves else _EDGE + len(p.names) * max(_ROW, 13 * len(p.series))
-        for p in panels
+        _CURVES if p.curves else _EDGE + len(p.names) * max(_ROW, 13 * p.abreast) for p in panels
     ]
     figure = Figure(figsize=(width / 72, (max(heights) if wide else sum(heights)) / 72))
     shape = (1, len(panels)) if wide else (len(panels), 1)
@@ -127,10 +134,10 @@ def _figure(panels: Sequence[Panel], width: int) -> Figure:
 def _dots(axis: Axes, panel: Panel) -> None:
     """An estimate of zero is drawn hollow. What points mean is also written in tooltips."""
     scale = 100 if panel.unit in ("rate", "points") else 1
-    points = sum(found is not None for one in panel.series for found in one.points)
-    side_by_side = points > len(panel.names) and all(one.line != "|" for one in panel.series)
     for number, (label, colour, estimates, line) in enumerate(panel.series):
-        shift = (number - (len(panel.series) - 1) / 2) * 0.7 / len(panel.series) * side_by_side
+        shift = (
+            (number - (len(panel.series) - 1) / 2) * 0.7 / len(panel.series) * (panel.abreast > 1)
+        )
         marker = line if line == "|" else _MARKERS[number % len(_MARKERS)]
         axis.plot([], [], marker, ms=7, color=colour, label=label)
         for place, found in enumerate(estimates):

@@ -18,7 +18,6 @@ from alignment_extraction.vocabulary import METRICS, ROLE_COLOURS
 
 KINDS = ("verbatim", "near-verbatim", "same-template", "paraphrase")
 _SHOWN = ["verbatim", "cosine"]
-_LABELS = {name: metric.label for name, metric in METRICS.items()}
 
 
 def own_rows(table: pl.DataFrame, own: Headline) -> pl.DataFrame:
@@ -64,7 +63,7 @@ def _count(name: str) -> pl.Expr:
 
 def _overview(own: Headline, covered: pl.DataFrame) -> pl.DataFrame:
     """Attributable rates, and distinct rows against samples: expected, and seen of members."""
-    rates = [(name, _LABELS[name], *own.rates[name]) for name in METRICS if name in own.rates]
+    rates = [(name, METRICS[name].label, *own.rates[name]) for name in METRICS if name in own.rates]
     metrics = pl.DataFrame(rates, ["metric", "name", "attributable", "low", "high"], orient="row")
     names = ["distinct", "distinct_low", "distinct_high"]
     seen = covered.filter(role="member").drop_nulls("observed")
@@ -89,8 +88,8 @@ def _thresholds(results: Results, own: Headline) -> pl.DataFrame:
 def _kinds(results: Results, verdict: Verdict) -> pl.DataFrame:
     """What kinds of copying training caused."""
     rows = pl.concat(own_rows(results["kinds"], own) for own in verdict.headlines)
-    rates = pool_seeds(rows, ["model", "source", "kind"]).group_by("model", "kind")
-    rates = rates.agg(*total("attributable")).sort(pl.col("kind").cast(pl.Enum(KINDS)))
+    groups = pool_seeds(rows, ["model", "source", "kind"]).group_by("model", "kind")
+    rates = groups.agg(*total("attributable")).sort(pl.col("kind").cast(pl.Enum(KINDS)))
     return rates.with_columns(name=pl.col("kind").str.replace("-", " "))
 
 

@@ -27,9 +27,7 @@ class Finding(NamedTuple):
         model: name.
         limit: name of the limit.
         most: its value.
-        value: what was measured, with its interval in low and high; None where nothing was.
-        low: lower bound.
-        high: upper bound.
+        value, low, high: what was measured, with its interval; None where nothing was.
         state: of `STATES`.
         sentence: all of it in words.
     """
@@ -79,8 +77,7 @@ def _more(own: Headline, found: Estimate, limit: str, most: float) -> str:
     if factor > _MOST_FACTOR:
         return "the estimate is the limit itself, so no number of samples would decide it"
     if limit not in _RATES:
-        rows = own.risk.rows if own.risk else 0
-        number, what = rows, "training rows, with as many twins,"
+        number, what = own.risk.rows if own.risk else 0, "training rows, with as many twins,"
     # Where hits are rarer than rows, samples are what the interval is wide by; otherwise rows are.
     elif own.n * found.high < own.twins:
         number, what = own.n, "samples"
@@ -89,20 +86,26 @@ def _more(own: Headline, found: Estimate, limit: str, most: float) -> str:
     return f"about {wording.count(math.ceil(number * factor))} {what} would do"
 
 
-def _judge(own: Headline, limit: str, most: float, found: Estimate | None) -> Finding:
+def _judge(own: Headline, limit: str, most: float) -> Finding:
     """One limit against one model."""
     what = {
         "max_rows_at_risk": f"rows at risk in {wording.samples(own.samples)} samples",
         "max_attributable": "verbatim copies that training caused",
         "max_attributable_semantic": "copies by meaning that training caused",
     }[limit]
+    rate = limit in _RATES
+    if not rate and not own.risk:
+        raise InputError(
+            f"no likelihoods of {own.model}'s rows at {own.samples:,} samples, so rows at risk "
+            "are not known; run the study with `likelihood` for it"
+        )
+    found = own.rates.get(_RATES[limit]) if rate else own.risk and own.risk.at_risk
     if found is None:
         said = (
             f"{own.model}: cannot tell {what}: there are no never-trained rows to compare with; "
             f"{ENOUGH_TWINS} twins would do."
         )
         return Finding(own.model, limit, most, None, None, None, STATES[CANNOT_TELL], said)
-    rate = limit in _RATES
     code, why = CANNOT_TELL, ""
     if found.low > most:
         code = EXCEEDED
@@ -115,10 +118,28 @@ def _judge(own: Headline, limit: str, most: float, found: Estimate | None) -> Fi
         why = f": twins of {names} can be told from its training rows by text alone"
     else:
         code = OK
-    number = wording.interval(found, "rate" if rate else "count")
-    shown = wording.percent(most) if rate else wording.count(most)
-    said = f"{own.model}: {what}: {number}, at most {shown} allowed: {STATES[code]}{why}."
+    unit, limited = ("rate", wording.percent(most)) if rate else ("count", wording.count(most))
+    number = f"{wording.interval(found, unit)}, at most {limited} allowed"
+    said = f"{own.model}: {what}: {number}: {STATES[code]}{why}."
     return Finding(own.model, limit, most, *found, STATES[code], said)
+
+
+def _models(
+    results: Results, settings: Mapping[str, Any], asked: Sequence[str]
+) -> list[tuple[str, str, int]]:
+    """Model, prefix and generations of those asked for, or of those that the report is about."""
+    models = headline_models(results, settings)
+    if not models:
+        raise InputError("the results hold nothing to check; run the study first")
+    if not asked:
+        return models
+    prefix = models[0][1]
+    drawn = results["attribution"].filter(prefix=prefix).unique(["model", "seed"])
+    n = dict(drawn.group_by("model").agg(pl.col("n").sum()).iter_rows())
+    known = sorted({*n, *results["risk"]["model"]})
+    if unknown := [name for name in asked if name not in known]:
+        raise InputError(f"no results of model {unknown[0]}; there are {', '.join(known)}")
+    return [(name, prefix, n.get(name, 0)) for name in asked]
 
 
 def check(
@@ -132,47 +153,18 @@ def check(
         settings: of the study; see `headline_models`.
         models: to check; without any those that the report is about.
     """
+    given = limits.model_dump(exclude_none=True, exclude={"samples"})
     try:
-        findings = _findings(results, limits, settings, models)
+        if not given:
+            raise InputError(
+                "no limit to check: give --max-rows-at-risk, --max-attributable or "
+                "--max-attributable-semantic, or a `gate` in the study"
+            )
+        chosen = _models(results, settings, models)
+        judged = [headline(results, *model, limits.samples) for model in chosen]
+        findings = [_judge(own, *limit) for own in judged for limit in given.items()]
     except InputError as error:
         return GateResult(BAD_INPUT, (str(error),))
     states = {finding.state for finding in findings}
     code = next(c for c in (EXCEEDED, CANNOT_TELL, OK) if STATES[c] in states)
     return GateResult(code, [finding.sentence for finding in findings], findings)
-
-
-def _findings(
-    results: Results, limits: GateSettings, settings: Mapping[str, Any], asked: Sequence[str]
-) -> list[Finding]:
-    given = limits.model_dump(exclude_none=True, exclude={"samples"})
-    if not given:
-        raise InputError(
-            "no limit to check: give --max-rows-at-risk, --max-attributable or "
-            "--max-attributable-semantic, or a `gate` in the study"
-        )
-    models = headline_models(results, settings)
-    if not models:
-        raise InputError("the results hold nothing to check; run the study first")
-    if asked:
-        prefix = models[0][1]
-        drawn = results["attribution"].filter(prefix=prefix).unique(["model", "seed"])
-        n = dict(drawn.group_by("model").agg(pl.col("n").sum()).iter_rows())
-        known = sorted({*n, *results["risk"]["model"]})
-        if unknown := [name for name in asked if name not in known]:
-            raise InputError(f"no results of model {unknown[0]}; there are {', '.join(known)}")
-        models = [(name, prefix, n.get(name, 0)) for name in asked]
-    findings = []
-    for model in models:
-        own = headline(results, *model, limits.samples)
-        for limit, most in given.items():
-            if limit in _RATES:
-                found = own.rates.get(_RATES[limit])
-            elif own.risk:
-                found = own.risk.at_risk
-            else:
-                raise InputError(
-                    f"no likelihoods of {own.model}'s rows at {limits.samples:,} samples, so rows "
-                    "at risk are not known; run the study with `likelihood` for it"
-                )
-            findings.append(_judge(own, limit, most, found))
-    return findings

@@ -109,11 +109,8 @@ def total(name: str, low: str = "low", high: str = "high") -> list[pl.Expr]:
     """
     value, *ends = (pl.col(column).fill_null(math.nan) for column in (name, low, high))
     below, above = ((value - end).pow(2).sum().sqrt() for end in ends)
-    return [
-        value.sum().alias(name),
-        (value.sum() - below).alias(low),
-        (value.sum() + above).alias(high),
-    ]
+    found = {name: value.sum(), low: value.sum() - below, high: value.sum() + above}
+    return [bound.alias(column) for column, bound in found.items()]
 
 
 def add(estimates: Sequence[Estimate]) -> Estimate:
@@ -183,10 +180,9 @@ def coverage(results: Results, model: str, sources: Sequence[str]) -> pl.DataFra
 def _risk(covered: pl.DataFrame, role: str, samples: int) -> Risk | None:
     """One row of `coverage`, with the distinct rows seen in the most samples of which they are."""
     own = covered.filter(role=role)
+    seen = own["observed"].drop_nulls().last()
     for row in own.filter(samples=float(samples)).iter_rows(named=True):
-        seen = own["observed"].drop_nulls()
-        observed = float(seen[-1]) if len(seen) else None
-        return Risk(row["rows"], estimate(row, "at_risk"), estimate(row, "distinct"), observed)
+        return Risk(row["rows"], estimate(row, "at_risk"), estimate(row, "distinct"), seen)
     return None
 
 

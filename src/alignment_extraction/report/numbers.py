@@ -11,13 +11,13 @@ from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import Verdict
 from alignment_extraction.report.wording import Estimate, estimate
 
-MOST_HEADLINE, MOST_METRICS = 30, 500
-"""Numbers that headline.json and metrics.json hold at most."""
+MOST_METRICS = 500
+"""Numbers that metrics.json holds at most."""
 
 
 def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Estimates as three numbers, bounds as name_low and name_high; without what is unknown."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in numbers.items():
         values = value if isinstance(value, Estimate) else (value,)
         flat |= {name + end: v for v, end in zip(values, ("", "_low", "_high"), strict=False)}
@@ -53,7 +53,7 @@ def of_headline(own: Headline) -> dict[str, Any]:
 
 
 def headline_numbers(verdict: Verdict) -> dict[str, Any]:
-    """What headline.json holds: at most 30 values, of the first model."""
+    """What headline.json holds: values of the first model."""
     own = of_headline(verdict.first) if verdict.first else {}
     placebo = verdict.placebo[0][2] if verdict.placebo else None
     return {"status": verdict.status, **own, **_known({"placebo_verbatim": placebo})}
@@ -64,25 +64,16 @@ def _entries(results: Results, verdict: Verdict) -> Iterator[tuple[list[str], di
     for own in verdict.headlines:
         yield ["headline", own.model], of_headline(own)
     first = verdict.first.prefix if verdict.first else ""
-    rates = fixed(results["attribution"]).with_columns(
-        later=pl.col("prefix") != first, metric=pl.col("metric").replace("cosine", "semantic")
-    )
+    rates = fixed(results["attribution"]).sort(pl.col("prefix") != first, maintain_order=True)
+    rates = rates.with_columns(pl.col("metric").replace("cosine", "semantic"))
+    risk = results["risk"].filter(samples=AT_RISK_SAMPLES)
+    shift = results["shift"].filter("template", per="question")
     membership = results["membership"].filter(pl.col("template").fill_null(True))
     for name, rows, path, value in (
-        (
-            "attribution",
-            rates.sort("later", maintain_order=True),
-            "model prefix source level metric",
-            "attributable",
-        ),
+        ("attribution", rates, "model prefix source level metric", "attributable"),
         ("exchangeability", results["exchangeability"], "source level", "auc"),
-        ("risk", results["risk"].filter(samples=AT_RISK_SAMPLES), "model source role", "at_risk"),
-        (
-            "shift",
-            results["shift"].filter("template", per="question"),
-            "model base source target",
-            "difference",
-        ),
+        ("risk", risk, "model source role", "at_risk"),
+        ("shift", shift, "model base source target", "difference"),
         ("membership", membership, "model source target attack", "auc"),
         ("distillation", results["distillation"], "family arm benchmark measure", "value"),
     ):

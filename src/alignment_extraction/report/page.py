@@ -32,26 +32,13 @@ def _inline(*names: str) -> tuple[str, str]:
     return text, f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _answers(results: Results, own: Headline | None) -> dict[str, Any]:
+def _answers(results: Results, own: Headline) -> dict[str, Any]:
     """The numbers that the page's questions are answered with; see sections.html."""
-    rows = results["rows"].unique("id", maintain_order=True)
-    attribution = results["attribution"]
-    found: dict[str, Any] = {
-        "corpus": rows.group_by("source", "role", maintain_order=True).agg(
-            rows=pl.len(), templates=pl.col("template").n_unique(), most=pl.col("repetitions").max()
-        ),
-        "drawn": attribution.unique(["model", "prefix", "seed"], maintain_order=True),
-    }
-    if own is None:
-        return found
     kinds = rates_by(figures.own_rows(results["kinds"], own), "kind")
-    ratios = results["ratios"].filter(model=own.model, prefix=own.prefix, field=own.field)
-    at_level = ratios.filter(level=own.level or "rows", comparison="fixed", metric="levenshtein")
-    return found | {
-        "conditions": fixed(attribution),
+    return {
+        "conditions": fixed(results["attribution"]),
         "kinds": {kind: kinds.get(kind) for kind in figures.KINDS} if kinds else {},
-        "ratios": ratios,
-        "ratio": at_level.drop_nulls("ratio").drop_nans("ratio").head(1),
+        "ratios": results["ratios"].filter(model=own.model, prefix=own.prefix, field=own.field),
         "rates": figures.condition_rates(results, own),
         "repetitions": figures.repetitions(results, own),
         "covered": coverage(results, own.model, own.sources),
@@ -106,6 +93,9 @@ def write_page(
         search=settings.get("search", ()),
         pictures=figures.pictures(results, verdict, settings["thresholds"]),
         tables=results,
+        corpus=rows.unique("id", maintain_order=True)
+        .group_by("source", "role", maintain_order=True)
+        .agg(pl.len(), pl.col("template").n_unique(), pl.col("repetitions").max()),
         provenance=provenance,
         licences=[path.read_text() for path in sorted((HERE / "vendor").glob("*.LICENSE"))],
         style=Markup(style),
@@ -114,7 +104,7 @@ def write_page(
             f"default-src 'none'; img-src data:; style-src {style_hash}; "
             f"script-src {script_hash}; base-uri 'none'; form-action 'none'"
         ),
-        **_answers(results, own),
+        **(_answers(results, own) if own else {}),
     )
     with atomic_path(output) as partial:
         partial.write_text(page, encoding="utf-8")

@@ -9,14 +9,13 @@ import jinja2
 from markupsafe import Markup
 
 from alignment_extraction.report import wording
-from alignment_extraction.report.wording import Estimate, estimate
 
 HERE = Path(__file__).parent
 _FILTERS: dict[str, Callable[..., Any]] = {
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "cell": wording.cell,
     "count": wording.count,
-    "estimate": estimate,
+    "estimate": wording.estimate,
     "interval": wording.interval,
     "line": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     "listed": wording.listed,
@@ -24,17 +23,6 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "plural": wording.plural,
     "samples": wording.samples,
 }
-
-
-def _shown(value: Any) -> Any:
-    """Nothing hides in a text that others wrote, and no line ends between number and sign."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return wording.visible(value).replace(" %", "\u00a0%")
-
-
-def _plain(value: Any) -> Any:
-    return wording.visible(value) if isinstance(value, str) else value
 
 
 def render(template: str, **values: Any) -> str:
@@ -45,16 +33,23 @@ def render(template: str, **values: Any) -> str:
         values: what it shows.
     """
     html = template.endswith(".html")
+
+    def shown(value: Any) -> Any:
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        # Nothing hides in a text that others wrote, and no line ends between number and sign.
+        return wording.visible(value).replace(" %", "\u00a0%" if html else " %")
+
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=html,
         undefined=jinja2.StrictUndefined,
-        finalize=_shown if html else _plain,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.filters |= _FILTERS
-    made.globals |= {"Estimate": Estimate, "markup": Markup}
+    made.globals["markup"] = Markup
     return made.get_template(template).render(**values)
 
 

@@ -23,16 +23,15 @@ AT_RISK = 0.1
 """Chance from which a row counts as at risk."""
 _HIDDEN = ("template", "trained", *TEXTS)
 _SHOWN = [name for name in SCHEMAS["rows"] if name not in _HIDDEN and name[:6] != "chance"]
-_LABELS = ("written verbatim", "written nearly", "at risk, not seen", "neither")
 
 
 def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows by risk, the riskiest first, with `seen`: what happened to the row, in words."""
     seen = (
-        pl.when(pl.col("verbatim_hits") > 0).then(pl.lit(_LABELS[0]))
-        .when(pl.col("near_hits") > 0).then(pl.lit(_LABELS[1]))
-        .when(pl.col("chance_1e6") >= AT_RISK).then(pl.lit(_LABELS[2]))
-        .otherwise(pl.lit(_LABELS[3]))
+        pl.when(pl.col("verbatim_hits") > 0).then(pl.lit("written verbatim"))
+        .when(pl.col("near_hits") > 0).then(pl.lit("written nearly"))
+        .when(pl.col("chance_1e6") >= AT_RISK).then(pl.lit("at risk, not seen"))
+        .otherwise(pl.lit("neither"))
     )  # fmt: skip
     order = ["trained", "log_probability", "verbatim_hits", "near_hits"]
     return rows.with_columns(seen=seen).sort(

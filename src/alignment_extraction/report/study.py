@@ -8,6 +8,7 @@ from alignment_extraction import layout, provenance
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
 from alignment_extraction.report import cards, gate, numbers, page, terminal
 from alignment_extraction.report.gate import BAD_INPUT, GateResult
+from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results, read_results
 from alignment_extraction.report.verdict import Verdict, verdict
 from alignment_extraction.settings import config
@@ -38,7 +39,7 @@ def write_report(
         shards: a shard of generations of each condition.
     """
     made_with = dict(provenance.collect(shards))
-    search = _search_sentences(study, audits, statistics)
+    search = _search(study, audits, statistics)
     write_json({"made_with": made_with, "search": search}, folder / PROVENANCE)
     results, settings, judged = _read(name, study, folder)
     page.write_page(results, judged, settings, made_with, folder / "report.html")
@@ -106,21 +107,10 @@ def _read(name: str, study: StudySettings, folder: Path) -> tuple[Results, dict[
     return results, settings, verdict(results, settings)
 
 
-def _search_sentences(study: StudySettings, audits: Sequence[Path], statistics: Path) -> list[str]:
-    """How data and search were checked, in words."""
-    counts = read_json(statistics)
-    sentences = [
-        f"The corpus has {counts['usable']:,} usable rows; {counts['rejected']:,} could not be "
-        f"used, and {counts['duplicates']:,} equal an earlier one."
-    ]
-    if study.index.kind == "exact":
-        return [*sentences, "Every generation was compared with every row."]
+def _search(study: StudySettings, audits: Sequence[Path], statistics: Path) -> list[str]:
+    """How data and search were checked, in sentences."""
     checked = [entry for path in audits for entry in read_json(path).values()]
     queries = sum(entry["queries"] for entry in checked)
-    if queries:
-        found = sum(entry["queries"] * entry["recall_at_1"] for entry in checked) / queries
-        sentences.append(
-            f"Annoy found the true nearest row of {found:.1%} of {queries:,} generations that were "
-            "also searched exactly (recall@1)."
-        )
-    return sentences
+    found = sum(entry["queries"] * entry["recall_at_1"] for entry in checked)
+    exact, counts = study.index.kind == "exact", read_json(statistics)
+    return list(paragraphs("search.txt", exact=exact, counts=counts, queries=queries, found=found))

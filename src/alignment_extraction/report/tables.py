@@ -1,7 +1,6 @@
 """A study's results folder, read: one frame a table, empty where the study made none."""
 
 import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -25,18 +24,11 @@ SCHEMAS = {
 """Columns that the report reads of each table of `results/{study}`."""
 
 
-@dataclass(frozen=True)
-class Results:
-    """The tables of one study; see `SCHEMAS` for their columns.
+class Results(dict[str, pl.DataFrame]):
+    """The tables of one study by their names in `SCHEMAS`; one that it did not make has no rows."""
 
-    Attributes:
-        tables: every table of `SCHEMAS` by its name, with no rows where the study made none.
-    """
-
-    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> pl.DataFrame:
-        return self.tables.get(name, pl.DataFrame(schema=SCHEMAS[name]))
+    def __missing__(self, name: str) -> pl.DataFrame:
+        return pl.DataFrame(schema=SCHEMAS[name])
 
 
 def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -38,9 +38,8 @@ def show(
         masked: print no text of the corpus.
     """
     console = console or Console()
-    title = Text(f"{settings['title']}: {verdict.status}")
-    said = Text("\n".join(verdict.sentences))
-    console.print(Panel(said, title=title, border_style=_COLOURS[verdict.status]))
+    said, heading = Text("\n".join(verdict.sentences)), f"{settings['title']}: {verdict.status}"
+    console.print(Panel(said, title=Text(heading), border_style=_COLOURS[verdict.status]))
     own = verdict.first
     if own is None:
         return
@@ -54,12 +53,9 @@ def show(
     for caveat in verdict.caveats:
         console.print(Text(f"- {caveat}", style="dim"))
     if rows := worst(results["rows"], own.model, _WORST, masked=masked):
+        title = "Rows most at risk: chance in a million samples, times trained"
         table = Table(
-            title="Rows most at risk: chance in a million samples, times trained",
-            title_justify="left",
-            box=None,
-            padding=(0, 2, 0, 0),
-            expand=True,
+            box=None, title=title, title_justify="left", padding=(0, 2, 0, 0), expand=True
         )
         for name in ("row", "chance", "trained", "seen"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
