@@ -88,8 +88,9 @@ def _thresholds(results: Results, own: Headline) -> pl.DataFrame:
 def _kinds(results: Results, verdict: Verdict) -> pl.DataFrame:
     """What kinds of copying training caused."""
     rows = pl.concat(own_rows(results["kinds"], own) for own in verdict.headlines)
-    groups = pool_seeds(rows, ["model", "source", "kind"]).group_by("model", "kind")
-    rates = groups.agg(*total("attributable")).sort(pl.col("kind").cast(pl.Enum(KINDS)))
+    rates = pool_seeds(rows, ["model", "source", "kind"])
+    rates = rates.group_by("kind", "model", maintain_order=True).agg(*total("attributable"))
+    rates = rates.sort(pl.col("kind").cast(pl.Enum(KINDS)), maintain_order=True)
     return rates.with_columns(name=pl.col("kind").str.replace("-", " "))
 
 
@@ -138,7 +139,7 @@ def _tails(results: Results) -> pl.DataFrame:
     index = [*keys, "role", "threshold", "rows"]
     rows = rows.unpivot(["before", "after"], index=index, variable_name="when", value_name="share")
     share = pl.col("share") / pl.col("rows")
-    return rows.sort("role", "threshold").with_columns(
+    return rows.sort("role", "threshold", "when").with_columns(
         rows_of=pl.format("{}, {}", "role", "when"), probability=10 ** pl.col("threshold"),
         share=share, low=share, high=share,
     )  # fmt: skip

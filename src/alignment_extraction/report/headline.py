@@ -179,10 +179,10 @@ def coverage(results: Results, model: str, sources: Sequence[str]) -> pl.DataFra
 
 def _risk(covered: pl.DataFrame, role: str, samples: int) -> Risk | None:
     """One row of `coverage`, with the distinct rows seen in the most samples of which they are."""
-    own = covered.filter(role=role)
-    seen = own["observed"].drop_nulls().last()
+    own = covered.filter(role=role).with_columns(pl.col("observed").drop_nulls().last())
     for row in own.filter(samples=float(samples)).iter_rows(named=True):
-        return Risk(row["rows"], estimate(row, "at_risk"), estimate(row, "distinct"), seen)
+        estimates = (estimate(row, name) for name in ("at_risk", "distinct"))
+        return Risk(row["rows"], *estimates, row["observed"])
     return None
 
 
