@@ -181,8 +181,8 @@ def _risk(covered: pl.DataFrame, role: str, samples: int) -> Risk | None:
     """One row of `coverage`, with the distinct rows seen in the most samples of which they are."""
     own = covered.filter(role=role).with_columns(pl.col("observed").drop_nulls().last())
     for row in own.filter(samples=float(samples)).iter_rows(named=True):
-        estimates = (estimate(row, name) for name in ("at_risk", "distinct"))
-        return Risk(row["rows"], *estimates, row["observed"])
+        at_risk, distinct = estimate(row, "at_risk"), estimate(row, "distinct")
+        return Risk(row["rows"], at_risk, distinct, row["observed"])
     return None
 
 
