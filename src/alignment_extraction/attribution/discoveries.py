@@ -1,13 +1,11 @@
 """False discovery rate of the blocks, rows or templates, that members won."""
 
-from typing import Any
-
 import numpy as np
 
-from alignment_extraction.attribution.contests import TOLERANCE, Wins
+from alignment_extraction.attribution.contests import Wins
 from alignment_extraction.attribution.levels import Comparison
-
-Array = np.ndarray[Any, Any]
+from alignment_extraction.statistics import Array
+from alignment_extraction.vocabulary import TOLERANCE
 
 DISCOVERY_RATES = {"fdr-1": 0.01, "fdr-5": 0.05}
 """False discovery rates whose thresholds are looked for."""
@@ -63,10 +61,10 @@ def false_discovery_rate(members: Array, twins: Array, ratio: float) -> Array:
 def discovery_threshold(
     blocks: tuple[Array, Array, Array], ratio: float, rate: float, lowest: float
 ) -> float | None:
-    """The lowest score at which the false discovery rate is met; None if there is none.
+    """The lowest score, not below `lowest`, at which the false discovery rate is at most `rate`.
 
     Args:
-        blocks: from `contests.block_wins`.
+        blocks: from `block_wins`.
         ratio: from `block_ratio`.
         rate: to meet.
         lowest: scores below it are not looked at.

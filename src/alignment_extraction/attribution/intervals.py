@@ -1,4 +1,4 @@
-"""Intervals of differences and ratios of wins, from the blocks that the coin fell for.
+"""Intervals of differences of wins, from the blocks that the coin fell for.
 
 The estimate is a sum of one value per block. Its variance is estimated by the spread of the blocks'
 values (the linearised bootstrap over blocks; Neyman's estimate for a paired or stratified
@@ -8,16 +8,12 @@ popular rows decide, they are few, and the interval is wide. It is never narrowe
 generations alone, drawn independently, would give: Clopper and Pearson's limits of both sides.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
-from alignment_extraction.statistics import clopper_pearson
-
-Array = np.ndarray[Any, Any]
-
-LEVEL = 0.95
+from alignment_extraction.statistics import Array, clopper_pearson
 
 
 class Spread(NamedTuple):
@@ -61,7 +57,7 @@ def spread(values: Array, strata: Array, sizes: Array) -> Spread:
         return Spread(variance, np.where(variance > 0, variance**2 / uncertainty, np.inf))
 
 
-def generation_margins(members: Array, twins: Array, weight: Array, n: Array) -> Array:
+def generation_margins(members: Array, twins: Array, weight: float, n: int) -> Array:
     """How far members - weight * twins may be off below and above, by chance of sampling alone.
 
     Clopper and Pearson's limits of both, recovered into limits of the difference (Zou and Donner
@@ -77,7 +73,7 @@ def generation_margins(members: Array, twins: Array, weight: Array, n: Array) ->
     Returns:
         Margins as numbers of generations, float64, shape (2, numbers).
     """
-    sides = [clopper_pearson(side, n, LEVEL) for side in (members, twins)]
+    sides = [clopper_pearson(side, n) for side in (members, twins)]
     below = [side.estimate - side.low for side in sides]
     above = [side.high - side.estimate for side in sides]
     odds = [side.estimate / np.maximum(1 - side.estimate, 1e-12) for side in sides]
@@ -89,15 +85,12 @@ def generation_margins(members: Array, twins: Array, weight: Array, n: Array) ->
     return np.stack(margins) * n
 
 
-def margins(found: Spread, generation: Array) -> Array:
-    """Margins below and above an estimate at 95 %: the blocks', at least the generations'.
+def margins(found: Spread, generation: Array | float = 0.0) -> Array:
+    """Margins of estimates at 95 %, float64: the blocks', at least the generations'.
 
     Args:
-        found: of the estimates.
-        generation: from `generation_margins`, shape (2, numbers).
-
-    Returns:
-        Float64, shape (2, numbers).
+        found: of the estimates, shape (numbers,).
+        generation: from `generation_margins`, shape (2, numbers), or 0.
     """
     wider: Array = np.maximum(quantile(found.freedom) * np.sqrt(found.variance), generation)
     return wider
@@ -106,39 +99,5 @@ def margins(found: Spread, generation: Array) -> Array:
 def quantile(freedom: Array) -> Array:
     """Student's t at 97.5 %, float64, of the shape of the degrees of freedom."""
     # Student's t is normal in the limit; the function takes no infinity.
-    value: Array = stdtrit(np.minimum(freedom, 1e9), (1 + LEVEL) / 2)
+    value: Array = stdtrit(np.minimum(freedom, 1e9), 0.975)
     return value
-
-
-def ratio(
-    numerator: float, denominator: float, covariance: float, margin: tuple[float, float]
-) -> tuple[float, float, float]:
-    """Ratio of two differences counted on the same blocks, with Fieller's interval (1954).
-
-    It holds every rho >= 0 for which numerator - rho * denominator is within its margin of 0.
-
-    Args:
-        numerator: an estimate.
-        denominator: another.
-        covariance: of the two, times the square of the quantile that the margins were made with.
-        margin: the larger margin of each.
-
-    Returns:
-        Ratio and bounds. The ratio is infinite where only the numerator is above 0, 0 where only
-        the denominator is, and NaN where neither is. The upper bound is infinite unless the
-        denominator is above 0 by more than its margin.
-    """
-    if denominator > 0:
-        estimate = max(numerator, 0.0) / denominator
-    else:
-        estimate = np.inf if numerator > 0 else np.nan
-    a = denominator**2 - margin[1] ** 2
-    # The covariance cannot exceed what the margins allow.
-    most = margin[0] * margin[1]
-    b = numerator * denominator - min(max(covariance, -most), most)
-    c = numerator**2 - margin[0] ** 2
-    root = np.sqrt(max(b**2 - a * c, 0.0))
-    if a > 0 and denominator > 0:
-        return estimate, max((b - root) / a, 0.0), max((b + root) / a, 0.0)
-    low = (b - root) / a if a < 0 and c > 0 and numerator > 0 else 0.0
-    return estimate, float(max(low, 0.0)), np.inf

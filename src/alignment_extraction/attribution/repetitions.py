@@ -1,108 +1,70 @@
 """How attributable hits grow with the times that training showed a row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.competition import ORDER
-from alignment_extraction.attribution.contests import (
-    TOLERANCE,
-    Contest,
-    Wins,
-    contests,
-    wins,
-)
-from alignment_extraction.attribution.levels import Comparison, comparisons, restricted
-from alignment_extraction.attribution.tallies import difference, tally
+from alignment_extraction.attribution.contests import Contest, wins
+from alignment_extraction.attribution.tables import schema, table
+from alignment_extraction.attribution.tallies import rates
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import METRICS
 
-SCHEMA = pl.Schema(
-    {
-        "model": pl.String(),
-        "prefix": pl.String(),
-        "seed": pl.Int64(),
-        "source": pl.String(),
-        "field": pl.String(),
-        "metric": pl.String(),
-        "repetitions": pl.Int32(),
-        "n": pl.Int64(),
-        "members": pl.Int64(),
-        "member_rows": pl.Int64(),
-        "member_hits": pl.Float64(),
-        "twins": pl.Int64(),
-        "twin_rows": pl.Int64(),
-        "twin_hits": pl.Float64(),
-        "attributable": pl.Float64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-    }
+SCHEMA = schema(
+    "model prefix seed:i source field metric repetitions:s n:i members:i member_rows:i "
+    "member_hits:f twins:i twin_rows:i twin_hits:f attributable:f low:f high:f"
 )
-"""Columns of `repetitions`."""
+"""Columns of `repetitions`: members and twins (rows), member_rows and twin_rows (distinct rows that
+won), member_hits and twin_hits (wins), and the attributable rate of n generations. Over the
+repetitions the rates add up to the source's where rows are paired."""
 
 
-def repetitions(
-    scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: ThresholdSettings
-) -> pl.DataFrame:
+def repetitions(contests: Iterable[Contest], thresholds: ThresholdSettings) -> pl.DataFrame:
     """The competition of rows by the repetitions of their pair, at the fixed thresholds.
 
     A twin's repetitions are its member's: what they would have been, had the coin fallen otherwise.
     Every generation still competes among all rows; it counts where its nearest row belongs.
 
     Args:
-        scores: the scores table.
-        corpus: in the corpus schema.
+        contests: of any conditions; those with twins are used.
         thresholds: the fixed ones are used.
 
     Returns:
-        Columns of `SCHEMA`, one row for each condition, source with twins, field, metric and number
-        of repetitions that both sides have: members and twins (rows), member_rows and twin_rows
-        (distinct rows that won), member_hits and twin_hits (wins), attributable with its bounds
-        (rates of n generations; over the repetitions they add up to the source's rate where rows
-        are paired).
+        Columns of `SCHEMA`, one row for each contest of rows and twins, metric and number of
+        repetitions that both sides have.
     """
-    parts = [pl.DataFrame(schema=SCHEMA)]
-    for comparison in comparisons(corpus):
-        if comparison.level == "rows" and comparison.other == "twin":
-            parts += _doses(scores, comparison, thresholds)
-    return pl.concat(parts).sort(
-        *(name for name in ORDER if name != "level"), "metric", "repetitions", maintain_order=True
-    )
-
-
-def _doses(
-    scores: pl.DataFrame, comparison: Comparison, thresholds: ThresholdSettings
-) -> Iterator[pl.DataFrame]:
-    doses = np.intersect1d(*(comparison.repetitions[comparison.member == side] for side in (0, 1)))
-    groups = [restricted(comparison, comparison.repetitions == dose) for dose in doses]
-    for contest in contests(scores, comparison):
-        for metric in METRICS:
-            threshold = np.array([thresholds.fixed(metric)])
-            found = wins(contest, metric)
-            for dose, (some, numbers) in zip(doses, groups, strict=True):
-                row = numbers[found.row]
-                ours = Wins(found.score, row, found.member, found.weight, found.at).where(row >= 0)
-                yield _dose(ours, some, threshold, contest, metric, int(dose))
-
-
-def _dose(
-    found: Wins, some: Comparison, threshold: np.ndarray, contest: Contest, metric: str, dose: int
-) -> pl.DataFrame:
-    hits = found.where(found.score >= threshold[0] - TOLERANCE)
-    table = difference(tally(found, some, threshold), some, contest.n)
-    return (
-        table.rename({"member_wins": "member_hits", "twin_wins": "twin_hits"})
-        .with_columns(
-            **{key: pl.lit(value) for key, value in contest.keys.items()},
-            source=pl.lit(some.source),
-            metric=pl.lit(metric),
-            repetitions=pl.lit(dose),
-            n=pl.lit(contest.n),
-            members=pl.lit(some.members),
-            twins=pl.lit(some.twins),
-            member_rows=pl.lit(len(np.unique(hits.row[hits.member]))),
-            twin_rows=pl.lit(len(np.unique(hits.row[~hits.member]))),
-        )
-        .select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
-    )
+    parts = []
+    for contest in contests:
+        whole = contest.comparison
+        if (whole.level, whole.other) != ("rows", "twin"):
+            continue
+        won = {m: wins(contest, m).reaching(thresholds.fixed(m)) for m in METRICS}
+        sides = (whole.repetitions[whole.member == side] for side in (True, False))
+        for dose in np.intersect1d(*sides):
+            own = whole.repetitions == dose
+            some = replace(
+                whole,
+                ids=whole.ids.filter(pl.Series(own)),
+                member=whole.member[own],
+                block=np.unique(whole.block[own], return_inverse=True)[1],
+                repetitions=whole.repetitions[own],
+            )
+            number = np.cumsum(own) - 1
+            for metric, found in won.items():
+                found = found.where(own[found.row])
+                found = found._replace(row=number[found.row])
+                numbers = rates(found, some, np.array([-np.inf]), contest.n)
+                rows = {
+                    f"{side}_rows": len(np.unique(found.row[found.member == member]))
+                    for side, member in (("member", True), ("twin", False))
+                }
+                named = contest._replace(comparison=some).labelled(
+                    numbers.rename({"member_wins": "member_hits", "twin_wins": "twin_hits"}),
+                    metric=metric,
+                    repetitions=int(dose),
+                    **rows,
+                )
+                parts.append(named)
+    return table(parts, SCHEMA, "metric", "repetitions")

@@ -1,36 +1,20 @@
-"""Counts of wins by threshold: their difference, what a base model predicts of it, its spread."""
+"""Counts of wins by threshold: their difference, what a base model predicts of it, its interval."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.contests import TOLERANCE, Wins
+from alignment_extraction.attribution.contests import Wins
 from alignment_extraction.attribution.intervals import Spread, generation_margins, margins, spread
 from alignment_extraction.attribution.levels import Comparison
-
-Array = np.ndarray[Any, Any]
+from alignment_extraction.statistics import Array
+from alignment_extraction.vocabulary import TOLERANCE
 
 FEWEST_BLOCKS = 20
 """With fewer blocks nothing is predicted: a slope fitted on so few would bias the difference."""
 
 _ENTRIES = 8_000_000  # of the arrays that blocks are counted in
-
-
-class Tally(NamedTuple):
-    """Wins at some thresholds; float64 arrays of shape (thresholds,).
-
-    Attributes:
-        members: wins of member rows.
-        twins: wins of twins.
-        predicted: what is taken off their difference because the base model predicts it.
-        spread: of members - weight * twins - predicted.
-    """
-
-    members: Array
-    twins: Array
-    predicted: Array
-    spread: Spread
 
 
 class Chance(NamedTuple):
@@ -56,7 +40,7 @@ def chance(comparison: Comparison, base: pl.DataFrame | None) -> Chance | None:
     if base is None:
         return None
     known = pl.DataFrame({"id": comparison.ids}).join(
-        base.select("id", "base_log_probability"), on="id", how="left", maintain_order="left"
+        base, on="id", how="left", maintain_order="left"
     )
     rows = known["base_log_probability"].exp().fill_null(0.0).to_numpy()
     weight, block = comparison.weight, comparison.block
@@ -90,19 +74,10 @@ def block_values(found: Wins, comparison: Comparison, thresholds: Array, blocks:
     return totals
 
 
-def blocks_with_values(found: Wins, comparison: Comparison, base: Chance | None) -> Array:
-    """Sorted numbers of the blocks that have a win, or a chance under the base model."""
-    hit = np.zeros(comparison.blocks, bool)
-    hit[comparison.block[found.row]] = True
-    if base is not None:
-        hit |= base.size > 0
-    return np.flatnonzero(hit)
-
-
-def tally(
-    found: Wins, comparison: Comparison, thresholds: Array, base: Chance | None = None
-) -> Tally:
-    """Count the wins at each threshold, and how far their difference may be off.
+def rates(
+    found: Wins, comparison: Comparison, thresholds: Array, n: int, base: Chance | None = None
+) -> pl.DataFrame:
+    """Wins at or above each threshold, and the attributable rate with its bounds.
 
     The base model's chances are a control variate: the coin makes the expected difference of
     chances 0, so that a multiple of it can be taken off without bias. For each block the multiple
@@ -111,33 +86,48 @@ def tally(
     Args:
         found: wins by one metric.
         comparison: members and twins.
-        thresholds: rising, shape (thresholds,).
+        thresholds: at least one, rising, shape (thresholds,).
+        n: generations.
         base: of the blocks, from `chance`; None takes nothing off.
+
+    Returns:
+        Columns member_wins, twin_wins, predicted (what is taken off), attributable, low, high (the
+        last four rates of n), one row for each threshold.
     """
-    members, twins = (
-        _reaching(found.where(found.member == member), thresholds) for member in (True, False)
-    )
-    strata = comparison.strata()
-    sizes = np.bincount(strata, minlength=3)
-    counted = found.score >= thresholds.min(initial=np.inf) - TOLERANCE
-    blocks = blocks_with_values(found.where(counted), comparison, base)
+    strata, weight = comparison.strata(), comparison.weight
+    hit = np.zeros(comparison.blocks, bool) if base is None else base.size > 0
+    hit[comparison.block[found.reaching(thresholds[0]).row]] = True
+    blocks = np.flatnonzero(hit)
     step = max(1, _ENTRIES // max(1, len(blocks)))
     predicted, parts = [], []
     for start in range(0, len(thresholds), step):
         values = block_values(found, comparison, thresholds[start : start + step], blocks)
         left = residuals(values, base, blocks)
         predicted.append(values.sum(axis=0) - left.sum(axis=0))
-        parts.append(spread(left, strata[blocks], sizes))
-    variance, freedom = (np.concatenate([*(part[which] for part in parts), []]) for which in (0, 1))
-    return Tally(members, twins, np.concatenate([*predicted, []]), Spread(variance, freedom))
-
-
-def _reaching(found: Wins, thresholds: Array) -> Array:
-    """Weight of the wins at or above each threshold."""
+        parts.append(spread(left, strata[blocks], np.bincount(strata, minlength=3)))
+    total = np.concatenate(predicted)
     reached = np.searchsorted(thresholds, found.score + TOLERANCE, side="right")
-    counts = np.bincount(reached, found.weight, len(thresholds) + 1)[1:]
-    totals: Array = counts[::-1].cumsum()[::-1]
-    return totals
+    members, twins = (
+        np.bincount(reached, found.weight * (found.member == side), len(thresholds) + 1)[
+            # Of the counts at each threshold those at it or above; the first reaches none.
+            :0:-1
+        ].cumsum()[::-1]
+        for side in (True, False)
+    )
+    estimate = members - weight * twins - total
+    of_blocks = Spread(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    below, above = margins(of_blocks, generation_margins(members, twins, weight, n))
+    return pl.DataFrame(
+        {
+            "member_wins": members,
+            "twin_wins": twins,
+            "predicted": total / n,
+            "attributable": estimate / n,
+            # A share of the generations; few blocks make margins wider than that.
+            "low": np.maximum((estimate - below) / n, -weight),
+            "high": np.minimum((estimate + above) / n, 1.0),
+        }
+    )
 
 
 def residuals(values: Array, base: Chance | None, blocks: Array) -> Array:
@@ -168,32 +158,3 @@ def residuals(values: Array, base: Chance | None, blocks: Array) -> Array:
     narrower = (left**2).sum(axis=0) < (values**2).sum(axis=0)
     chosen: Array = np.where(narrower, left, values)
     return chosen
-
-
-def difference(counts: Tally, comparison: Comparison, n: int) -> pl.DataFrame:
-    """Wins and the attributable rate with its bounds, as columns.
-
-    Args:
-        counts: from `tally`.
-        comparison: members and twins.
-        n: generations.
-
-    Returns:
-        Columns member_wins, twin_wins, predicted, attributable, low, high (the last four rates of
-        n), one row for each threshold.
-    """
-    weight = comparison.weight
-    estimate = counts.members - weight * counts.twins - counts.predicted
-    generation = generation_margins(counts.members, counts.twins, np.asarray(weight), np.asarray(n))
-    below, above = margins(counts.spread, generation)
-    return pl.DataFrame(
-        {
-            "member_wins": counts.members,
-            "twin_wins": counts.twins,
-            "predicted": counts.predicted / n,
-            "attributable": estimate / n,
-            # A share of the generations; few blocks make margins wider than that.
-            "low": np.maximum((estimate - below) / n, -weight),
-            "high": np.minimum((estimate + above) / n, 1.0),
-        }
-    )
