@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, expit, gammaln, logit, ndtri
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 Array = np.ndarray[Any, Any]
@@ -282,18 +282,3 @@ def detectable(error: Any, clusters: int | None = None) -> Any:
     """
     quantile = ndtri if clusters is None else partial(student_t.ppf, df=clusters - 1)
     return (quantile(0.975) + quantile(0.8)) * error
-
-
-def discoveries(p_values: Array, rate: float = 0.05) -> Array:
-    """Which hypotheses the procedure of Benjamini and Hochberg (1995) rejects, bool (p-values,).
-
-    Args:
-        p_values: NaN is no hypothesis, and never rejected.
-        rate: share of the rejected that are expected to be false, at most.
-    """
-    p_values = np.asarray(p_values, np.float64)
-    known = ~np.isnan(p_values)
-    rejected = np.zeros(len(p_values), bool)
-    if known.any():
-        rejected[known] = false_discovery_control(p_values[known], method="bh") <= rate
-    return rejected

@@ -5,18 +5,16 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.contests import Contest, wins
-from alignment_extraction.attribution.discoveries import (
-    DISCOVERY_RATES,
-    block_ratio,
-    block_wins,
-    discovery_threshold,
-    false_discovery_rate,
-)
+from alignment_extraction.attribution.contests import Contest, Wins, wins
+from alignment_extraction.attribution.intervals import Chance, chance, rates
+from alignment_extraction.attribution.levels import Comparison
 from alignment_extraction.attribution.tables import schema, table
-from alignment_extraction.attribution.tallies import Chance, chance, rates
 from alignment_extraction.settings.studies import ThresholdSettings
+from alignment_extraction.statistics import Array
 from alignment_extraction.vocabulary import METRICS, TOLERANCE
+
+DISCOVERY_RATES = {"fdr-1": 0.01, "fdr-5": 0.05}
+"""False discovery rates whose thresholds are looked for."""
 
 SCHEMA = schema(
     "model prefix seed:i trained:b source level field metric at threshold:f n:i member_wins:f "
@@ -41,7 +39,7 @@ def attribution(
     """Attributable rates at every threshold of every contest and metric: columns of `SCHEMA`.
 
     Args:
-        contests: of any conditions.
+        contests: from `contests.contests`.
         trained: the sources that each model was trained on.
         thresholds: fixed ones and the grid.
         base: a base model's columns id and base_log_probability (nats), or None.
@@ -78,3 +76,57 @@ def _at_thresholds(
     )
     labels = pl.DataFrame(wanted, {"at": pl.String, "threshold": pl.Float64}, orient="row")
     return labels.join(numbers, on="threshold", how="left", maintain_order="left")
+
+
+def block_wins(found: Wins, comparison: Comparison) -> tuple[Array, Array, Array]:
+    """Which side has each block: that of its nearest generation, of the more if several are.
+
+    Returns:
+        Of blocks with a win, the nearest first: score, share of the member (1, 0.5 where both sides
+        have as many as near, or 0), share of the twin.
+    """
+    block = comparison.block[found.row]
+    # The first of each is the nearest: wins are sorted.
+    blocks, first = np.unique(block, return_index=True)
+    top = np.full(comparison.blocks, np.inf)
+    top[blocks] = found.score[first]
+    nearest = found.weight * (found.score >= top[block] - TOLERANCE)
+    ours, theirs = (
+        np.bincount(block, nearest * (found.member == member), comparison.blocks)[blocks]
+        for member in (True, False)
+    )
+    member = np.where(ours == theirs, 0.5, ours > theirs)
+    order = np.argsort(-top[blocks], kind="stable")
+    return top[blocks][order], member[order], 1 - member[order]
+
+
+def block_ratio(comparison: Comparison) -> float:
+    """Blocks that can have a member's win, to those that can have a twin's."""
+    sizes = np.bincount(comparison.strata(), minlength=3)
+    return float((sizes[0] + sizes[1]) / (sizes[0] + sizes[2]))
+
+
+def false_discovery_rate(members: Array, twins: Array, ratio: float) -> Array:
+    """Expected share of coincidence among blocks that members won: ratio (T + 1) / M, at most 1.
+
+    With a ratio (`block_ratio`) of 1 it is the competition's of Elias and Gygi (2007) with the +1
+    of Barber and Candes (2015, knockoff+); else selective SeqStep+ with c = ratio / (1 + ratio).
+    Blocks are counted and not generations, since one coin decides all generations of a block.
+    """
+    rate: Array = np.minimum(1.0, ratio * (twins + 1) / np.maximum(members, 1))
+    return rate
+
+
+def discovery_threshold(
+    blocks: tuple[Array, Array, Array], ratio: float, rate: float, lowest: float
+) -> float | None:
+    """The lowest score, not below `lowest`, at which the false discovery rate is at most `rate`.
+
+    None where there is none. blocks and ratio are `block_wins` and `block_ratio`.
+    """
+    score, member, twin = blocks
+    # At a score count all that are as near.
+    last = np.searchsorted(-score, -(score - TOLERANCE), side="right") - 1
+    rates = false_discovery_rate(member.cumsum(), twin.cumsum(), ratio)[last]
+    met = np.flatnonzero((rates <= rate) & (score >= lowest - TOLERANCE))
+    return float(score[met[-1]]) if len(met) else None

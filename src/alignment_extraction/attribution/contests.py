@@ -79,10 +79,6 @@ class Wins(NamedTuple):
 def contests(scores: pl.DataFrame, corpus: pl.DataFrame) -> Iterator[Contest]:
     """The contests of every source, level, condition and field that was searched.
 
-    Args:
-        scores: `vocabulary.SCORES`.
-        corpus: in the corpus schema.
-
     Raises:
         InputError: members were searched for other generations than twins.
     """
@@ -113,15 +109,9 @@ def contests(scores: pl.DataFrame, corpus: pl.DataFrame) -> Iterator[Contest]:
 
 
 def wins(contest: Contest, metric: str) -> Wins:
-    """The winner of each generation by one metric.
+    """The winner of each generation by one of `METRICS`.
 
-    Args:
-        contest: of a condition and field.
-        metric: a name in `METRICS`.
-
-    Returns:
-        Wins of rows that are in the comparison; a generation whose nearest row is not in it has
-        none.
+    A generation whose nearest row is not in the comparison has none.
     """
     of = METRICS[metric]
     scores, rows = [], []

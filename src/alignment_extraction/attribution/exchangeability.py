@@ -21,19 +21,12 @@ from alignment_extraction.attribution.tables import schema
 from alignment_extraction.statistics import Array, Interval, named_seed, placements
 
 FEWEST = 100
-"""Rows on either side below which there is no verdict.
-
-With 100 on both, 80 of each are tested and the area's standard error is 0.046: the sides are told
-apart from an area of about 0.61 on. With fewer, texts that plainly differ would pass.
-"""
+"""Rows on either side below which there is no verdict: with a standard error of the area above
+0.046, texts that plainly differ would pass."""
 
 MARGIN = 0.02
-"""How far above 0.5 the interval must lie.
-
-An area of 0.52 can come of 2 % of one side's rows being unlike the other's (AUC <= 0.5 + d - d^2/2
-for distributions at total variation d). The interval does not know that another draw of rows would
-have trained other classifiers; the margin is also for that.
-"""
+"""How far above 0.5 the interval must lie: 0.52 can come of 2 % of one side's rows being unlike the
+other's, and the interval does not know that other rows would have trained other classifiers."""
 
 MOST = 2_000
 """Rows of either side that are looked at: they give the area to about 0.02."""
@@ -95,13 +88,12 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Inte
     """How well a classifier of character n-grams tells members from twins that it has not seen.
 
     Logistic regression on hashed n-grams of one to four characters. Rows come in five folds, and
-    each fold but the first is told by what was learnt from the folds before it. Ordinary
-    cross-validation lets every row test what its own label taught, both ways: without a difference
-    its area varies by about sqrt(2) more than intervals for independent rows say, and a nominal
-    95 % was 75 % in simulation. Rows of one block, and rows of one text, are in the same fold: of a
-    pair split between them, the one seen would say that the other is not like it. Scores of
+    each fold but the first is told by what was learnt from the folds before it: in ordinary
+    cross-validation every row tests what its own label taught, which intervals for independent rows
+    do not know (docs/method.md). Rows of one block, and rows of one text, are in the same fold: of
+    a pair split between them, the one seen would say that the other is not like it. Scores of
     different folds are of different classifiers and are not compared. The interval takes what each
-    row adds to the area (DeLong and others 1988) together by block.
+    row adds to the area (`statistics.placements`) together by block.
 
     Args:
         texts: shape (rows,).

@@ -1,10 +1,8 @@
 """Who is compared with whom: a source's members against what a coin kept from the model.
 
-Two levels, never mixed. *Rows*: member rows against twins of the same templates, which answers "did
-the model leak this row, beyond knowing its template?". The block, which is what the coin fell for,
-is the pair of a member and its twin, or a row that has no partner. *Templates*: rows of member
-templates against rows of templates that a coin held out, "did it leak the pattern?"; the block is
-the template.
+Two levels, never mixed: member *rows* against twins of the same templates, and rows of member
+*templates* against rows of templates that a coin held out. The block is what the coin fell for: the
+pair of a member and its twin, or a row that has no partner; the template.
 """
 
 from dataclasses import dataclass
@@ -81,11 +79,8 @@ def comparisons(corpus: pl.DataFrame) -> list[Comparison]:
     they would be written anyway. At the level of templates, held-out rows of templates that no
     member has are compared with the members that have a template.
 
-    Args:
-        corpus: columns id, source, role, template, pair and repetitions of the corpus's schema.
-
     Returns:
-        Those with rows on both sides, sources in their order of appearance.
+        Those with rows on both sides, sources in their order of appearance in the corpus.
     """
     found = []
     for (source,), rows in corpus.group_by("source", maintain_order=True):

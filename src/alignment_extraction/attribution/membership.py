@@ -10,14 +10,9 @@ a score that is higher for what looks trained on:
 | `zlib` | the same, over the bytes of the text compressed | Carlini et al. 2021 |
 | `min_k` | Min-K %, see `min_k` | Shi et al. 2023 |
 | `min_k_plus_plus` | Min-K%++, see `min_k` | Zhang et al. 2024 |
-| `response` | absolute change of an answer's mean log-probability, given its question | see below |
+| `response` | absolute `ref` of an answer given its question | see docs/method.md |
 
-`response` is for models after reinforcement learning, which rewards answers of the model's own and
-so changes how it answers the questions it saw, whether or not the reference answer gets likelier.
-It is one part of the divergence in behaviour of Liu et al. (arXiv 2511.14045), who compare answers
-sampled from both models, and their rewards: a miss of this attack does not bound theirs.
-
-Known limits: docs/method.md.
+So are the limits of all.
 """
 
 from typing import Any
@@ -75,11 +70,7 @@ def membership(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def attack_scores(table: pl.DataFrame) -> dict[str, Array]:
-    """The score of each row by each attack that the columns allow, float64 (rows,).
-
-    Args:
-        table: columns of a likelihood table of one target, and base_log_probability.
-    """
+    """The score of each row of `shift.compared` by each attack that it allows, float64 (rows,)."""
     loss = pl.col("log_probability") / pl.col("tokens")
     change = (pl.col("log_probability") - pl.col("base_log_probability")) / pl.col("tokens")
     values = table.select(
@@ -95,11 +86,6 @@ def attack_scores(table: pl.DataFrame) -> dict[str, Array]:
         for column in values
         if column.null_count() < len(column)
     }
-
-
-def allowed(twins: int) -> int:
-    """The most of so many twins that the false positive rate lets through."""
-    return int(np.floor(FALSE_POSITIVE_RATE * twins + 1e-9))
 
 
 def true_positive_rate(
@@ -129,7 +115,7 @@ def true_positive_rate(
         member_clusters, twin_clusters = np.arange(len(members)), np.arange(len(twins))
     ranked = np.concatenate([np.sort(twins)[::-1], [-np.inf]])
     error = 0.025
-    place = allowed(len(twins))
+    place = int(np.floor(FALSE_POSITIVE_RATE * len(twins) + 1e-9))
     effect = design_effect(twins > ranked[place], twin_clusters)
     independent = max(1, int(len(twins) / effect))
     sizes = binom.ppf([error / 2, 1 - error / 2], independent, FALSE_POSITIVE_RATE)

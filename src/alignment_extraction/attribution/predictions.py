@@ -3,9 +3,7 @@
 p is the probability of a row's question and the end token behind it after the bare template prefix,
 which one teacher-forced pass gives. The chance that n samples contain the row is 1 - (1 - p)^n (the
 (n, q)-discoverable extraction of Hayes et al. 2024, arXiv 2410.19482, whose prompt is the text's
-own beginning; here it is the template's alone). p is of the text's own tokenisation: the same text
-in other tokens, or ended by another end token, is left out, so that p is, if anything, too small.
-It speaks of samples of the model's own distribution: temperature 1, nothing cut off.
+own beginning; here it is the template's alone). Its limits are in docs/method.md.
 """
 
 from collections.abc import Mapping, Sequence

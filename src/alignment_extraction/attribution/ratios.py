@@ -5,22 +5,22 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.contests import Contest, Wins, wins
-from alignment_extraction.attribution.discoveries import (
+from alignment_extraction.attribution.competition import (
     DISCOVERY_RATES,
     block_ratio,
     block_wins,
     discovery_threshold,
 )
+from alignment_extraction.attribution.contests import Contest, Wins, wins
 from alignment_extraction.attribution.intervals import (
     Spread,
+    block_values,
     generation_margins,
     margins,
     quantile,
     spread,
 )
 from alignment_extraction.attribution.tables import COMPARED, schema, table
-from alignment_extraction.attribution.tallies import block_values
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import METRICS
 
@@ -35,9 +35,7 @@ _STRINGS = tuple(name for name, metric in METRICS.items() if metric.kind == "str
 def ratios(contests: Iterable[Contest], thresholds: ThresholdSettings) -> pl.DataFrame:
     """Attributable hits by cosine, to those by each string metric, at comparable thresholds.
 
-    Args:
-        contests: of any conditions.
-        thresholds: the fixed ones; the grid bounds those of equal false discovery rate.
+    The grid of the thresholds bounds those of equal false discovery rate.
 
     Returns:
         Columns of `SCHEMA`, one row for each contest, comparison and string metric.
@@ -101,9 +99,9 @@ def fieller(
         margin: the larger margin of each.
 
     Returns:
-        Ratio and bounds. The ratio is infinite where only the numerator is above 0, 0 where only
-        the denominator is, and NaN where neither is. The upper bound is infinite unless the
-        denominator is above 0 by more than its margin.
+        Ratio and bounds: infinite where only the numerator is above 0, 0 where only the denominator
+        is, NaN where neither is. The upper bound is infinite unless the denominator is above 0 by
+        more than its margin.
     """
     if denominator > 0:
         estimate = max(numerator, 0.0) / denominator

@@ -4,9 +4,10 @@ from collections.abc import Collection
 
 import numpy as np
 import polars as pl
+from scipy.stats import false_discovery_control
 
 from alignment_extraction.attribution.predictions import asked, chance, questions
-from alignment_extraction.statistics import Array, discoveries
+from alignment_extraction.statistics import Array
 from alignment_extraction.vocabulary import CONDITION, SCORES
 
 CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9": 1e9}
@@ -69,11 +70,8 @@ def rows(
     The p-value asks how a member's score ranks among the twins of its source: (1 + twins that score
     at least as high) / (1 + twins). The score is the question's log-probability less that under the
     base model, which takes off what any model would make of the text (the reference attack of
-    Carlini et al. 2021; more telling than the log-probability alone); without a base model it is
-    the log-probability after the prefix. Which of them is fixed by what is given, not by the
-    result, so that the p-value is valid where a coin made the twins. The flag is Benjamini and
-    Hochberg's, valid for p-values that share their twins (Bates et al. 2023): at that rate it also
-    is the target-decoy estimate (twins above + 1) / (members above).
+    Carlini et al. 2021); without a base model it is the log-probability after the prefix. The flag
+    is Benjamini and Hochberg's, valid for p-values that share their twins (Bates et al. 2023).
 
     Args:
         model: its name.
@@ -138,10 +136,10 @@ def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
     for source in table["source"].unique().to_list():
         own = (table["source"] == source).to_numpy()
         twins, members = np.sort(score[own & control & known]), own & member
-        if len(twins):
+        if len(twins) and members.any():
             above = len(twins) - np.searchsorted(twins, score[members], side="left")
             p_values[members] = (1 + above) / (1 + len(twins))
-            flagged[members] = discoveries(p_values[members], DISCOVERY_RATE)
+            flagged[members] = false_discovery_control(p_values[members]) <= DISCOVERY_RATE
     return table.with_columns(
         pl.Series("p_value", p_values, nan_to_null=True), flagged=pl.Series(flagged)
     ).with_columns(flagged=pl.when(pl.col("p_value").is_not_null()).then("flagged"))

@@ -181,12 +181,9 @@ def tails(table: pl.DataFrame) -> pl.DataFrame:
 
     The paper's bars (its figure of RL questions above 10^-5 to 10^-8), with the twins beside them.
 
-    Args:
-        table: from `compared`.
-
     Returns:
         Columns model, base, source, role, target, template, threshold (log10 of the probability of
-        the whole text), rows, before (null without a base), after: counts of the table's rows.
+        the whole text), rows, before (null without a base), after: counts of the rows `compared`.
     """
     keys = ["model", "base", "source", "role", "target", "template"]
     after, before = pl.col("log_probability"), pl.col("base_log_probability")

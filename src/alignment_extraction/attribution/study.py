@@ -8,7 +8,7 @@ import polars as pl
 from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import contests
 from alignment_extraction.attribution.exchangeability import exchangeability
-from alignment_extraction.attribution.kinds import kinds
+from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.membership import MEMBERSHIP, membership
 from alignment_extraction.attribution.predictions import (
     CALIBRATION,
@@ -17,7 +17,6 @@ from alignment_extraction.attribution.predictions import (
     sampled_conditions,
 )
 from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.attribution.risk import RISK, risk
 from alignment_extraction.attribution.rows import rows
 from alignment_extraction.attribution.shift import SHIFT, compared, shift, tails

@@ -1,4 +1,4 @@
-"""Kinds of copying among attributable hits, from the closest copy to the loosest.
+"""Attributable hits by kind of copying, and by the times that training showed a row.
 
 A hit is a generation whose best Levenshtein similarity, or else whose cosine, reaches its fixed
 threshold; by that similarity members and twins compete for it. Compared with the row that won it is
@@ -11,23 +11,23 @@ threshold; by that similarity members and twins compete for it. Compared with th
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from alignment_extraction.attribution.contests import Contest, Wins, wins
+from alignment_extraction.attribution.intervals import rates
 from alignment_extraction.attribution.tables import schema, table
-from alignment_extraction.attribution.tallies import rates
 from alignment_extraction.corpora.masking import masked
 from alignment_extraction.corpora.texts import texts_of
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import ThresholdSettings
-from alignment_extraction.statistics import Array
-from alignment_extraction.vocabulary import Condition
+from alignment_extraction.vocabulary import METRICS, Condition
 
 KINDS = ("verbatim", "near-verbatim", "same-template", "paraphrase")
 
-SCHEMA = schema(
+KINDS_SCHEMA = schema(
     "model prefix seed:i source level field kind n:i member_wins:f twin_wins:f attributable:f "
     "low:f high:f"
 )
@@ -43,13 +43,13 @@ def kinds(
     """Wins of members and twins by kind of copying, and what is attributable of each.
 
     Args:
-        contests: of any conditions.
+        contests: from `contests.contests`.
         corpus: in the corpus schema.
         generations: columns index, question and answer, of every condition in the contests.
         thresholds: the fixed ones are used.
 
     Returns:
-        Columns of `SCHEMA`, one row for each contest and kind, whose wins add up to all hits.
+        Columns of `KINDS_SCHEMA`, one row for each contest and kind, whose wins add up to all hits.
 
     Raises:
         InputError: generations of a condition are missing.
@@ -69,7 +69,7 @@ def kinds(
         for kind, found in _by_kind(contest, written, rows, thresholds).items():
             numbers = rates(found, contest.comparison, np.array([-np.inf]), contest.n)
             parts.append(contest.labelled(numbers, kind=kind))
-    return table(parts, SCHEMA)
+    return table(parts, KINDS_SCHEMA)
 
 
 def _texts(places: pl.DataFrame, frame: pl.DataFrame, field: str, key: str) -> pl.Series:
@@ -91,18 +91,73 @@ def _by_kind(
         for name in ("verbatim", "verbatim_twin")
     )
     verbatim = np.where(string.member, equal, equal_to_twin)
-    same, same_semantic = (_same_when_masked(each, written, rows) for each in (string, semantic))
+    same, same_semantic = (
+        (masked(written.gather(each.at)) == masked(rows.gather(each.row)))
+        .fill_null(False)
+        .to_numpy()
+        .astype(bool)
+        for each in (string, semantic)
+    )
     values = (string.where(~verbatim & same), semantic.where(same_semantic))
-    together = Wins(*(np.concatenate(each) for each in zip(*values, strict=True)))
+    other_values = Wins(*(np.concatenate(each) for each in zip(*values, strict=True)))
     found = (
         string.where(verbatim),
         string.where(~verbatim & ~same),
-        together.where(np.argsort(-together.score, kind="stable")),
+        other_values,
         semantic.where(~same_semantic),
     )
     return dict(zip(KINDS, found, strict=True))
 
 
-def _same_when_masked(found: Wins, written: pl.Series, rows: pl.Series) -> Array:
-    same = masked(written.gather(found.at)) == masked(rows.gather(found.row))
-    return same.fill_null(False).to_numpy().astype(bool)
+REPETITIONS_SCHEMA = schema(
+    "model prefix seed:i source field metric repetitions:s n:i members:i member_rows:i "
+    "member_hits:f twins:i twin_rows:i twin_hits:f attributable:f low:f high:f"
+)
+"""Columns of `repetitions`: members and twins (rows), member_rows and twin_rows (distinct rows that
+won), member_hits and twin_hits (wins), and the attributable rate of n generations. Over the
+repetitions the rates add up to the source's where rows are paired."""
+
+
+def repetitions(contests: Iterable[Contest], thresholds: ThresholdSettings) -> pl.DataFrame:
+    """The competition of rows by the repetitions of their pair, at the fixed thresholds.
+
+    A twin's repetitions are its member's: what they would have been, had the coin fallen otherwise.
+    Every generation still competes among all rows; it counts where its nearest row belongs.
+
+    Returns:
+        Columns of `REPETITIONS_SCHEMA`, one row for each contest of rows with twins, metric and
+        number of repetitions that both sides have.
+    """
+    parts = []
+    for contest in contests:
+        whole = contest.comparison
+        if (whole.level, whole.other) != ("rows", "twin"):
+            continue
+        won = {m: wins(contest, m).reaching(thresholds.fixed(m)) for m in METRICS}
+        sides = (whole.repetitions[whole.member == side] for side in (True, False))
+        for dose in np.intersect1d(*sides):
+            own = whole.repetitions == dose
+            some = replace(
+                whole,
+                ids=whole.ids.filter(pl.Series(own)),
+                member=whole.member[own],
+                block=np.unique(whole.block[own], return_inverse=True)[1],
+                repetitions=whole.repetitions[own],
+            )
+            number = np.cumsum(own) - 1
+            for metric, found in won.items():
+                found = found.where(own[found.row])
+                found = found._replace(row=number[found.row])
+                numbers = rates(found, some, np.array([-np.inf]), contest.n)
+                rows = {
+                    f"{side}_rows": len(np.unique(found.row[found.member == member]))
+                    for side, member in (("member", True), ("twin", False))
+                }
+                named = contest._replace(comparison=some).labelled(
+                    numbers.rename({"member_wins": "member_hits", "twin_wins": "twin_hits"}),
+                    metric=metric,
+                    repetitions=int(dose),
+                    **rows,
+                )
+                parts.append(named)
+    return table(parts, REPETITIONS_SCHEMA, "metric", "repetitions")
