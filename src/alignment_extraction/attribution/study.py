@@ -7,6 +7,7 @@ import polars as pl
 
 from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import contests
+from alignment_extraction.attribution.differences import differences
 from alignment_extraction.attribution.exchangeability import exchangeability
 from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.membership import MEMBERSHIP, membership
@@ -40,6 +41,7 @@ def attribute(
     corpus: pl.DataFrame,
     generations: Mapping[Condition, pl.DataFrame],
     trained: Trained,
+    families: Mapping[str, str],
     bases: Bases,
     thresholds: ThresholdSettings,
     seed: int,
@@ -51,6 +53,7 @@ def attribute(
         corpus: in the corpus schema.
         generations: columns index, question, answer of each condition.
         trained: what each model was trained on; a model that was not is the placebo.
+        families: of each model; conditions of one family are compared with each other.
         bases: of each model that has one; its probability of a row is a control variate.
         thresholds: fixed ones, and the grid.
         seed: of the study.
@@ -77,6 +80,12 @@ def attribute(
         "repetitions": repetitions(found, thresholds),
         "kinds": kinds(found, corpus, generations, thresholds),
         "ratios": ratios(found, thresholds),
+        "comparisons": differences(
+            [each for each in found if each.comparison.source in trained[each.keys["model"]]],
+            families,
+            thresholds,
+            priors,
+        ),
         "exchangeability": exchangeability(corpus, seed),
     }
 
