@@ -273,7 +273,7 @@ def auc_interval(
     return Interval(auc, float(expit(logit(auc) - half)), float(expit(logit(auc) + half)))
 
 
-def detectable(error: Any, clusters: int | None = None) -> Any:
+def detectable(error: Any, clusters: float | None = None) -> Any:
     """The smallest true difference that an estimate with this standard error would show.
 
     (z(0.975) + z(0.8)) standard errors, 2.80 of them: with so large a difference the interval at

@@ -101,8 +101,10 @@ def difference(
     for found, n, base in (ours, theirs):
         values = block_values(found, comparison, np.array([-np.inf]), blocks)
         rates.append(residuals(values, base, blocks) / n)
-        sides = (found.weight[found.member == side].sum(keepdims=True) for side in (True, False))
-        sampling.append(generation_margins(*sides, comparison.weight, n) / n)
+        members, twins = (
+            found.weight[found.member == side].sum(keepdims=True) for side in (True, False)
+        )
+        sampling.append(generation_margins(members, twins, comparison.weight, n) / n)
     change = rates[0] - rates[1]
     of_blocks = spread(change, strata, np.bincount(strata, minlength=3))
     below, above = margins(of_blocks, np.hypot(sampling[0], sampling[1][::-1]))[:, 0]

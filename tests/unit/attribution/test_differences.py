@@ -9,7 +9,7 @@ import pytest
 from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import Wins, contests
 from alignment_extraction.attribution.differences import SCHEMA, difference, differences
-from alignment_extraction.attribution.intervals import quantile
+from alignment_extraction.attribution.intervals import generation_margins, quantile
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import detectable
 from tests.attributed_study import hits_of, memorised, pairs, templates, toss
@@ -25,18 +25,25 @@ def test_hits_of_one_condition_alone_in_closed_form() -> None:
     row = np.flatnonzero(comparison.member)[:hits]
     ones = np.ones(hits)
     found = Wins(ones, row, np.ones(hits, bool), ones, np.arange(hits))
-    row_ = difference(comparison, (found, n, None), (found.where(row < 0), n, None))
-    assert row_["difference"] == pytest.approx(0.1)
+    none = found.where(row < 0)
+    numbers = difference(comparison, (found, n, None), (none, n, None))
+    assert numbers["difference"] == pytest.approx(0.1)
     # x is 1 / n in 100 of 400 pairs, 0 in the others.
     mean = hits / blocks / n
     squares = hits * (1 / n - mean) ** 2 + (blocks - hits) * mean**2
     fourth = hits * (1 / n - mean) ** 4 + (blocks - hits) * mean**4
-    error, freedom = np.sqrt(blocks / (blocks - 1) * squares), 3 * squares**2 / fourth
-    freedom = min(freedom, blocks - 1)
-    margin = quantile(freedom) * error
-    sampling = 0.0200  # half the interval of 100 in 1,000 and of none in 1,000, put together
-    assert row_["high"] - 0.1 == pytest.approx(max(margin, sampling), rel=0.06)
-    assert row_["detectable"] >= detectable(error, freedom + 1) * 0.99
+    error = np.sqrt(blocks / (blocks - 1) * squares)
+    freedom = min(3 * squares**2 / fourth, blocks - 1)
+    # Sampling alone: the upper limit of 100 in 1,000, and the lower one of none less none.
+    zero = np.zeros(1)
+    sampling = np.hypot(
+        generation_margins(zero + hits, zero, 1.0, n)[1], generation_margins(zero, zero, 1.0, n)[0]
+    )
+    margin = max(quantile(freedom) * error, sampling[0] / n)
+    assert numbers["high"] - 0.1 == pytest.approx(margin)
+    assert numbers["detectable"] == pytest.approx(
+        detectable(margin / quantile(freedom), freedom + 1)
+    )
 
 
 def test_a_condition_does_not_differ_from_itself() -> None:
@@ -77,9 +84,8 @@ def test_the_interval_holds_the_true_difference(level: str, factor: float) -> No
         row = difference(comparison, *sides)
         held += row["low"] <= rates[0] - rates[1] <= row["high"]
         seen += not row["low"] <= 0 <= row["high"]
-        alone = difference(
-            comparison, sides[1], (sides[1][0].where(np.zeros(0, int)), 10_000, None)
-        )
+        nothing = (sides[1][0].where(np.zeros(0, int)), 10_000, None)
+        alone = difference(comparison, sides[1], nothing)
         narrower += row["high"] - row["low"] < alone["high"] - alone["low"]
     assert held / runs >= 0.92
     # What is memorised unevenly makes each rate uncertain, and cancels in the difference.
@@ -95,14 +101,14 @@ def test_what_is_detectable_is_seen_four_times_in_five() -> None:
         population = memorised(pairs(400, "even", 20, stream), 1.0, 4000, True, stream)
         comparison = toss(population, "rows", stream)
         reference = (hits_of(population, comparison, 10_000, stream), 10_000, None)
-        scale = 0.1 * (1 - 0.05 / 0.4)  # what is detectable here, of a rate of 40 %
+        scale = 0.1 * (1 - 0.055 / 0.4)  # what is detectable here, of a rate of 40 %
         other = population._replace(
             popularity=population.popularity / 10, effect=population.effect * scale
         )
         row = difference(
             comparison, (hits_of(other, comparison, 1000, stream), 1000, None), reference
         )
-        assert row["detectable"] == pytest.approx(0.05, abs=0.01)
+        assert row["detectable"] == pytest.approx(0.055, abs=0.015)
         seen += row["high"] < 0
     assert 0.75 < seen / runs < 0.99
 
