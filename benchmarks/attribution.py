@@ -167,8 +167,8 @@ def scale(size: int) -> dict[str, float]:
     found: list[Contest] = []
     tables = {
         "contests": lambda: found.extend(contests(scores, corpus)),
-        "attribution": lambda: attribution(found, {"m": ["mine"]}, thresholds),
-        "with a base model": lambda: attribution(found, {"m": ["mine"]}, thresholds, base),
+        "attribution": lambda: attribution(found, {"m": ["mine"]}, thresholds, {}),
+        "with a base model": lambda: attribution(found, {"m": ["mine"]}, thresholds, {"m": base}),
         "repetitions": lambda: repetitions(found, thresholds),
         "kinds": lambda: kinds(found, corpus, {Condition("m", "full", 0): generations}, thresholds),
         "ratios": lambda: ratios(found, thresholds),

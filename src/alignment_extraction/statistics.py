@@ -48,11 +48,10 @@ def named_seed(seed: int, name: str) -> int:
 
 
 def clopper_pearson(hits: Any, n: Any, level: float = 0.95) -> Interval:
-    """The exact interval of a proportion (Clopper and Pearson 1934).
+    """The exact interval of a proportion (Clopper and Pearson 1934); neither number need be whole.
 
     It covers at least at its level whatever the rate; Wilson's falls to 84 % where n times the rate
-    is just under 0.18. Each bound is a quantile of a beta distribution, so neither number need be
-    whole.
+    is just under 0.18.
 
     Args:
         hits: number of successes, scalar or array.
@@ -138,11 +137,10 @@ def cluster_bootstrap(
     """A statistic of sums over clusters that were drawn at random, such as templates.
 
     Whole clusters are resampled. The interval is the percentile one with each arm stretched by
-    sqrt(G / (G - 1)) t / z for G clusters, t being the quantile of Student's distribution with
-    G - 1 degrees of freedom and z the normal one: so much is the plain one too narrow for few
-    clusters (the same correction as Hesterberg 2015, section 3.1, but applied to the arms, which
-    also serves three or four clusters). The error is the resamples' standard deviation times
-    sqrt(G / (G - 1)). One cluster alone tells nothing of others: NaN.
+    sqrt(G / (G - 1)) t / z for G clusters, t being Student's quantile with G - 1 degrees of freedom
+    and z the normal one: so much is the plain one too narrow for few clusters (after Hesterberg
+    2015, section 3.1). The error is the resamples' standard deviation times sqrt(G / (G - 1)). One
+    cluster alone tells nothing of others: NaN.
 
     Args:
         sums: of each cluster, as `cluster_sums` gives them, shape (clusters, columns).
@@ -188,10 +186,7 @@ def cluster_rate(hits: Array, clusters: Array, level: float = 0.95) -> Interval:
     (Korn and Graubard 1998, without their correction of degrees of freedom where clusters are
     single rows): honest for few hits, where a bootstrap of no hits is certain of none.
 
-    Args:
-        hits: whether each row is one, shape (rows,).
-        clusters: the cluster of each row.
-        level: coverage of the interval.
+    Args: whether each row is a hit and its cluster, shape (rows,); coverage of the interval.
     """
     n = len(hits) / design_effect(hits, clusters) if len(hits) else 0.0
     rate = float(np.mean(hits)) if len(hits) else np.nan
@@ -223,9 +218,7 @@ def placements(members: Array, others: Array) -> tuple[float, Array, Array]:
     The area is the chance that a member scores higher, ties counting half. The squares of what rows
     add, summed, are its variance (DeLong, DeLong and Clarke-Pearson 1988).
 
-    Args:
-        members: scores, shape (members,).
-        others: scores, shape (others,).
+    Args: scores of either, shape (members,) and (others,).
     """
     m, n = len(members), len(others)
     ranks = rankdata(np.concatenate([members, others]))
@@ -248,11 +241,7 @@ def auc_interval(
     clusters. Where all pairs are in order the variance is 0: the open end is then Clopper and
     Pearson's bound on min(members, others) pairs that share no row (no cluster).
 
-    Args:
-        members: scores, shape (members,).
-        others: scores, shape (others,).
-        member_clusters: the cluster of each member; without, each row is one.
-        other_clusters: the cluster of each other row, of the same names.
+    Args: scores of either, and the cluster of each row, of the same names; without, each is one.
     """
     m, n = len(members), len(others)
     if not m or not n:
@@ -277,8 +266,8 @@ def detectable(error: Any, clusters: float | None = None) -> Any:
     """The smallest true difference that an estimate with this standard error would show.
 
     (z(0.975) + z(0.8)) standard errors, 2.80 of them: with so large a difference the interval at
-    95 % leaves out 0 in 80 % of studies. It tells what a "no difference" could have missed. For an
-    error known from few clusters, z gives way to Student's quantiles, as in the interval.
+    95 % leaves out 0 in 80 % of studies. For an error known from few clusters, z gives way to
+    Student's quantiles, as in the interval.
     """
     quantile = ndtri if clusters is None else partial(student_t.ppf, df=clusters - 1)
     return (quantile(0.975) + quantile(0.8)) * error

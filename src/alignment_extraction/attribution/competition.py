@@ -34,7 +34,7 @@ def attribution(
     contests: Iterable[Contest],
     trained: Mapping[str, Collection[str]],
     thresholds: ThresholdSettings,
-    base: pl.DataFrame | None = None,
+    priors: Mapping[str, pl.DataFrame],
 ) -> pl.DataFrame:
     """Attributable rates at every threshold of every contest and metric: columns of `SCHEMA`.
 
@@ -42,12 +42,13 @@ def attribution(
         contests: from `contests.contests`.
         trained: the sources that each model was trained on.
         thresholds: fixed ones and the grid.
-        base: a base model's columns id and base_log_probability (nats), or None.
+        priors: columns id and base_log_probability (nats) of the base of each model that has one.
     """
     parts = []
     for contest in contests:
-        prior = chance(contest.comparison, base)
-        is_trained = contest.comparison.source in trained[contest.keys["model"]]
+        model = contest.keys["model"]
+        prior = chance(contest.comparison, priors.get(model))
+        is_trained = contest.comparison.source in trained[model]
         for metric in METRICS:
             found = _at_thresholds(contest, metric, thresholds, prior)
             parts.append(contest.labelled(found, metric=metric, trained=is_trained))

@@ -1,8 +1,7 @@
 """Target-decoy competition: whose row is nearest to each generation, a member or a twin.
 
-Elias and Gygi (2007) search spectra in a real and a decoy database together; here generations are
-searched in members and in rows that a coin kept from the model. What the model writes without
-having seen the members falls to both alike.
+Generations are searched in members and in rows that a coin kept from the model (Elias and Gygi
+2007). What the model writes without having seen the members falls to both alike.
 """
 
 from collections.abc import Iterator

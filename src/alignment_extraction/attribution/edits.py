@@ -9,31 +9,6 @@ from alignment_extraction.files import InputError
 from alignment_extraction.statistics import Array
 from alignment_extraction.vocabulary import CONDITION, METRICS
 
-ORIGINAL = "original"
-
-
-def edited_pairs(corpus: pl.DataFrame) -> pl.DataFrame:
-    """Pair each edited row with the original that it is a version of.
-
-    Args:
-        corpus: columns of a corpus.
-
-    Returns:
-        Columns edit, row and original (Int64, places in `corpus`), in the order of the rows.
-
-    Raises:
-        InputError: the corpus has no labelled edits.
-    """
-    numbered = corpus.select("edit", "seed_problem", "id", row=pl.int_range(pl.len()))
-    edited = numbered.filter(pl.col("edit") != ORIGINAL)
-    if edited.is_empty():
-        raise InputError(
-            "the corpus has no row with an edit of another row; use one with labelled edits"
-        )
-    originals = numbered.select(seed_problem="id", original="row")
-    pairs = edited.join(originals, on="seed_problem", maintain_order="left")
-    return pairs.select("edit", "row", "original")
-
 
 def edit_similarity(
     corpus: pl.DataFrame,
@@ -63,7 +38,14 @@ def edit_similarity(
         raise InputError(
             f"{len(vectors)} vectors for a corpus of {corpus.height} rows; embed this corpus"
         )
-    pairs = edited_pairs(corpus)
+    numbered = corpus.select("edit", "seed_problem", "id", row=pl.int_range(pl.len()))
+    versions = numbered.filter(pl.col("edit") != "original")
+    if versions.is_empty():
+        raise InputError(
+            "the corpus has no row with an edit of another row; use one with labelled edits"
+        )
+    originals = numbered.select(seed_problem="id", original="row")
+    pairs = versions.join(originals, on="seed_problem", maintain_order="left")
     edited, original = pairs["row"].to_numpy(), pairs["original"].to_numpy()
     questions = corpus["question"]
     strings = process.cpdist(
@@ -100,7 +82,7 @@ def written_variants(
         corpus: columns of a corpus with labelled edits.
         scores: a study's scores, of the field `question` and the groups `member` and `twin`.
         semantic: threshold of the cosine.
-        string: threshold of Levenshtein's similarity; verbatim means equal texts.
+        string: threshold of Levenshtein's similarity.
 
     Returns:
         One row for each model, prefix, seed, metric, edit and role ("member": shown in training,

@@ -1,11 +1,10 @@
 """Differences of wins by threshold, with intervals from the blocks that the coin fell for.
 
-The estimate is a sum of one value per block. Its variance is estimated by the spread of the blocks'
-values (the linearised bootstrap over blocks; Neyman's estimate for a paired or stratified
-assignment, which errs on the wide side where effects differ), and its distribution by Student's t
-with Satterthwaite's degrees of freedom, themselves estimated from the fourth powers: where a few
-popular rows decide, they are few, and the interval is wide. It is never narrower than what
-generations alone, drawn independently, would give: Clopper and Pearson's limits of both sides.
+The estimate is a sum of one value per block. Its variance is the spread of the blocks' values (the
+linearised bootstrap over blocks; Neyman's estimate, which errs on the wide side), its distribution
+Student's t with Satterthwaite's degrees of freedom, from the fourth powers: where a few popular
+rows decide, they are few. It is never narrower than what generations alone, drawn independently,
+would give.
 """
 
 from typing import NamedTuple

@@ -45,11 +45,8 @@ independent: `template`, `pair` or `row`)."""
 def membership(table: pl.DataFrame) -> pl.DataFrame:
     """AUC, and true positive rate at a false positive rate of 1 %, of every attack on a model.
 
-    Args:
-        table: from `shift.compared`; without a base there are no `ref` and `response`.
-
-    Returns:
-        Columns `MEMBERSHIP`, for each source x target x template x attack.
+    Columns `MEMBERSHIP`, for each source x target x template x attack, from what is
+    `shift.compared`; without a base there are no `ref` and `response`.
     """
     found = []
     for key, own in sorted(table.group_by(COMPARED)):
@@ -89,10 +86,7 @@ def attack_scores(table: pl.DataFrame) -> dict[str, Array]:
 
 
 def true_positive_rate(
-    members: Array,
-    twins: Array,
-    member_clusters: Array | None = None,
-    twin_clusters: Array | None = None,
+    members: Array, twins: Array, member_clusters: Array, twin_clusters: Array
 ) -> Interval:
     """Share of members above the threshold that lets 1 % of twins through, at 95 %.
 
@@ -105,14 +99,8 @@ def true_positive_rate(
     few, and begins at 0 with fewer than 437: (1 - 1 %)^n leaves it open whether the threshold is
     above every one.
 
-    Args:
-        members: scores, shape (members,).
-        twins: scores, shape (twins,).
-        member_clusters: the cluster of each member; without, each row is one.
-        twin_clusters: the cluster of each twin.
+    Args: scores of either side, and the cluster of each of its rows.
     """
-    if member_clusters is None or twin_clusters is None:
-        member_clusters, twin_clusters = np.arange(len(members)), np.arange(len(twins))
     ranked = np.concatenate([np.sort(twins)[::-1], [-np.inf]])
     error = 0.025
     place = int(np.floor(FALSE_POSITIVE_RATE * len(twins) + 1e-9))

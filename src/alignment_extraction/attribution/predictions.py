@@ -23,9 +23,7 @@ _UNCUT = {"temperature": 1.0, "top_k": 0.0, "top_p": 1.0, "min_p": 0.0}
 def chance(log_probability: Array, samples: Array | float) -> Array:
     """Chance that so many samples contain a row: 1 - (1 - p)^n, exact for tiny p too.
 
-    Args:
-        log_probability: log p of a row, in nats; NaN gives NaN.
-        samples: n; broadcast against `log_probability`.
+    Both broadcast; log p is in nats, and NaN gives NaN.
     """
     with np.errstate(divide="ignore"):
         missed = np.log1p(-np.exp(np.minimum(log_probability, 0.0)))
@@ -112,16 +110,10 @@ low, high (hits, at 95 %), agrees (whether the prediction lies in the interval).
 
 
 def calibration(predicted: pl.DataFrame) -> pl.DataFrame:
-    """Predicted against observed verbatim hits: does the likelihood say what sampling finds?
+    """`predictions` against observed hits of each condition x source x role: `CALIBRATION`.
 
     Samples are drawn apart and one sample hits at most one row, so the hits of a group are
     binomial: the interval is Clopper and Pearson's of the hits observed.
-
-    Args:
-        predicted: from `predictions`.
-
-    Returns:
-        Columns `CALIBRATION`, one row for each condition x source x role.
     """
     keys = [*CONDITION, "source", "role"]
     table = (

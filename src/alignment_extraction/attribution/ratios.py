@@ -35,10 +35,8 @@ _STRINGS = tuple(name for name, metric in METRICS.items() if metric.kind == "str
 def ratios(contests: Iterable[Contest], thresholds: ThresholdSettings) -> pl.DataFrame:
     """Attributable hits by cosine, to those by each string metric, at comparable thresholds.
 
-    The grid of the thresholds bounds those of equal false discovery rate.
-
-    Returns:
-        Columns of `SCHEMA`, one row for each contest, comparison and string metric.
+    Columns of `SCHEMA`, one row for each contest, comparison and string metric. The grid of the
+    thresholds bounds those of equal false discovery rate.
     """
     rows = []
     for contest in contests:

@@ -75,7 +75,7 @@ def rows(
 
     Args:
         model: its name.
-        likelihood: of the model, as `likelihoods` writes it.
+        likelihood: of the model.
         corpus: in the corpus schema.
         trained_on: the sources whose members the model was trained on.
         base: likelihood of the model before training, where there is one.
@@ -89,7 +89,7 @@ def rows(
         Columns `ROWS`, one row for each corpus row, most likely first within source and role.
 
     Raises:
-        InputError: the likelihood is of another corpus, or holds no question in the template.
+        InputError: see `predictions.questions`.
     """
     table = asked(likelihood, corpus).with_columns(
         log_probability=pl.col("question_log_probability") + pl.col("end")

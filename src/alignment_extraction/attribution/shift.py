@@ -55,7 +55,7 @@ def compared(
         likelihood: of it.
         corpus: in the corpus schema.
         base_name: name of the model before training, where there is one.
-        base: its likelihood of the same rows.
+        base: its likelihood.
 
     Returns:
         The columns of `likelihood`, model, base, base_log_probability (null without a base),
@@ -133,12 +133,7 @@ def compared(
 def shift(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     """How much more training changed the members' log-likelihood than their twins'.
 
-    Args:
-        table: from `compared`, with a base.
-        seed: of the resampling.
-
-    Returns:
-        Columns `SHIFT`, for each source x target x template x per.
+    Columns `SHIFT`, for each source x target x template x per, from what is `compared` with a base.
     """
     change = pl.col("log_probability") - pl.col("base_log_probability")
     table = table.with_columns(question=change, token=change / pl.col("tokens"))

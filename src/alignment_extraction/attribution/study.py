@@ -66,17 +66,10 @@ def attribute(
         )
         for model, (_, base) in bases.items()
     }
-    by_model = [
-        attribution(
-            [contest for contest in found if contest.keys["model"] == model],
-            trained,
-            thresholds,
-            priors.get(model),
-        )
-        for model in scores["model"].unique(maintain_order=True)
-    ]
+    models = pl.Enum(scores["model"].unique(maintain_order=True))
+    rates = attribution(found, trained, thresholds, priors)
     return {
-        "attribution": pl.concat(by_model),
+        "attribution": rates.sort(pl.col("model").cast(models), maintain_order=True),
         "repetitions": repetitions(found, thresholds),
         "kinds": kinds(found, corpus, generations, thresholds),
         "ratios": ratios(found, thresholds),
@@ -102,15 +95,9 @@ def assess(
 ) -> dict[str, pl.DataFrame]:
     """The tables that likelihoods give, by name (`layout.RISK_TABLES`).
 
-    Args:
+    Args: those of `attribute`, and
         likelihoods: of each scored model.
-        bases: of each model that has one.
-        scores: `vocabulary.SCORES`, of all conditions.
-        corpus: in the corpus schema.
         shards: files of generations of each condition.
-        trained: the sources that each model was trained on.
-        thresholds: the fixed ones say which generations are near a row.
-        seed: of the resampling.
     """
     tables: dict[str, list[pl.DataFrame]] = {
         "rows": [],

@@ -48,7 +48,7 @@ def at(table: pl.DataFrame, metric: str, kind: str = "fixed") -> dict[str, float
 
 
 def test_wins_by_hand() -> None:
-    table = attribution(contests(SCORES, CORPUS), TRAINED, ThresholdSettings())
+    table = attribution(contests(SCORES, CORPUS), TRAINED, ThresholdSettings(), {})
     cosine, levenshtein, verbatim = (at(table, m) for m in ("cosine", "levenshtein", "verbatim"))
     # The row whose template has no twin takes its generation out of the competition.
     assert (cosine["n"], cosine["members"], cosine["twins"], cosine["blocks"]) == (6, 2, 2, 2)
@@ -67,7 +67,7 @@ def test_wins_by_hand() -> None:
 
 def test_the_sweep_counts_what_reaches_each_threshold() -> None:
     table = attribution(
-        contests(SCORES, CORPUS), TRAINED, ThresholdSettings(sweep=SweepSettings(points=11))
+        contests(SCORES, CORPUS), TRAINED, ThresholdSettings(sweep=SweepSettings(points=11)), {}
     )
     sweep = table.filter(pl.col("metric") == "cosine", pl.col("at") == "sweep")
     assert sweep["threshold"].to_list() == pytest.approx(list(np.linspace(0.5, 1, 11)))
@@ -84,7 +84,7 @@ def test_the_sweep_counts_what_reaches_each_threshold() -> None:
 
 def test_groups_must_be_searched_for_the_same_generations() -> None:
     with pytest.raises(InputError, match="same generations"):
-        attribution(contests(SCORES.slice(0, 5), CORPUS), TRAINED, ThresholdSettings())
+        attribution(contests(SCORES.slice(0, 5), CORPUS), TRAINED, ThresholdSettings(), {})
 
 
 def test_block_values_are_a_double_loop(study: Make) -> None:
@@ -172,7 +172,7 @@ def test_19_of_20_labellings_of_a_study_without_memorisation_hold_0(study: Make)
 
 def test_planted_repetitions_are_found_and_relabelling_loses_them(study: Make) -> None:
     corpus, scores = study(3, n=300, planted={1: 0, 10: 8})
-    table = attribution(contests(scores, corpus), TRAINED, ThresholdSettings())
+    table = attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {})
     n = scores.height // 2
     for metric in ("cosine", "levenshtein", "verbatim"):
         found = at(table, metric)
@@ -185,7 +185,7 @@ def test_planted_repetitions_are_found_and_relabelling_loses_them(study: Make) -
 
 def test_thresholds_that_meet_the_false_discovery_rate(study: Make) -> None:
     corpus, scores = study(3, n=5, planted={1: 0, 10: 8})
-    table = attribution(contests(scores, corpus), TRAINED, ThresholdSettings())
+    table = attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {})
     met = at(table, "levenshtein", "fdr-5")
     assert 0.5 <= met["threshold"] <= 1
     assert met["false_discovery_rate"] <= 0.05
@@ -199,9 +199,9 @@ def test_a_base_model_that_knows_the_rows_accounts_for_them(study: Make) -> None
     base = corpus.join(hits, left_on="id", right_on="match_id", how="left").select(
         "id", base_log_probability=pl.col("len").cast(pl.Float64).log() - 9
     )
-    plain = at(attribution(contests(scores, corpus), TRAINED, ThresholdSettings()), "verbatim")
+    plain = at(attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {}), "verbatim")
     known = at(
-        attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), base), "verbatim"
+        attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {"m": base}), "verbatim"
     )
     assert plain["predicted"] == 0
     assert known["predicted"] == pytest.approx(plain["attributable"])

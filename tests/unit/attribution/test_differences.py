@@ -124,7 +124,7 @@ def test_the_table_is_the_difference_of_the_rates(study: Make) -> None:
     assert table.select("model", "prefix", "metric", "reference_prefix").rows() == [
         (model, "user", metric, "full") for model in ("m", "q") for metric in ("cosine", "verbatim")
     ]
-    whole = attribution(found, {"m": ["mine"], "q": []}, ThresholdSettings()).filter(
+    whole = attribution(found, {"m": ["mine"], "q": []}, ThresholdSettings(), {}).filter(
         at="fixed", metric="cosine"
     )
     rates = {(row["model"], row["prefix"]): row["attributable"] for row in whole.to_dicts()}

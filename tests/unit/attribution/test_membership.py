@@ -15,14 +15,21 @@ from alignment_extraction.attribution.membership import (
     true_positive_rate,
 )
 from alignment_extraction.attribution.shift import compared
+from alignment_extraction.statistics import Interval
 from tests.likelihoods import make_corpus, make_likelihood
+
+
+def rate_of(members: np.ndarray, twins: np.ndarray) -> Interval:
+    """Of single rows."""
+    return true_positive_rate(members, twins, np.arange(len(members)), np.arange(len(twins)))
+
 
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
 
 @given(SCORES, st.lists(st.integers(-5, 5), min_size=1, max_size=300))
 def test_true_positive_rate_is_scikit_learns(members: list[int], twins: list[int]) -> None:
-    found = true_positive_rate(np.array(members), np.array(twins))
+    found = rate_of(np.array(members), np.array(twins))
     labels = [1] * len(members) + [0] * len(twins)
     fpr, tpr, _ = roc_curve(labels, members + twins, drop_intermediate=False)
     assert found.estimate == pytest.approx(tpr[fpr <= 0.01].max())
@@ -36,7 +43,7 @@ def test_true_positive_rate_covers(twins: int) -> None:
     truth = norm.sf(norm.isf(0.01) - 2)
     runs, covered = 600, 0
     for _ in range(runs):
-        found = true_positive_rate(rng.normal(2, 1, 200), rng.normal(0, 1, twins))
+        found = rate_of(rng.normal(2, 1, 200), rng.normal(0, 1, twins))
         covered += found.low <= truth <= found.high
     assert covered / runs >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
 
@@ -57,7 +64,7 @@ def test_true_positive_rate_covers_clustered_rows() -> None:
 def test_few_twins_bound_nothing_from_below() -> None:
     members = np.full(500, 10.0)
     for count, bounded in ((436, False), (437, True)):
-        found = true_positive_rate(members, np.zeros(count))
+        found = rate_of(members, np.zeros(count))
         assert found.estimate == 1
         assert (found.low > 0) == bounded
 

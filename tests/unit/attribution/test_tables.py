@@ -27,7 +27,7 @@ def test_hits_grow_with_repetitions(study: Make) -> None:
     assert doses["low"][2] > 0
     assert doses["attributable"][2] > doses["attributable"][0]
     assert (doses["member_rows"] <= doses["members"]).all()
-    whole = attribution(contests(scores, corpus), {"m": ["mine"]}, ThresholdSettings()).filter(
+    whole = attribution(contests(scores, corpus), {"m": ["mine"]}, ThresholdSettings(), {}).filter(
         pl.col("metric") == "verbatim", pl.col("at") == "fixed"
     )
     assert doses["member_hits"].sum() == whole["member_wins"][0]
@@ -104,7 +104,7 @@ def test_ratio_of_the_same_hits_is_1(study: Make) -> None:
     assert fixed["metric"].to_list() == ["indel", "levenshtein"]
     np.testing.assert_allclose(fixed["ratio"], 1)
     np.testing.assert_allclose(fixed["low"], 1, atol=1e-6)
-    whole = attribution(contests(scores, corpus), {"m": ["mine"]}, thresholds).filter(
+    whole = attribution(contests(scores, corpus), {"m": ["mine"]}, thresholds, {}).filter(
         pl.col("metric") == "cosine", pl.col("at") == "fixed"
     )
     assert fixed["semantic"][0] == pytest.approx(whole["attributable"][0] * whole["n"][0])
