@@ -25,6 +25,7 @@ from alignment_extraction.attribution.levels import Comparison
 from alignment_extraction.attribution.tables import COMPARED, schema, table
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import detectable
+from alignment_extraction.vocabulary import CONDITION
 
 METRICS = ("cosine", "verbatim")
 """Metrics of the headline."""
@@ -65,7 +66,8 @@ def differences(
     parts = []
     for group_contests in groups.values():
         reference = max(group_contests, key=lambda contest: contest.n)
-        names = {f"reference_{key}": reference.keys[key] for key in ("model", "prefix", "seed")}
+        names = {f"reference_{key}": reference.keys[key] for key in CONDITION}
+        names["reference_n"] = reference.n
         for contest in group_contests:
             for metric in METRICS if contest is not reference else ():
                 ours, theirs = (
@@ -77,8 +79,7 @@ def differences(
                     for each in (contest, reference)
                 )
                 found = pl.DataFrame([difference(contest.comparison, ours, theirs)])
-                labels = names | {"metric": metric, "reference_n": reference.n}
-                parts.append(contest.labelled(found, **labels))
+                parts.append(contest.labelled(found, metric=metric, **names))
     return table(parts, SCHEMA, "metric")
 
 

@@ -23,7 +23,7 @@ from alignment_extraction.corpora.masking import masked
 from alignment_extraction.corpora.texts import texts_of
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import ThresholdSettings
-from alignment_extraction.vocabulary import METRICS, Condition
+from alignment_extraction.vocabulary import CONDITION, METRICS, Condition
 
 KINDS = ("verbatim", "near-verbatim", "same-template", "paraphrase")
 
@@ -57,7 +57,7 @@ def kinds(
     parts = []
     for contest in contests:
         field = contest.keys["field"]
-        condition = Condition(*(contest.keys[key] for key in Condition._fields))
+        condition = Condition(*(contest.keys[key] for key in CONDITION))
         if condition not in generations:
             raise InputError(
                 f"generations of {tuple(condition)}: missing, but scores has them; draw them or "

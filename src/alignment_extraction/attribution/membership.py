@@ -1,18 +1,7 @@
 """Membership by likelihood: how well a model's own likelihoods tell what it was trained on.
 
 The attacks and their names are those of mimir (iamgroot42/mimir, `attacks/all_attacks.py`), each as
-a score that is higher for what looks trained on:
-
-| attack | score | source |
-| --- | --- | --- |
-| `loss` | mean log-probability of a token | Yeom et al. 2018 |
-| `ref` | the same, less that under the model before training | Carlini et al. 2021 |
-| `zlib` | the same, over the bytes of the text compressed | Carlini et al. 2021 |
-| `min_k` | Min-K %, see `min_k` | Shi et al. 2023 |
-| `min_k_plus_plus` | Min-K%++, see `min_k` | Zhang et al. 2024 |
-| `response` | absolute `ref` of an answer given its question | see docs/method.md |
-
-So are the limits of all.
+a score that is higher for what looks trained on; docs/method.md has their sources and limits.
 """
 
 from typing import Any

@@ -90,7 +90,7 @@ def predictions(
         .join(hits, on=[*CONDITION, "id"], how="left", maintain_order="left")
         .with_columns(
             log_probability=pl.when(spare > 0)
-            .then(pl.col("question_log_probability") + pl.col("end"))
+            .then("log_probability")
             .when(spare == 0)
             .then("question_log_probability"),
             hits=pl.col("hits").fill_null(0),
@@ -134,7 +134,9 @@ def calibration(predicted: pl.DataFrame) -> pl.DataFrame:
 
 
 def questions(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    """Each question inside the template: id, tokens, question_log_probability, end (nats).
+    """Each question inside the template: id, tokens, question_log_probability, log_probability.
+
+    Both in nats, the latter with the end token behind it.
 
     Raises:
         InputError: the likelihood is of another corpus, or holds no question in the template.
@@ -151,7 +153,11 @@ def questions(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
             "the likelihood table holds no question inside the chat template, which is where row "
             "risk comes from; score a model that has a chat template"
         )
-    return own.select("id", "tokens", "end", question_log_probability="log_probability")
+    return own.select(
+        *("id", "tokens"),
+        question_log_probability="log_probability",
+        log_probability=pl.col("log_probability") + pl.col("end"),
+    )
 
 
 def asked(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:

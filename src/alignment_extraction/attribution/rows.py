@@ -91,16 +91,12 @@ def rows(
     Raises:
         InputError: see `predictions.questions`.
     """
-    table = asked(likelihood, corpus).with_columns(
-        log_probability=pl.col("question_log_probability") + pl.col("end")
-    )
+    table = asked(likelihood, corpus)
     score = pl.col("log_probability")
     table = table.with_columns(base_log_probability=pl.lit(None, pl.Float64))
     if base is not None:
         before = questions(base, corpus).select(
-            "id",
-            before="question_log_probability",
-            base_log_probability=pl.col("question_log_probability") + pl.col("end"),
+            "id", before="question_log_probability", base_log_probability="log_probability"
         )
         table = table.drop("base_log_probability").join(
             before, on="id", how="left", maintain_order="left"

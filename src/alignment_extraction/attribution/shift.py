@@ -103,29 +103,19 @@ def compared(
     own, others = (
         side.sum().over(*kind, "stratum") for side in (pl.col("member"), ~pl.col("member"))
     )
-    resampled = (
-        pl.when(pl.col("pattern").drop_nulls().n_unique().over(kind) > 1)
-        .then(pl.lit("template"))
-        .when(pl.col("pair").is_not_null().all().over(kind))
-        .then(pl.lit("pair"))
-        .otherwise(pl.lit("row"))
-    )
-    cluster = (
-        pl.when(pl.col("resampled") == "template")
-        .then(pl.coalesce("pattern", "id"))
-        .when(pl.col("resampled") == "pair")
-        .then("pair")
-        .otherwise("id")
-    )
+    templates = pl.col("pattern").drop_nulls().n_unique().over(kind) > 1
+    paired = pl.col("pair").is_not_null().all().over(kind)
+    without = pl.when(paired).then(pl.lit("pair")).otherwise(pl.lit("row"))
+    single = pl.when(paired).then("pair").otherwise("id")
     return (
         table.filter((own > 0) & (others > 0))
         .with_columns(
             model=pl.lit(model),
             base=pl.lit(base_name, pl.String),
             weight=pl.when("member").then(1.0).otherwise(own / others),
-            resampled=resampled,
+            resampled=pl.when(templates).then(pl.lit("template")).otherwise(without),
+            cluster=pl.when(templates).then(pl.coalesce("pattern", "id")).otherwise(single),
         )
-        .with_columns(cluster=cluster)
         .drop("pattern", "stratum", "pair")
     )
 

@@ -15,6 +15,7 @@ from alignment_extraction.attribution.predictions import (
     CALIBRATION,
     calibration,
     predictions,
+    questions,
     sampled_conditions,
 )
 from alignment_extraction.attribution.ratios import ratios
@@ -59,11 +60,8 @@ def attribute(
         seed: of the study.
     """
     found = list(contests(scores, corpus))
-    # The probability of a row is that of its question after the prefix, with its end.
     priors = {
-        model: base.filter("template", target="question").select(
-            "id", base_log_probability=pl.col("log_probability") + pl.col("end")
-        )
+        model: questions(base, corpus).select("id", base_log_probability="log_probability")
         for model, (_, base) in bases.items()
     }
     models = pl.Enum(scores["model"].unique(maintain_order=True))
@@ -138,13 +136,10 @@ def assess(
 
 
 def _texts(shards: Mapping[Condition, Sequence[Path]]) -> pl.LazyFrame:
-    """Columns model, prefix, seed, index, question of a model's generations."""
-    frames = [
-        pl.scan_parquet(list(files)).select(
-            *[pl.lit(value).alias(name) for name, value in condition._asdict().items()],
-            "index",
-            "question",
-        )
+    """Columns index, question, model, prefix, seed of a model's generations."""
+    return pl.concat(
+        pl.scan_parquet(list(files))
+        .select("index", "question")
+        .with_columns(**{name: pl.lit(value) for name, value in condition._asdict().items()})
         for condition, files in shards.items()
-    ]
-    return pl.concat(frames)
+    )
