@@ -41,18 +41,15 @@ number of rows needed on either side (and no area) where one has fewer than `FEW
 `exchangeable`."""
 
 
-def exchangeability(corpus: pl.DataFrame, seed: int, most: int = MOST) -> pl.DataFrame:
+def exchangeability(corpus: pl.DataFrame, seed: int) -> pl.DataFrame:
     """The blind test of every source and level that a corpus allows: columns of `SCHEMA`.
 
-    Args:
-        corpus: in the corpus schema.
-        seed: of the study: for the rows that are looked at and the folds.
-        most: rows of either side that are looked at.
+    The study's seed decides which rows are looked at, and the folds.
     """
     rows = []
     for comparison in comparisons(corpus):
         stream = named_seed(seed, f"exchangeability/{comparison.source}/{comparison.level}")
-        some = _looked_at(comparison, corpus, np.random.default_rng(stream), most)
+        some = _looked_at(comparison, corpus, np.random.default_rng(stream))
         texts = some["text"].str.slice(0, _CHARACTERS).to_list()
         member = some["member"].to_numpy()
         row: dict[str, Any] = {"source": comparison.source, "level": comparison.level}
@@ -70,7 +67,7 @@ def exchangeability(corpus: pl.DataFrame, seed: int, most: int = MOST) -> pl.Dat
 
 
 def _looked_at(
-    comparison: Comparison, corpus: pl.DataFrame, stream: np.random.Generator, most: int
+    comparison: Comparison, corpus: pl.DataFrame, stream: np.random.Generator
 ) -> pl.DataFrame:
     """Columns text (question and answer), member and block, each text once on a side."""
     text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
@@ -81,7 +78,7 @@ def _looked_at(
         .unique(["member", "text"], keep="first", maintain_order=True)
     )
     sides = [frame.filter(pl.col("member") == member) for member in (True, False)]
-    return pl.concat([side[np.sort(stream.permutation(side.height)[:most])] for side in sides])
+    return pl.concat([side[np.sort(stream.permutation(side.height)[:MOST])] for side in sides])
 
 
 def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Interval:

@@ -25,8 +25,6 @@ from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import CONDITION, METRICS, Condition
 
-KINDS = ("verbatim", "near-verbatim", "same-template", "paraphrase")
-
 KINDS_SCHEMA = schema(
     "model prefix seed:i source level field kind n:i member_wins:f twin_wins:f attributable:f "
     "low:f high:f"
@@ -99,14 +97,12 @@ def _by_kind(
         for each in (string, semantic)
     )
     values = (string.where(~verbatim & same), semantic.where(same_semantic))
-    other_values = Wins(*(np.concatenate(each) for each in zip(*values, strict=True)))
-    found = (
-        string.where(verbatim),
-        string.where(~verbatim & ~same),
-        other_values,
-        semantic.where(~same_semantic),
-    )
-    return dict(zip(KINDS, found, strict=True))
+    return {
+        "verbatim": string.where(verbatim),
+        "near-verbatim": string.where(~verbatim & ~same),
+        "same-template": Wins(*(np.concatenate(each) for each in zip(*values, strict=True))),
+        "paraphrase": semantic.where(~same_semantic),
+    }
 
 
 REPETITIONS_SCHEMA = schema(

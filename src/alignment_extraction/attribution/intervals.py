@@ -194,13 +194,12 @@ def rates(
         parts.append(spread(left, strata[blocks], np.bincount(strata, minlength=3)))
     total = np.concatenate(predicted)
     reached = np.searchsorted(thresholds, found.score + TOLERANCE, side="right")
-    members, twins = (
-        np.bincount(reached, found.weight * (found.member == side), len(thresholds) + 1)[
-            # Of the counts at each threshold those at it or above; the first reaches none.
-            :0:-1
-        ].cumsum()[::-1]
+    counts = (
+        np.bincount(reached, found.weight * (found.member == side), len(thresholds) + 1)
         for side in (True, False)
     )
+    # Of the counts by thresholds reached those at each or above; the first reached none.
+    members, twins = (each[:0:-1].cumsum()[::-1] for each in counts)
     estimate = members - weight * twins - total
     of_blocks = Spread(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     below, above = margins(of_blocks, generation_margins(members, twins, weight, n))

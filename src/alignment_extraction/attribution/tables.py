@@ -4,10 +4,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-CONDITION = "model prefix seed:i"
-COMPARED = f"{CONDITION} source level field"
+COMPARED = "model prefix seed:i source level field"
 """Columns of what is compared, as `schema` reads them."""
-RATE = "attributable:f low:f high:f"
 
 
 def schema(text: str) -> pl.Schema:

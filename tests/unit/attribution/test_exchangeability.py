@@ -76,8 +76,9 @@ def test_templates_are_folded_whole() -> None:
     assert row["verdict"] == "exchangeable"
 
 
-def test_rows_are_sampled() -> None:
-    table = exchangeability(paired(5, 300, mark="!"), 0, most=150)
+def test_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignment_extraction.attribution.exchangeability.MOST", 150)
+    table = exchangeability(paired(5, 300, mark="!"), 0)
     assert (table["members"][0], table["twins"][0]) == (150, 150)
 
 
