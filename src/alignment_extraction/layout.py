@@ -18,7 +18,14 @@ TRAINED = "data/models/trained"
 TRAINING_CORPUS = f"{TRAINED}/corpus.parquet"
 TOKENIZER = f"{TRAINED}/tokenizer.json"
 
-ATTRIBUTION_TABLES = ("attribution", "repetitions", "kinds", "ratios", "exchangeability")
+ATTRIBUTION_TABLES = (
+    "attribution",
+    "repetitions",
+    "kinds",
+    "ratios",
+    "comparisons",
+    "exchangeability",
+)
 """Tables that scores and corpus give."""
 RISK_TABLES = ("rows", "risk", "calibration", "shift", "tails", "membership")
 """Tables that likelihoods give."""
