@@ -162,49 +162,32 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
     dimension = 1024 if embedder > _LARGE_EMBEDDER else 384
     texts, pairs, scores = (rows + samples) * fields, samples * rows * fields, samples * fields * 2
     vectors, index = texts * dimension * 4, study.index
-    exact, by_string = index.kind == "exact", pairs / _PAIR_RATE / cores
-    # Annoy looks at so many rows for a query, on one thread, slower than a product by far.
-    inspected = index.search_k if index.search_k > 0 else index.trees * index.candidates
-    found = 10 * samples * fields * min(rows, inspected) * dimension / _PRODUCT_RATE / cores
-    if exact:
+    generating, embedding = work / rates.sampling, texts * embedder / rates.embedding
+    if index.kind == "exact":
+        place, trees = device, 0
         rate = _GPU_PRODUCT_RATE if device == "GPU" else _PRODUCT_RATE * cores
-        found = pairs * dimension / rate
+        searching = pairs * dimension / rate
+    else:
+        # Annoy looks at so many rows for a query, on one thread, slower than a product by far.
+        inspected = index.search_k if index.search_k > 0 else index.trees * index.candidates
+        place, trees = "CPU", rows * dimension * 6
+        products = samples * fields * min(rows, inspected) * dimension
+        searching = 10 * products / _PRODUCT_RATE
     scored = [models[model] for model in (study.likelihood.models if study.likelihood else ())]
-    likelihood = rows * 2 * _TEXT_TOKENS  # with and without the template
-    risk, largest = sum(w for w, _ in scored), max((size for _, size in scored), default=0)
+    scored_tokens = rows * 2 * _TEXT_TOKENS  # with and without the template
+    scoring = scored_tokens * sum(weights for weights, _ in scored) / rates.sampling
+    largest = max((size for _, size in scored), default=0)
+    files, comparing = sum(size for _, size in models.values()), pairs / _PAIR_RATE / cores
+    written, read = tokens * _TOKEN_BYTES, rows * _ROW_BYTES
     return [
-        Step("models", len(models), "files", "", 0, sum(size for _, size in models.values()), 0),
-        Step("corpus", rows, "rows", "CPU", rows / _ROW_RATE, rows * _ROW_BYTES, 2e9),
+        Step("models", len(models), "files", "", 0, files, 0),
+        Step("corpus", rows, "rows", "CPU", rows / _ROW_RATE, read, 2e9),
+        Step("generate", tokens, "tokens", device, generating, written, most),
+        Step("embed", texts, "texts", device, embedding, vectors, embedder * 4),
+        Step("search", pairs, "pairs", place, searching, trees, vectors),
+        Step("strings", pairs, "pairs", "CPU", comparing, samples * 200, rows * 2500),
         Step(
-            "generate", tokens, "tokens", device, work / rates.sampling, tokens * _TOKEN_BYTES, most
-        ),
-        Step(
-            "embed",
-            texts,
-            "texts",
-            device,
-            texts * embedder / rates.embedding,
-            vectors,
-            embedder * 4,
-        ),
-        Step(
-            "search",
-            pairs,
-            "pairs",
-            device if exact else "CPU",
-            found,
-            0 if exact else rows * dimension * 6,
-            vectors,
-        ),
-        Step("strings", pairs, "pairs", "CPU", by_string, samples * 200, rows * 2500),
-        Step(
-            "row risk",
-            likelihood * len(scored),
-            "tokens",
-            device,
-            likelihood * risk / rates.sampling,
-            rows * 400,
-            largest,
+            "row risk", len(scored) * scored_tokens, "tokens", device, scoring, rows * 400, largest
         ),
         Step("analyse", scores, "scores", "CPU", scores / _SCORE_RATE, scores * 40, scores * 1500),
     ]
