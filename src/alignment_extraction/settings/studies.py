@@ -231,14 +231,16 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = self.prefix_names
-        given = {"models": self.models, "seeds": self.seeds, "fields": self.fields}
-        for key, values in {"prefixes": names, **given}.items():
+        given: dict[str, tuple[object, ...]] = {"prefixes": names, "models": self.models}
+        given |= {"seeds": self.seeds, "fields": self.fields}
+        for key, values in given.items():
             if twice := [value for i, value in enumerate(values) if value in values[:i]]:
                 raise ValueError(f"{key}: {twice[0]!r} is given twice; remove or rename one")
         for i, entry in enumerate(self.conditions):
             unknown = [("models", name) for name in entry.models if name not in self.models]
             unknown += [("prefixes", name) for name in entry.prefixes if name not in names]
-            for key, name in unknown:
+            if unknown:
+                key, name = unknown[0]
                 raise ValueError(f"conditions.{i}.{key}: {name!r} is not in `{key}`")
             for key in entry.sampling:
                 if key not in SamplingSettings.model_fields:
