@@ -58,16 +58,18 @@ class Metric(NamedTuple):
         return None if self.kind == "verbatim" else self.kind
 
 
-_METRICS = (
-    Metric("cosine", "cosine", "#0072B2", "cosine", "match_id", "semantic"),
-    Metric(
-        *("levenshtein", "Levenshtein", "#D55E00"),
-        *("levenshtein_best", "levenshtein_best_id", "string"),
-    ),
-    Metric("indel", "Indel", "#E69F00", "indel_best", "indel_best_id", "string"),
-    Metric("verbatim", "verbatim", "#009E73", "verbatim", "levenshtein_best_id", "verbatim"),
-)
-METRICS = {metric.name: metric for metric in _METRICS}
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("cosine", "cosine", "#0072B2", "cosine", "match_id", "semantic"),
+        Metric(
+            *("levenshtein", "Levenshtein", "#D55E00"),
+            *("levenshtein_best", "levenshtein_best_id", "string"),
+        ),
+        Metric("indel", "Indel", "#E69F00", "indel_best", "indel_best_id", "string"),
+        Metric("verbatim", "verbatim", "#009E73", "verbatim", "levenshtein_best_id", "verbatim"),
+    )
+}
 """Every metric by name, in the order in which they are shown."""
 
 ROLE_COLOURS = {"member": "#CC79A7", "twin": "#7F7F7F", "held-out": "#56B4E9"}
