@@ -67,7 +67,6 @@ def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int =
     from alignment_extraction.engine.model import Model
     from alignment_extraction.engine.sampling import sample
     from alignment_extraction.gpu import usable_gpu_layers
-    from alignment_extraction.search import encoder
     from alignment_extraction.search.embedding import Embedder
 
     def rate(work: Callable[[], float]) -> float:
@@ -78,11 +77,6 @@ def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int =
             done += work()
         return done / (time.perf_counter() - start)
 
-    if (embedder / encoder.MODEL).is_file():
-        raise InputError(
-            f"{embedder}: a bare ONNX file, whose number of weights is not known; name an embedder "
-            "of sentence-transformers with --embedder"
-        )
     layers, encode = usable_gpu_layers(gpu_layers), Embedder(embedder)
     texts = [f"Ann buys {i} apples and eats 3. How many does she have? " * 4 for i in range(128)]
     with Model(model, gpu_layers=layers) as loaded:

@@ -64,10 +64,7 @@ class EmbedderSettings(Settings):
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="numbers that it computes in; auto is the fastest that keeps near scores",
-    )
-    tokenizer: str | None = Field(
-        None, description="of a bare ONNX file: the embedder in `embedders` whose tokenizer it has"
+        description="numbers that it computes in; auto is float16 on a GPU, float32 elsewhere",
     )
     parameters: float | None = Field(
         None, gt=0, description="weights of it, for `plan`, where it is not there yet"
@@ -134,11 +131,6 @@ class Params(Settings):
 
         for i, name in enumerate(self.run):
             known(f"run.{i}", name, self.studies, "studies")
-        for name, embedder in self.embedders.items():
-            if embedder.tokenizer:
-                known(
-                    f"embedders.{name}.tokenizer", embedder.tokenizer, self.embedders, "embedders"
-                )
         for name, about in self.models.items():
             if about.base is not None:
                 known(f"models.{name}.base", about.base, self.models, "models")

@@ -152,8 +152,3 @@ def test_groups_and_sources() -> None:
     trained = params.trained_on("controlled")
     assert (trained["base-q8"], trained["sft-q8"], trained["rl-q8"]) == ((), ("sft",), ("rl",))
     assert params.trained_on("smollm2")["smollm2"] == ()
-
-
-def test_an_embedders_tokenizer_is_an_embedder() -> None:
-    with pytest.raises(InputError, match=r"embedders.minilm.tokenizer: 'x' is not in"):
-        config.validate(changed("embedders/minilm/tokenizer", "x"))
