@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
 from alignment_extraction.models.sources import PinnedSource
-from alignment_extraction.settings.base import Name, Settings
+from alignment_extraction.settings.base import Name, Settings, checked
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import SEARCHED_ROLES, Condition, group_name
@@ -186,10 +186,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                line = key_node.start_mark.line + 1
+                mark = key_node.start_mark
                 raise InputError(
-                    f"{node.start_mark.name}, line {line}: {key!r} is given twice; "
-                    "rename or remove one"
+                    f"{mark.name}, line {mark.line + 1}: {key!r} is given twice; remove one"
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -201,27 +200,8 @@ def validate(values: Any, origin: str = "params.yaml") -> Params:
     Raises:
         InputError: one line that names the first offending key.
     """
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"] if not _is_schema_name(part))
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "unknown key; remove it or correct its spelling"
-        elif first["type"] == "missing":
-            message = "missing; add it"
-        elif isinstance(first["input"], str | int | float) and "not" not in message:
-            message += f", not {first['input']!r}"
-        more = (
-            f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
-        )
-        raise InputError(f"{origin}: {key + ': ' if key else ''}{message}{more}") from None
-
-
-def _is_schema_name(part: int | str) -> bool:
-    """Whether a location part is a union branch that pydantic inserts, not a key of the file."""
-    return isinstance(part, str) and (part[:1].isupper() or "[" in part)
+    params: Params = checked(Params, values, origin)
+    return params
 
 
 def read(path: Path) -> Any:
