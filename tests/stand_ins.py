@@ -3,8 +3,8 @@
     python -m tests.stand_ins olmo2-7b      # or: make rehearse STUDY=olmo2-7b
 
 A local server speaks the hub's protocol. It serves models of the same architecture, special tokens
-and chat template with a few hundred thousand random weights, an embedder of the same make, and data
-in the same files and shapes. The study of params.yaml runs against it unchanged but for its sizes and
+and chat template with a few hundred thousand random weights, an embedder of the same make, and
+data in the same files and shapes. The study of params.yaml runs against it unchanged but for its sizes and
 for the hashes that pin the real files: download, lock, generation, row risk, report and all.
 """
 
@@ -127,7 +127,7 @@ def smoltalk() -> dict[str, bytes]:
 
 
 def embedder(folder: Path) -> dict[str, bytes]:
-    """An XLM-RoBERTa embedder with a Unigram tokenizer and pickled weights, as bge-m3 is shipped."""
+    """An XLM-RoBERTa embedder, a Unigram tokenizer and pickled weights, as bge-m3 is shipped."""
     parts = folder / "parts"
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()

@@ -197,5 +197,5 @@ def table(steps: Sequence[Step]) -> str:
     for device in sorted({step.device for step in steps} - {""}):
         hours = sum(step.seconds for step in steps if step.device == device) / 3600
         lines.append(row.format("all", "", "", device, f"{hours:,.2f}", "", ""))
-    disk = f"{sum(step.disk for step in steps) / 1e9:,.1f}"
-    return "\n".join(line.rstrip() for line in (*lines, row.format("all", *[""] * 4, disk, "")))
+    whole = f"{sum(step.disk for step in steps) / 1e9:,.1f}"
+    return "\n".join(line.rstrip() for line in (*lines, row.format("all", *[""] * 4, whole, "")))
