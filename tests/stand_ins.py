@@ -3,9 +3,9 @@
     python -m tests.stand_ins olmo2-7b      # or: make rehearse STUDY=olmo2-7b
 
 A local server speaks the hub's protocol. It serves models of the same architecture, special tokens
-and chat template with a few hundred thousand random weights, an embedder of the same make, and
-data in the same files and shapes. The study of params.yaml runs against it unchanged but for its sizes and
-for the hashes that pin the real files: download, lock, generation, row risk, report and all.
+and chat template with a few hundred thousand random weights, an embedder of the same make, and data
+in the same files and shapes. The study of params.yaml runs against it unchanged but for its sizes
+and for the hashes that pin the real files: download, lock, generation, row risk, report and all.
 """
 
 import io
