@@ -35,7 +35,19 @@ def _inline(*names: str) -> tuple[str, str]:
 def _answers(results: Results, own: Headline) -> dict[str, Any]:
     """The numbers that the page's questions are answered with; see sections.html."""
     kinds = rates_by(figures.own_rows(results["kinds"], own), "kind")
+    differences = (
+        results["comparisons"]
+        .filter(
+            pl.col("source").is_in(list(own.sources)),
+            level=own.level or "rows",
+            field=own.field,
+            reference_model=own.model,
+            reference_prefix=own.prefix,
+        )
+        .with_columns(detectable=pl.format("{} points", (100 * pl.col("detectable")).round(1)))
+    )
     return {
+        "differences": differences,
         "conditions": fixed(results["attribution"]),
         "kinds": {kind: kinds.get(kind) for kind in figures.KINDS} if kinds else {},
         "ratios": results["ratios"].filter(model=own.model, prefix=own.prefix, field=own.field),

@@ -5,18 +5,11 @@ from pathlib import Path
 
 import polars as pl
 
+from alignment_extraction.attribution.tables import schema
 from alignment_extraction.files import InputError, read_parquet
 
-_KINDS = {"": pl.String(), "i": pl.Int64(), "f": pl.Float64(), "b": pl.Boolean()}
-
-
-def _schema(columns: str) -> pl.Schema:
-    pairs = (column.partition(":") for column in columns.split())
-    return pl.Schema({name: _KINDS[kind] for name, _, kind in pairs})
-
-
 SCHEMAS = {
-    name: _schema(columns)
+    name: schema(columns)
     for name, columns in tomllib.loads(
         (Path(__file__).parent / "templates" / "tables.toml").read_text()
     ).items()
@@ -37,15 +30,15 @@ def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     Raises:
         InputError: a column does not hold what it should.
     """
-    schema = SCHEMAS[name]
-    missing = [pl.lit(None, kind).alias(key) for key, kind in schema.items() if key not in frame]
+    columns = SCHEMAS[name]
+    missing = [pl.lit(None, kind).alias(key) for key, kind in columns.items() if key not in frame]
     try:
-        frame = frame.with_columns(*missing).cast(schema)
+        frame = frame.with_columns(*missing).cast(columns)
     except pl.exceptions.PolarsError as error:
         raise InputError(
             f"table {name}: not the columns that the report reads ({error}); make it again"
         ) from None
-    return frame.select(*schema, pl.exclude(*schema))
+    return frame.select(*columns, pl.exclude(*columns))
 
 
 def read_results(folder: Path) -> Results:

@@ -23,12 +23,6 @@ class Estimate(NamedTuple):
         """Whether the interval reaches zero."""
         return not self.low > 0
 
-    def versus(self, other: "Estimate") -> str:
-        """What two intervals allow to say, without a test."""
-        if self.low > other.high:
-            return "more than"
-        return "less than" if self.high < other.low else "not told apart from"
-
 
 def estimate(row: Mapping[str, Any], name: str) -> Estimate:
     """An estimate from a table's row; NaN stands for null.
