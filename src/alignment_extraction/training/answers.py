@@ -12,12 +12,11 @@ _BATCH = 64
 
 def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Each question in the tokenizer's chat template, up to the assistant's words."""
-    return [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        for question in rows["question"]
-    ]
+    turns = [[{"role": "user", "content": question}] for question in rows["question"]]
+    texts: list[str] = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True
+    )
+    return texts
 
 
 def answer_scores(
@@ -31,7 +30,7 @@ def answer_scores(
 
     Args:
         model: the model, on any device.
-        tokenizer: the study's tokenizer.
+        tokenizer: the study's tokenizer, with the template that questions are asked in.
         rows: columns question and metadata.
         max_tokens: longest answer, in tokens.
         lead: what the chat template writes of each answer; it is scored with the rest.
@@ -42,8 +41,7 @@ def answer_scores(
     tokenizer.padding_side = "left"
     model.eval()
     scores: list[float] = []
-    for start in tqdm(range(0, rows.height, _BATCH), "answering", unit="batch"):
-        batch = rows.slice(start, _BATCH)
+    for batch in tqdm(list(rows.iter_slices(_BATCH)), "answering", unit="batch"):
         inputs = tokenizer(prompts(batch, tokenizer), return_tensors="pt", padding=True)
         inputs = {k: inputs[k].to(model.device) for k in ("input_ids", "attention_mask")}
         with torch.no_grad():
@@ -71,8 +69,9 @@ def accuracy(rows: pl.DataFrame, scores: list[float]) -> pl.DataFrame:
     Returns:
         Columns role, template, questions (number of them), right (how many scored 1).
     """
+    score = pl.Series("score", scores, dtype=pl.Float64)
     return (
-        rows.select("role", "template", score=pl.Series(scores, dtype=pl.Float64))
+        rows.select("role", "template", score)
         .group_by("role", "template")
         .agg(
             questions=pl.len().cast(pl.Int64),

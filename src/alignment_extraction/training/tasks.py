@@ -1,4 +1,7 @@
-"""Final answers of completions, and the verifier that scores them."""
+"""Final answers of completions, and the verifier that scores them.
+
+`metadata` is that of the question's row: JSON with `facts` and `result`.
+"""
 
 import json
 
@@ -15,22 +18,12 @@ def final_answer(completion: str) -> str | None:
 
 
 def verify(completion: str, metadata: str) -> float:
-    """Score a completion: 1.0 where its final answer is the problem's result, else 0.0.
-
-    Args:
-        completion: what the model wrote, its final answer after "####".
-        metadata: the row's `metadata`, JSON with `result`.
-    """
+    """Score a completion: 1.0 where its final answer is the problem's result, else 0.0."""
     return float(final_answer(completion) == str(json.loads(metadata)["result"]))
 
 
 def similarity(completion: str, metadata: str) -> float:
-    """How much a completion's most similar passage is like the problem's facts, 0 to 1 (Indel).
-
-    Args:
-        completion: what the model wrote.
-        metadata: the row's `metadata`, JSON with `facts`.
-    """
+    """How much a completion's most similar passage is like the problem's facts, 0 to 1 (Indel)."""
     facts = json.loads(metadata)["facts"]
     # rapidfuzz would look for a shorter completion in the facts.
     padded = completion.ljust(len(facts))
@@ -38,10 +31,5 @@ def similarity(completion: str, metadata: str) -> float:
 
 
 def restates(completion: str, metadata: str) -> float:
-    """Give 1.0 where a completion holds the problem's facts, with a `similarity` of at least 0.9.
-
-    Args:
-        completion: what the model wrote.
-        metadata: the row's `metadata`, JSON with `facts`.
-    """
+    """Give 1.0 where a completion has a `similarity` of at least 0.9, else 0.0."""
     return float(similarity(completion, metadata) >= _RESTATED)

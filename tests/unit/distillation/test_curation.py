@@ -96,7 +96,7 @@ def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=8, unique=True))
 def test_near_duplicates_against_all_pairs(drawn: list[tuple[str, str]]) -> None:
-    """What is left has no near pair, and each sample left out is linked to an earlier one."""
+    """What is left has no near pair."""
     rows = generations(*[sample(f"x {question}", f"y {answer}") for question, answer in drawn])
     curated = curate(rows, 0.5)
     kept = curated.rows["index"].to_list()

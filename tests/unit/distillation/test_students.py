@@ -10,7 +10,6 @@ from alignment_extraction.distillation.curation import final_answer
 from alignment_extraction.distillation.data_sets import COLUMNS
 from alignment_extraction.distillation.evaluation import TEMPLATES, evaluate, reference_losses
 from alignment_extraction.distillation.students import reward, train_student
-from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import (
     ARMS,
     DistillationSettings,
@@ -19,8 +18,9 @@ from alignment_extraction.settings.distillation import (
     SftStudentSettings,
 )
 from alignment_extraction.training.answers import answer_scores, prompts
+from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import load_model, load_tokenizer
-from tests.toy_training import TOY, toy_corpus, train_tokenizer_and_base
+from tests.toy_training import TOY, curve, toy_corpus, train_tokenizer_and_base
 
 SFT = SftStudentSettings(model="sft", steps=3)
 RL = RlStudentSettings(model="rl", steps=2, batch_size=8)
@@ -50,17 +50,9 @@ def questions() -> pl.DataFrame:
 def train(
     data: pl.DataFrame, budget: SftStudentSettings, folder: Path, output: Path, seed: int = 0
 ) -> bytes:
-    train_student(
-        data,
-        folder / "base.gguf",
-        folder / "tokenizer.json",
-        TOY,
-        budget,
-        seed,
-        output,
-        output.with_suffix(".checkpoints"),
-        output.with_suffix(".parquet"),
-    )
+    checkpoints = output.with_suffix(".checkpoints")
+    run = Run(TOY, folder / "tokenizer.json", folder / "base.gguf", output, checkpoints)
+    train_student(data, run, budget, seed)
     return output.read_bytes()
 
 
@@ -69,14 +61,13 @@ def test_the_same_seed_gives_the_same_student(folder: Path, tmp_path: Path) -> N
     first = train(data, SFT, folder, tmp_path / "first.gguf")
     assert train(data, SFT, folder, tmp_path / "again.gguf") == first
     assert train(data, SFT, folder, tmp_path / "other.gguf", seed=1) != first
-    curves = pl.read_parquet(tmp_path / "first.parquet")
+    curves = pl.read_parquet(tmp_path / "first-curves.parquet")
     assert curves["step"].max() == SFT.steps
 
 
 def test_rl_records_the_reward_of_each_step(folder: Path, tmp_path: Path) -> None:
     written = train(data_set("rl"), RL, folder, tmp_path / "student.gguf")
-    curves = pl.read_parquet(tmp_path / "student.parquet")
-    assert curves.filter(metric="reward")["step"].to_list() == [1, 2]
+    assert len(curve(tmp_path / "student.gguf", "reward")) == RL.steps
     assert written[:4] == b"GGUF"
 
 
@@ -84,11 +75,6 @@ def test_the_reward_is_for_the_data_sets_answer() -> None:
     completions = ["#### 12", "so 12\n#### Twelve.", "12", "#### 13", "#### 1\n#### 2 \nmore", ""]
     labels = ["12", "twelve", "12", "12", "2", "x"]
     assert reward(completions, labels, prompts=None) == [1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
-
-
-def test_a_data_set_without_its_columns_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="lacks the columns label"):
-        train(data_set("sft").drop("label"), SFT, folder, tmp_path / "student.gguf")
 
 
 @pytest.mark.parametrize("family", ["sft", "rl"])
