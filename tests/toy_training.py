@@ -62,8 +62,7 @@ def toy_corpus() -> pl.DataFrame:
 
 def train_tokenizer_and_base(folder: Path) -> Path:
     """Train what the later stages start from: tokenizer.json and base.gguf in `folder`."""
-    texts = supervised.tokenizer_texts(toy_corpus())
-    supervised.train_tokenizer(texts, TOY, folder / "tokenizer.json")
+    supervised.train_tokenizer(toy_corpus(), TOY, folder / "tokenizer.json")
     train("base", folder, folder / "base.gguf")
     return folder
 

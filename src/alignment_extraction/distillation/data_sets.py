@@ -1,16 +1,9 @@
 """The data sets that students are trained on, and the questions that they are evaluated with.
 
-Arms, each row once, all of one family with the same number of rows (the smallest decides, the
-others are drawn from a seeded stream):
-
-- `original`: the member rows of the source that the model was trained on;
-- `extracted`: the model's generations, curated;
-- `extracted-without-copies`: those of them that reach no fixed threshold against any member row.
-  Coincidental hits go with the copies: no single generation tells which of them it is;
-- `other`: member rows of another source, for what training on any rows would give.
-
-For `rl` all rows carry a label, the answer that earns the reward: the row's own final answer, and
-for an extracted question the majority of the model's answers to it.
+docs/distillation.md describes the arms. Each has every row once, all arms of one family equally
+many (the smallest decides, the others are drawn from a seeded stream). For `rl` all rows carry a
+label, the answer that earns the reward: the row's own final answer, and for an extracted question
+the majority of the model's answers to it.
 """
 
 from collections.abc import Mapping

@@ -5,26 +5,24 @@ from typing import Any
 import polars as pl
 
 from alignment_extraction.distillation.curation import final_answer, trl_columns
-from alignment_extraction.distillation.evaluation import TEMPLATES
 from alignment_extraction.settings.controlled import RlSettings
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
 from alignment_extraction.training.fitting import Run
-from alignment_extraction.training.gguf_export import load_tokenizer
+from alignment_extraction.training.gguf_export import CHATML, TASK
 from alignment_extraction.training.reinforcement import grpo_trainer
-from alignment_extraction.training.supervised import fine_tune
+from alignment_extraction.training.supervised import conversation_trainer
 
 
 def reward(completions: list[str], label: list[str], **_: Any) -> list[float]:
-    """Score completions by their final answer, as GRPOTrainer wants it.
+    """Score completions, as GRPOTrainer wants it.
 
-    Returns:
-        1.0 where the final answer (after "####") equals the label but for case and a full stop,
-        else 0.0.
+    1.0 where the final answer (after "####") equals the label but for case and a full stop, else
+    0.0.
     """
     pairs = pl.DataFrame({"completion": completions, "label": label}, strict=False)
-    answers = (final_answer("completion"), pl.col("label").cast(pl.String))
     written, right = (
-        answer.str.strip_chars().str.strip_suffix(".").str.to_lowercase() for answer in answers
+        answer.str.strip_chars().str.strip_suffix(".").str.to_lowercase()
+        for answer in (final_answer("completion"), pl.col("label").cast(pl.String))
     )
     return pairs.select((written == right).fill_null(False).cast(pl.Float64)).to_series().to_list()
 
@@ -33,13 +31,12 @@ def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed
     """Train a student and write it as an F16 GGUF.
 
     A supervised student has the loss on all tokens of its conversations, as the study's SFT model
-    has it; a student by reinforcement (GRPO, questions in the plain template that the study's RL
-    introduces) has reward 1 for a final answer equal to `label`.
+    has it; a student by reinforcement (GRPO, in the plain template that the study's RL introduces)
+    has reward 1 for a final answer equal to `label`.
 
     Args:
         data: columns `data_sets.COLUMNS`.
-        run: what it starts from and what it writes; its settings are section `train` of
-            params.yaml.
+        run: what it starts from and what it writes; its settings are section `train`.
         budget: steps, and what kind of student; an `RlStudentSettings` replaces the steps and
             completions of `train.rl`.
         seed: of the order of the rows and of the completions; replaces `train.seed`.
@@ -47,17 +44,15 @@ def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed
     Raises:
         InputError: an unusable model or tokenizer.
     """
-    run = run._replace(settings=run.settings.model_copy(update={"seed": seed}))
-    if not isinstance(budget, RlStudentSettings):
+    train = run.settings.model_copy(update={"seed": seed})
+    if isinstance(budget, RlStudentSettings):
+        own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
+        stage = RlSettings.model_validate(train.rl.model_dump() | own)
+        run = run._replace(settings=train.model_copy(update={"rl": stage}))
+        rows = data.select("id", "question", "label")
+        run.finish(grpo_trainer(rows, [reward], run, TASK), "student", TASK)
+    else:
+        run = run._replace(settings=train)
         turns = trl_columns(data, "sft")
         rows = pl.concat([data.select("id", repetitions=1), turns], how="horizontal")
-        fine_tune(rows, run, "all", "student", budget.steps)
-        return
-    own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
-    stage = RlSettings.model_validate(run.settings.rl.model_dump() | own)
-    run = run._replace(settings=run.settings.model_copy(update={"rl": stage}))
-    template = TEMPLATES["rl"]
-    tokenizer = load_tokenizer(run.tokenizer, template)
-    rows = data.select("id", "question", "label")
-    trainer = grpo_trainer(run.model(), tokenizer, rows, [reward], run)
-    run.finish(trainer, tokenizer, "student", template)
+        run.finish(conversation_trainer(rows, run, "all", budget.steps), "student", CHATML)

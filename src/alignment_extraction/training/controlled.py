@@ -33,9 +33,6 @@ from alignment_extraction.training.problems import (
 from alignment_extraction.training.tasks import ANSWER_MARK
 from alignment_extraction.vocabulary import CORPUS as SCHEMA
 
-ORIGINAL = "original"
-"""The `edit` of a problem that is written as its template has it."""
-
 Row = dict[str, Any]
 
 
@@ -92,7 +89,7 @@ def _sft(
     # The coin: which of two draws comes first, and is trained on if its template is.
     ordered = [source.sample(pair, 2) for pair in draws]
     pairs = [
-        ([template.write(draw) for draw in pair], n, ORIGINAL, k)
+        ([template.write(draw) for draw in pair], n, "original", k)
         for k, (pair, n) in enumerate(zip(ordered, times, strict=True))
     ]
     seeds = [k for k, n in enumerate(times) if n == settings.sft_edit_repetitions]
@@ -105,7 +102,7 @@ def _sft(
     for k, (problems, repetitions, edit, seed_pair) in enumerate(pairs):
         for role, problem in zip(roles, problems, strict=False):
             # A twin of an original is a problem of its own; edited versions have the member's.
-            seed_role = role if edit == ORIGINAL else roles[0]
+            seed_role = role if edit == "original" else roles[0]
             yield _row(
                 "sft",
                 role,
@@ -187,12 +184,10 @@ def post_training(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def statistics(frame: pl.DataFrame) -> dict[str, Any]:
-    """Count the rows of a controlled corpus.
+    """Count the rows of a controlled corpus, as `corpora.corpus.build` does; none is unusable.
 
-    Returns:
-        What `corpora.corpus.build` counts (no row is unusable), and for each of the `sources` the
-        same, the number of its `templates`, and under `repetitions` how many member rows are
-        trained on how often.
+    For each of the `sources` also the number of its `templates`, and under `repetitions` how many
+    member rows are trained on how often.
     """
 
     def counts(rows: pl.DataFrame) -> dict[str, Any]:

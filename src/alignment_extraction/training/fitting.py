@@ -1,4 +1,4 @@
-"""What all trainings share: the rows, the trainer's arguments, checkpoints, curves."""
+"""What all trainings share: the trainer's arguments, checkpoints, curves."""
 
 import hashlib
 import json
@@ -8,24 +8,20 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
-from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.files import write_parquet
 from alignment_extraction.settings.controlled import StageSettings, TrainingSettings
 from alignment_extraction.training.gguf_export import (
-    CHATML,
     ChatTemplate,
     load_model,
+    load_tokenizer,
     write_gguf,
 )
 
 
 class Run(NamedTuple):
-    """One training: what it starts from and what it writes.
-
-    The same inputs give the same weights on the same machine. An interrupted training goes on from
-    its last checkpoint.
-    """
+    """One training: what it starts from and what it writes."""
 
     settings: TrainingSettings
     tokenizer: Path
@@ -49,9 +45,7 @@ class Run(NamedTuple):
     def folder(self, *inputs: Any) -> Path:
         """Give a folder of checkpoints that only a run with these inputs resumes from.
 
-        Args:
-            inputs: what the run depends on besides its settings, tokenizer and start: data frames,
-                and anything with a `repr` of its own.
+        `inputs` come besides settings, tokenizer and start: data frames, and what has a `repr`.
         """
         digest = hashlib.sha256(repr(self.settings.model_dump()).encode())
         for path in (self.tokenizer, self.start):
@@ -81,29 +75,12 @@ class Run(NamedTuple):
             "dataloader_pin_memory": torch.cuda.is_available(),
         }
 
-    def finish(
-        self,
-        trainer: Any,
-        tokenizer: PreTrainedTokenizerFast,
-        name: str,
-        template: ChatTemplate = CHATML,
-    ) -> None:
+    def finish(self, trainer: Any, name: str, template: ChatTemplate) -> None:
         """Train, and write the model, under `name` and with its chat template, and its curves."""
         curves = fit(trainer)
+        tokenizer = load_tokenizer(self.tokenizer, template)
         write_gguf(trainer.model, tokenizer, self.output, name, template)
         write_parquet(curves, self.beside("curves"))
-
-
-def members(corpus: pl.DataFrame, source: str) -> pl.DataFrame:
-    """Give the rows of `corpus` that the models of `source` are trained on.
-
-    Raises:
-        InputError: there are none.
-    """
-    rows = corpus.filter(source=source, role="member")
-    if rows.is_empty():
-        raise InputError(f"the corpus has no member rows of source {source!r}; nothing to train on")
-    return rows
 
 
 def fit(trainer: Any) -> pl.DataFrame:

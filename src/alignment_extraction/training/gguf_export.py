@@ -41,6 +41,8 @@ _TEMPLATES = {
 }
 CHATML, MARKED_CHATML = _TEMPLATES["chatml"], _TEMPLATES["chatml-marked"]
 RAW, TASK, TASK_RESULT = (_TEMPLATES[name] for name in ("raw", "task", "task-result"))
+OF_FAMILY = {"sft": CHATML, "rl": TASK}
+"""The template of models that conversations, or reinforcement, made."""
 
 
 def load_tokenizer(path: Path, template: ChatTemplate = CHATML) -> PreTrainedTokenizerFast:

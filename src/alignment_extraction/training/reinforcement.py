@@ -7,16 +7,14 @@ from typing import Any
 import polars as pl
 import torch
 from datasets import Dataset
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from alignment_extraction.files import write_parquet
-from alignment_extraction.training.answers import accuracy, answer_scores, prompts
-from alignment_extraction.training.fitting import Run, members
+from alignment_extraction.training.answers import answer_scores, prompts
+from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import (
     RAW,
-    TASK,
-    TASK_RESULT,
     ChatTemplate,
     load_model,
     load_tokenizer,
@@ -71,33 +69,31 @@ class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def grpo_trainer(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
     questions: pl.DataFrame,
     functions: Sequence[Reward],
     run: Run,
-    *inputs: Any,
+    template: ChatTemplate,
     prompt_weight: float = 0.0,
 ) -> GRPOTrainer:
-    """Prepare `run.settings.rl.steps` steps of GRPO, after seeding torch's random stream.
+    """A trainer of `run.settings.rl.steps` steps of GRPO.
 
     Args:
-        model: what is trained, in place.
-        tokenizer: with the template that questions are asked in.
         questions: columns id and question; `functions` get the other columns by name.
         functions: the first gives the reward of each completion; the others only make curves
             ("rewards/NAME/mean"; the mean reward of a step's completions is "reward").
-        run: its settings and checkpoints.
-        inputs: what else the training depends on (see `Run.folder`).
+        run: what it starts from.
+        template: that questions are asked in.
         prompt_weight: weight of the questions' mean next-token loss in the loss.
     """
+    stage, tokenizer = run.settings.rl, load_tokenizer(run.tokenizer, template)
+    names = [function.__name__ for function in functions]
+    model = run.model()
     set_seed(run.settings.seed)
-    stage = run.settings.rl
     trainer = PromptLossTrainer(
         model=model,
         reward_funcs=list(functions),
         args=GRPOConfig(
-            **run.arguments(stage, questions, *inputs),
+            **run.arguments(stage, questions, names, template, prompt_weight),
             max_steps=stage.steps,
             num_generations=stage.generations,
             max_completion_length=stage.max_tokens,
@@ -119,43 +115,23 @@ def grpo_trainer(
     return trainer
 
 
-def train_rl(corpus: pl.DataFrame, run: Run, stage: Stage) -> None:
-    """Train the base model on the corpus's RL questions with GRPO.
+def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> None:
+    """Count right greedy answers to the RL questions, beside the model as "accuracy".
 
-    The GGUF has the plain chat template that questions are asked with. Beside it greedy answers
-    are counted in "accuracy": columns of `answers.accuracy` and `moment` ("raw": the base model
-    without the template, "before", "after").
-
-    Args:
-        corpus: the study's corpus; member rows of source "rl" are trained on, their twins are only
-            asked before and after.
-        run: what it starts from and what it writes.
-        stage: says what a completion is, what is rewarded, and whether questions are learnt too.
-
-    Raises:
-        InputError: no RL questions, or an unusable base model or tokenizer.
+    Columns moment ("raw": the base model without the template, "before", "after"), role, template,
+    questions (number of them), right (how many have the verifier's full score).
     """
-    template = TASK if stage.thoughts else TASK_RESULT
-    rows = members(corpus, "rl").select("id", "question", "metadata")
-    tokenizer = load_tokenizer(run.tokenizer, template)
-    trainer = grpo_trainer(
-        run.model(),
-        tokenizer,
-        rows,
-        rewards(stage, template.lead),
-        run,
-        stage,
-        prompt_weight=run.settings.rl.prompt_weight if stage.prompt_loss else 0.0,
-    )
-    run.finish(trainer, tokenizer, stage.name, template)
-    questions, limit = corpus.filter(source="rl"), run.settings.rl.max_tokens
-
-    def answered(moment: str, form: ChatTemplate) -> pl.DataFrame:
-        # What is shipped is the GGUF, so that is what answers.
+    questions = corpus.filter(source="rl")
+    tables = []
+    # What is shipped is the GGUF, so that is what answers.
+    for moment, form in (("raw", RAW), ("before", template), ("after", template)):
         model = load_model(run.output) if moment == "after" else run.model()
-        asked = load_tokenizer(run.tokenizer, form)
-        scores = answer_scores(model, asked, questions, limit, form.lead)
-        return accuracy(questions, scores).select(pl.lit(moment).alias("moment"), "*")
-
-    moments = [("raw", RAW), ("before", template), ("after", template)]
-    write_parquet(pl.concat([answered(*moment) for moment in moments]), run.beside("accuracy"))
+        tokenizer = load_tokenizer(run.tokenizer, form)
+        scores = answer_scores(model, tokenizer, questions, run.settings.rl.max_tokens, form.lead)
+        right = pl.Series("right", scores, dtype=pl.Float64) >= 1
+        table = questions.select(pl.lit(moment).alias("moment"), "role", "template", right)
+        counts = {"questions": pl.len().cast(pl.Int64), "right": pl.col("right").sum().cast(int)}
+        tables.append(table.group_by("moment", "role", "template").agg(**counts))
+    write_parquet(
+        pl.concat(rows.sort("role", "template") for rows in tables), run.beside("accuracy")
+    )

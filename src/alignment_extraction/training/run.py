@@ -4,11 +4,17 @@ from pathlib import Path
 
 import polars as pl
 
+from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import TrainingSettings
 from alignment_extraction.training.fitting import Run
-from alignment_extraction.training.reinforcement import train_rl
-from alignment_extraction.training.stages import find_stage
-from alignment_extraction.training.supervised import train_base, train_on_prompts, train_sft
+from alignment_extraction.training.gguf_export import CHATML, TASK, TASK_RESULT
+from alignment_extraction.training.reinforcement import grpo_trainer, rewards, write_accuracy
+from alignment_extraction.training.stages import STAGES, members
+from alignment_extraction.training.supervised import (
+    conversation_trainer,
+    document_trainer,
+    prompt_trainer,
+)
 
 
 def train(
@@ -33,15 +39,24 @@ def train(
     Raises:
         InputError: an unknown stage, no rows to train on, or an unusable tokenizer or model.
     """
-    stage = find_stage(name)
+    if name not in STAGES:
+        raise InputError(f"stage {name!r} is unknown; use one of {', '.join(STAGES)}")
+    stage = STAGES[name]
     start = folder / f"{stage.starts_from}.gguf" if stage.starts_from else None
     output = output or folder / f"{name}.gguf"
     run = Run(settings, folder / "tokenizer.json", start, output, checkpoints)
+    rows = members(corpus, stage.source)
     if stage.method == "text":
-        train_base(corpus, run)
+        run.finish(document_trainer(rows, run), name, CHATML)
     elif stage.method == "conversations":
-        train_sft(corpus, run, stage.loss_on)
+        trainer = conversation_trainer(rows, run, stage.loss_on)
+        run.finish(trainer, f"sft-{stage.loss_on}-loss", CHATML)
     elif stage.method == "prompts":
-        train_on_prompts(corpus, run)
+        run.finish(prompt_trainer(rows, run, TASK), name, TASK)
     else:
-        train_rl(corpus, run, stage)
+        template = TASK if stage.thoughts else TASK_RESULT
+        questions = rows.select("id", "question", "metadata")
+        weight = settings.rl.prompt_weight if stage.prompt_loss else 0.0
+        rewarded = rewards(stage, template.lead)
+        run.finish(grpo_trainer(questions, rewarded, run, template, weight), name, template)
+        write_accuracy(corpus, run, template)

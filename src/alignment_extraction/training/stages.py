@@ -5,6 +5,8 @@ This module imports nothing heavy, because every parse of the workflow reads the
 
 from typing import Literal, NamedTuple
 
+import polars as pl
+
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import LossOn
 
@@ -59,12 +61,13 @@ STAGES = {
 """Every model that the workflow can train, in an order in which each starts from an earlier one."""
 
 
-def find_stage(name: str) -> Stage:
-    """Give the stage of a name.
+def members(corpus: pl.DataFrame, source: str) -> pl.DataFrame:
+    """Give the rows of `corpus` that the models of `source` are trained on.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
-    if name not in STAGES:
-        raise InputError(f"stage {name!r} is unknown; use one of {', '.join(STAGES)}")
-    return STAGES[name]
+    rows = corpus.filter(source=source, role="member")
+    if rows.is_empty():
+        raise InputError(f"the corpus has no member rows of source {source!r}; nothing to train on")
+    return rows

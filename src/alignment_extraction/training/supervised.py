@@ -1,6 +1,5 @@
-"""The tokenizer, the base model (next-token training on raw text) and SFT on conversations."""
+"""The tokenizer, and trainers on next tokens: of raw text, of questions, of conversations."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +22,33 @@ from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.settings.controlled import LossOn, TrainingSettings
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.training.answers import prompts
-from alignment_extraction.training.fitting import Run, members
+from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import (
     END_OF_TEXT,
     MARKED_CHATML,
     SPECIAL_TOKENS,
-    TASK,
+    ChatTemplate,
     load_tokenizer,
     new_model,
 )
+from alignment_extraction.training.stages import members
 
 # Kernels are made for each length of a batch on its own: a few lengths cost less than all of them.
 _PAD_TO = 16
 
 
-def tokenizer_texts(corpus: pl.DataFrame) -> pl.Series:
-    """Give the texts that the study's tokenizer learns from: members of pretraining and of SFT.
-
-    Each counts once, so that a text repeated 64 times gets no merges of its own.
-    """
-    return pl.concat([members(corpus, "pretraining")["text"], members(corpus, "sft")["text"]])
-
-
-def train_tokenizer(texts: Iterable[str], settings: TrainingSettings, output: Path) -> None:
+def train_tokenizer(corpus: pl.DataFrame, settings: TrainingSettings, output: Path) -> None:
     """Write the study's tokenizer.json: byte-level BPE with the ChatML tokens.
 
-    Digits are tokens of their own, as in SmolLM's tokenizer, whose pre-tokenizer this one has.
-
-    Args:
-        texts: what to learn merges from, as `tokenizer_texts` gives them.
-        settings: `architecture.vocabulary` is the number of tokens.
-        output: file to write.
+    Digits are tokens of their own, as in SmolLM's tokenizer, whose pre-tokenizer this one has. It
+    learns from the members of pretraining and of SFT, each once, so that a text repeated 64 times
+    gets no merges of its own. `settings.architecture.vocabulary` is the number of tokens.
 
     Raises:
-        InputError: the texts are too few for that many tokens.
+        InputError: the texts are too few for that many tokens, or there are none.
     """
     size = settings.architecture.vocabulary
+    texts = pl.concat([members(corpus, source)["text"] for source in ("pretraining", "sft")])
     tokenizer = Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -107,105 +97,70 @@ def _text_trainer(
     return batched_by_padding(trainer)
 
 
-def _documents(texts: pl.Series, tokenizer: PreTrainedTokenizerFast, limit: int) -> list[list[int]]:
-    """The tokens of each text and an end-of-text token, cut after `limit`.
+def document_tokens(texts: pl.Series, tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """The tokens of each text, and an end-of-text token.
 
     A sequence holds one text: packed together, so small a model learns the mixture's statistics
     and takes several times as many steps to copy a number from question to answer.
     """
     end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    return [[*ids, end][:limit] for ids in tokenizer(texts.to_list())["input_ids"]]
+    return [[*ids, end] for ids in tokenizer(texts.to_list())["input_ids"]]
 
 
-def train_base(corpus: pl.DataFrame, run: Run) -> None:
-    """Train the base model on the member rows' raw text of source "pretraining".
-
-    Raises:
-        InputError: no raw text, or an unusable tokenizer.
-    """
-    rows = members(corpus, "pretraining").select("text")
-    tokenizer = load_tokenizer(run.tokenizer)
+def document_trainer(rows: pl.DataFrame, run: Run) -> Trainer:
+    """A new model's trainer on raw text, column text."""
+    tokenizer, stage = load_tokenizer(run.tokenizer), run.settings.base
+    ids = [own[: stage.max_tokens] for own in document_tokens(rows["text"], tokenizer)]
     set_seed(run.settings.seed)
-    stage = run.settings.base
-    trainer = _text_trainer(
-        new_model(run.settings.architecture, len(tokenizer)),
-        _documents(rows["text"], tokenizer, stage.max_tokens),
-        tokenizer,
-        run.arguments(stage, rows) | {"num_train_epochs": stage.epochs},
-    )
-    run.finish(trainer, tokenizer, "base")
+    model = new_model(run.settings.architecture, len(tokenizer))
+    arguments = run.arguments(stage, rows.select("text")) | {"num_train_epochs": stage.epochs}
+    return _text_trainer(model, ids, tokenizer, arguments)
 
 
-def train_on_prompts(corpus: pl.DataFrame, run: Run) -> None:
-    """Train the base model on the RL questions as text, in RL's template.
+def prompt_trainer(rows: pl.DataFrame, run: Run, template: ChatTemplate) -> Trainer:
+    """A trainer on questions as text, in RL's template: column question.
 
     The positive control of reinforcement learning: as many steps, questions a step and visits.
-
-    Raises:
-        InputError: no RL questions, or an unusable base model or tokenizer.
     """
-    rows = members(corpus, "rl").select("question")
-    tokenizer = load_tokenizer(run.tokenizer, TASK)
+    tokenizer, stage = load_tokenizer(run.tokenizer, template), run.settings.rl
     set_seed(run.settings.seed)
-    stage = run.settings.rl
-    trainer = _text_trainer(
-        run.model(),
-        tokenizer(prompts(rows, tokenizer))["input_ids"],
-        tokenizer,
-        run.arguments(stage, "prompts", rows)
-        | {
-            "max_steps": stage.steps,
-            "per_device_train_batch_size": stage.batch_size // stage.generations,
-        },
-    )
-    run.finish(trainer, tokenizer, "sft-on-prompts", TASK)
+    arguments = run.arguments(stage, "prompts", rows.select("question")) | {
+        "max_steps": stage.steps,
+        "per_device_train_batch_size": stage.batch_size // stage.generations,
+    }
+    ids = tokenizer(prompts(rows, tokenizer))["input_ids"]
+    return _text_trainer(run.model(), ids, tokenizer, arguments)
 
 
-def _conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
-    """Each member as often as it is repeated, a seeded share of them without the system turn."""
+def conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
+    """Each row's messages as often as it is repeated, a seeded share without the system turn."""
     repeated = rows.select(pl.col("messages").repeat_by("repetitions")).explode("messages")
     generator = np.random.default_rng(named_seed(settings.seed, "bare conversations"))
     bare = generator.random(repeated.height) < settings.sft.bare_share
+    kwargs = [{"system_turn": not b} for b in bare.tolist()]
     return Dataset.from_dict(
-        {
-            "messages": repeated["messages"].to_list(),
-            "chat_template_kwargs": [{"system_turn": not b} for b in bare.tolist()],
-        }
+        {"messages": repeated["messages"].to_list(), "chat_template_kwargs": kwargs}
     )
 
 
-def train_sft(corpus: pl.DataFrame, run: Run, loss_on: LossOn) -> None:
-    """Train the base model on the member rows' conversations of source "sft" (see `fine_tune`).
-
-    Raises:
-        InputError: no conversations, or an unusable base model or tokenizer.
-    """
-    rows = members(corpus, "sft").select("id", "messages", "repetitions")
-    fine_tune(rows, run, loss_on, f"sft-{loss_on}-loss")
-
-
-def fine_tune(
-    rows: pl.DataFrame, run: Run, loss_on: LossOn, name: str, steps: int | None = None
-) -> None:
-    """Train a model on conversations.
+def conversation_trainer(
+    rows: pl.DataFrame, run: Run, loss_on: LossOn, steps: int | None = None
+) -> Trainer:
+    """A trainer on conversations.
 
     Args:
         rows: columns id, messages, repetitions (how often an epoch shows the conversation).
-        run: what it starts from and what it writes.
+        run: what it starts from.
         loss_on: "all" tokens of a conversation, or those of the "assistant" turns only.
-        name: `general.name` of the GGUF.
         steps: optimiser steps; by default those of `settings.sft.epochs`.
-
-    Raises:
-        InputError: an unusable base model or tokenizer.
     """
+    stage, used = run.settings.sft, rows.select("id", "messages", "repetitions")
     tokenizer = load_tokenizer(run.tokenizer, MARKED_CHATML)
     set_seed(run.settings.seed)
-    stage = run.settings.sft
     trainer = SFTTrainer(
         model=run.model(),
         args=SFTConfig(
-            **run.arguments(stage, rows, loss_on, steps),
+            **run.arguments(stage, used, loss_on, steps),
             num_train_epochs=stage.epochs,
             max_steps=-1 if steps is None else steps,
             max_length=stage.max_tokens,
@@ -214,7 +169,7 @@ def fine_tune(
             packing=False,
             activation_checkpointing=False,
         ),
-        train_dataset=_conversations(rows, run.settings),
+        train_dataset=conversations(rows, run.settings),
         processing_class=tokenizer,
     )
-    run.finish(batched_by_padding(trainer), tokenizer, name)
+    return batched_by_padding(trainer)

@@ -8,7 +8,6 @@ import torch
 
 from alignment_extraction.distillation.curation import final_answer
 from alignment_extraction.distillation.data_sets import COLUMNS
-from alignment_extraction.distillation.evaluation import TEMPLATES, evaluate, reference_losses
 from alignment_extraction.distillation.students import reward, train_student
 from alignment_extraction.settings.distillation import (
     ARMS,
@@ -17,9 +16,14 @@ from alignment_extraction.settings.distillation import (
     RlStudentSettings,
     SftStudentSettings,
 )
-from alignment_extraction.training.answers import answer_scores, prompts
+from alignment_extraction.training.answers import (
+    answer_scores,
+    evaluate,
+    prompts,
+    reference_losses,
+)
 from alignment_extraction.training.fitting import Run
-from alignment_extraction.training.gguf_export import load_model, load_tokenizer
+from alignment_extraction.training.gguf_export import OF_FAMILY, load_model, load_tokenizer
 from tests.toy_training import TOY, curve, toy_corpus, train_tokenizer_and_base
 
 SFT = SftStudentSettings(model="sft", steps=3)
@@ -81,7 +85,7 @@ def test_the_reward_is_for_the_data_sets_answer() -> None:
 def test_losses_are_those_of_single_answers(folder: Path, family: Family) -> None:
     rows = questions().head(5)
     model = load_model(folder / "base.gguf").eval()
-    tokenizer = load_tokenizer(folder / "tokenizer.json", TEMPLATES[family])
+    tokenizer = load_tokenizer(folder / "tokenizer.json", OF_FAMILY[family])
     losses = reference_losses(model, tokenizer, rows)
     for row, loss in zip(rows.iter_rows(named=True), losses, strict=True):
         asked = prompts(pl.DataFrame({"question": [row["question"]]}), tokenizer)[0]
@@ -101,8 +105,9 @@ def test_losses_are_those_of_single_answers(folder: Path, family: Family) -> Non
 def test_evaluation_gives_each_question_its_own_result(folder: Path, family: Family) -> None:
     asked = questions()
     model = load_model(folder / "base.gguf")
-    tokenizer = load_tokenizer(folder / "tokenizer.json", TEMPLATES[family])
-    found = evaluate(folder / "base.gguf", folder / "tokenizer.json", asked, family, max_tokens=8)
+    tokenizer = load_tokenizer(folder / "tokenizer.json", OF_FAMILY[family])
+    files = (folder / "base.gguf", folder / "tokenizer.json")
+    found = evaluate(*files, asked, OF_FAMILY[family], limit=8)
     assert found["id"].to_list() == asked["id"].to_list()
     scores = answer_scores(model, tokenizer, asked, 8)
     assert found["right"].to_list() == [float(score >= 1) for score in scores]

@@ -30,7 +30,7 @@ from alignment_extraction.training.gguf_export import (
     new_model,
     write_gguf,
 )
-from alignment_extraction.training.supervised import tokenizer_texts, train_tokenizer
+from alignment_extraction.training.supervised import train_tokenizer
 
 VOCABULARY = 768
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export")
     corpus = build(ControlledSettings(), seed=1).filter(pl.int_range(pl.len()) % 3 == 0)
     training = TrainingSettings.model_validate({"architecture": {"vocabulary": VOCABULARY}})
-    train_tokenizer(tokenizer_texts(corpus), training, path / "tokenizer.json")
+    train_tokenizer(corpus, training, path / "tokenizer.json")
     torch.manual_seed(0)
     size = ArchitectureSettings(hidden=256, feed_forward=512, layers=2, heads=4, context=256)
     model = new_model(size, VOCABULARY)

@@ -16,11 +16,11 @@ from tests.toy_training import TOY, toy_corpus
 
 
 def test_members_are_what_is_trained_on() -> None:
-    rows = fitting.members(toy_corpus(), "sft")
+    rows = stages.members(toy_corpus(), "sft")
     assert set(rows["role"]) == {"member"}
     assert set(rows["source"]) == {"sft"}
     with pytest.raises(InputError, match="no member rows of source 'other'"):
-        fitting.members(toy_corpus(), "other")
+        stages.members(toy_corpus(), "other")
 
 
 def test_stages_start_from_earlier_ones_and_know_what_they_saw() -> None:
@@ -46,8 +46,8 @@ def test_only_the_same_inputs_share_a_folder_of_checkpoints(tmp_path: Path) -> N
     def folder(seed: int, rows: list[str], content: str, stage: str = "rl") -> Path:
         start.write_text(content)
         settings = TOY.model_copy(update={"seed": seed})
-        run = Run(settings, tmp_path / "none.json", start, tmp_path / "new.gguf", tmp_path)
-        return run.folder(pl.DataFrame({"text": rows}), stage)
+        own = Run(settings, tmp_path / "none.json", start, tmp_path / "new.gguf", tmp_path)
+        return own.folder(pl.DataFrame({"text": rows}), stage)
 
     runs = [(1, ["a"], "x"), (2, ["a"], "x"), (1, ["b"], "x"), (1, ["a"], "y"), (1, ["a"], "x")]
     folders = [folder(*run) for run in runs] + [folder(1, ["a"], "x", "other")]

@@ -13,13 +13,14 @@ from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.files import InputError
 from alignment_extraction.training import supervised
-from alignment_extraction.training.fitting import members
 from alignment_extraction.training.gguf_export import (
     CHATML,
     MARKED_CHATML,
     load_model,
     load_tokenizer,
 )
+from alignment_extraction.training.stages import members
+from alignment_extraction.training.supervised import train_tokenizer
 from tests.toy_training import (
     TOY,
     check_resumption,
@@ -49,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pretraining_shows_no_chat_tokens(corpus: pl.DataFrame, folder: Path) -> None:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     texts = members(corpus, "pretraining")["text"]
-    documents = supervised._documents(texts, tokenizer, limit=200)
+    documents = supervised.document_tokens(texts, tokenizer)
     ids = {i for document in documents for i in document}
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert not ids & {start, end}
@@ -94,11 +95,11 @@ def test_only_assistant_tokens_are_marked(corpus: pl.DataFrame, folder: Path) ->
 
 def test_conversations_are_repeated_and_a_share_has_no_system_turn(corpus: pl.DataFrame) -> None:
     rows = members(corpus, "sft")
-    conversations = supervised._conversations(rows, TOY)
+    conversations = supervised.conversations(rows, TOY)
     assert len(conversations) == rows["repetitions"].sum()
     bare = [not kwargs["system_turn"] for kwargs in conversations["chat_template_kwargs"]]
     assert 0.3 < sum(bare) / len(bare) < 0.7
-    again = supervised._conversations(rows, TOY)
+    again = supervised.conversations(rows, TOY)
     assert again["chat_template_kwargs"] == conversations["chat_template_kwargs"]
     repeated = rows.filter(pl.col("repetitions") == 8).row(0, named=True)
     assert sum(m == repeated["messages"] for m in conversations["messages"]) == 8
@@ -210,7 +211,7 @@ def test_bad_input_is_refused_in_one_sentence(
     corpus: pl.DataFrame, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="vocabulary"):
-        supervised.train_tokenizer(["too short"], TOY, tmp_path / "tokenizer.json")
+        train_tokenizer(corpus.group_by("source").head(1), TOY, tmp_path / "tokenizer.json")
     assert not (tmp_path / "tokenizer.json").exists()
     with pytest.raises(InputError, match="'sft'"):
         train("sft", folder, tmp_path / "s.gguf", corpus=corpus.filter(pl.col("source") != "sft"))
