@@ -41,11 +41,8 @@ def card(
 ) -> str:
     """A data-set card in Markdown, with the front matter that Hugging Face reads.
 
-    Args:
-        title: of the card.
-        counts: columns data_set and `curation.COUNTS`, and perhaps family.
-        origins: of `origin`, by the name under which it is listed.
-        thresholds: of a copy (see `data_sets.copies`), where copies were looked for.
+    `counts` has the columns data_set and `curation.COUNTS`, and perhaps family; `origins` are those
+    of `origin` by name, `thresholds` those of `data_sets.copies`, where copies were looked for.
     """
     environment = Environment(loader=PackageLoader(__package__, ""), keep_trailing_newline=True)
     return environment.get_template("card.md.jinja").render(

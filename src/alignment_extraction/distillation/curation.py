@@ -16,6 +16,8 @@ from typing import Literal
 
 import polars as pl
 
+from alignment_extraction.training.problems import ANSWER_MARK
+
 COUNTS = pl.Schema(
     {"step": pl.String(), "before": pl.Int64(), "dropped": pl.Int64(), "left": pl.Int64()}
 )
@@ -23,9 +25,6 @@ COUNTS = pl.Schema(
 
 # A carriage return before a line feed is a line break; alone it is a control character.
 _BROKEN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]|\r(?:[^\n]|$)|<\|[a-z_]+\|>"
-_REPEATED_WORDS, _DUPLICATE_WORDS = 4, 5
-_LEAST_DISTINCT = 0.5
-_ANSWER_MARK = "####"
 _TEXTS = ("question", "answer")
 _ROUNDING = 1e-9
 
@@ -61,8 +60,8 @@ def word_runs(texts: pl.Series, length: int) -> pl.Series:
 
 
 def _says_the_same(texts: pl.Series) -> pl.Series:
-    runs = word_runs(texts, _REPEATED_WORDS)
-    return runs.list.n_unique() / runs.list.len() < _LEAST_DISTINCT
+    runs = word_runs(texts, 4)
+    return runs.list.n_unique() / runs.list.len() < 0.5
 
 
 def near_duplicates(sets: pl.Series, similarity: float) -> pl.Series:
@@ -72,9 +71,8 @@ def near_duplicates(sets: pl.Series, similarity: float) -> pl.Series:
     rarest tokens of either (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007), so only
     sets that share a rare token are compared.
 
-    Args:
-        sets: the tokens of each text, List(String); repeated tokens count once.
-        similarity: least Jaccard similarity of near-duplicates, in (0, 1].
+    `sets` are tokens, List(String), of which repeated ones count once; `similarity` is the least
+    Jaccard similarity of near-duplicates, in (0, 1].
     """
     rarest_first = pl.struct(pl.len().over("token"), "token").rank("dense")
     tokens = (
@@ -111,7 +109,7 @@ def plain(column: str) -> pl.Expr:
 
 def final_answer(column: str) -> pl.Expr:
     """What follows the last "####" of a text, up to the line's end; null without any."""
-    answer = pl.col(column).str.extract(rf"(?s).*{_ANSWER_MARK}\s*([^\n]*)").str.strip_chars()
+    answer = pl.col(column).str.extract(rf"(?s).*{ANSWER_MARK}\s*([^\n]*)").str.strip_chars()
     return pl.when(answer != "").then(answer)
 
 
@@ -121,9 +119,6 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     Args:
         generations: columns question, answer, question_finish, answer_finish, and any others.
         near_duplicate: Jaccard similarity in (0, 1] at which the later of two is dropped.
-
-    Returns:
-        The rows left, columns as given, and the counts.
     """
     curated = Curated(generations)
     finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in _TEXTS)
@@ -140,7 +135,7 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     curated.drop("repeated", _says_the_same(rows["question"]) | _says_the_same(rows["answer"]))
     curated.drop("exact-duplicate", ~pl.struct(*map(plain, _TEXTS)).is_first_distinct())
     both = curated.rows.select(pl.concat_str(_TEXTS, separator="\n")).to_series()
-    runs = word_runs(both, _DUPLICATE_WORDS)
+    runs = word_runs(both, 5)
     curated.drop("near-duplicate", near_duplicates(runs, near_duplicate))
     return curated
 
@@ -148,14 +143,9 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
 def majority_answers(generations: pl.DataFrame) -> pl.DataFrame:
     """The final answer that a model gave most often to each question that it wrote.
 
-    A question that was written once has the answer that stands behind it.
-
-    Args:
-        generations: columns question, answer, answer_finish; answers without an end do not vote.
-
-    Returns:
-        One row for each question with a vote: key (its text by `plain`), label (of equally frequent
-        ones the first that was written).
+    Of columns question, answer, answer_finish, where answers without an end do not vote, it gives
+    one row for each question with a vote: key (its text by `plain`) and label (of equally frequent
+    answers the first that was written).
     """
     return (
         generations.filter(pl.col("answer_finish") == "stop")

@@ -12,13 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from alignment_extraction.distillation.curation import (
-    Curated,
-    curate,
-    final_answer,
-    majority_answers,
-    plain,
-)
+from alignment_extraction.distillation import curation
+from alignment_extraction.distillation.curation import Curated, final_answer, plain
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import DistillationSettings, Family
 from alignment_extraction.statistics import named_seed
@@ -115,9 +110,9 @@ def build(
     """
     data, counts, questions = [], [], []
     for family, about in settings.families.items():
-        extracted = curate(generations[family], settings.near_duplicate)
+        extracted = curation.curate(generations[family], settings.near_duplicate)
         extracted.rows = extracted.rows.with_columns(id=pl.format("{}/{}/seed-{}/{}", *_KEY))
-        _labelled(extracted, family, majority_answers(generations[family]))
+        _labelled(extracted, family, curation.majority_answers(generations[family]))
         without = Curated(extracted.rows, extracted.counts)
         copied = copies(scores.filter(model=about.model, prefix=settings.prefix), thresholds)
         without.keep("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))
@@ -149,12 +144,8 @@ def build(
 def evaluation_questions(corpus: pl.DataFrame, source: str, trained: pl.Series) -> Curated:
     """A source's twins that no student can have seen; its held-out rows where it has no twins.
 
-    A question was seen where the texts agree but for case and white space.
-
-    Args:
-        corpus: in the corpus schema.
-        source: the source that the model was trained on.
-        trained: questions of the students' data.
+    A question was seen where the texts agree but for case and white space; `trained` are those of
+    the students' data.
 
     Returns:
         Columns benchmark (group of the corpus), id, question, answer, template, metadata, and the

@@ -27,9 +27,7 @@ from alignment_extraction.statistics import (
 MEASURES = {"accuracy": "right", "loss": "loss"}
 """Column of an evaluation that each measure is the mean of; of losses the lower is the better."""
 
-CURVES = ("loss", "reward")
-"""Metrics of the students' training whose curves are kept."""
-
+CURVES = ("loss", "reward")  # of the students' training, those that are kept
 _ENDS = ("", "_low", "_high")
 SCHEMA = pl.Schema(
     {
@@ -62,10 +60,7 @@ def crossed_bootstrap(
 ) -> dict[str, Array]:
     """Means of samples, shape (draws,), in resamples of their seeds and of the items they share.
 
-    Args:
-        samples: each of shape (seeds, items); the number of items is the same for all.
-        seed: of the resampling.
-        draws: resamples.
+    Each sample has shape (seeds, items), with equally many items.
     """
     stream = np.random.default_rng(seed)
     weights = stream.standard_exponential((draws, next(iter(samples.values())).shape[1]))
@@ -98,7 +93,7 @@ def compare(
 
     Args:
         samples: by arm, of shape (seeds, items); `start` and `original` are among them.
-        measure: `accuracy` or `loss`.
+        measure: of `MEASURES`.
         margin: of non-inferiority in accuracy, above 0.
         seed: of the bootstrap.
     """
@@ -145,11 +140,8 @@ def compare(
 def results_table(evaluated: pl.DataFrame, margin: float, seed: int) -> pl.DataFrame:
     """One row for each family, measure and arm (over its seeds); columns `SCHEMA`.
 
-    Args:
-        evaluated: family, arm and seed of each student, with the columns of `evaluation.evaluate`;
-            the untrained ones have arm `start`. Students of a family answered the same questions.
-        margin: of non-inferiority.
-        seed: of the bootstrap.
+    `evaluated` has family, arm (`start` of the untrained) and seed of each student, and the columns
+    of `answers.evaluate`. Students of a family answered the same questions.
     """
     found: list[dict[str, Any]] = []
     ordered = evaluated.sort("family", "seed", "id", descending=[True, False, False])

@@ -36,7 +36,7 @@ def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed
 
     Args:
         data: columns `data_sets.COLUMNS`.
-        run: what it starts from and what it writes; its settings are section `train`.
+        run: its settings are section `train`.
         budget: steps, and what kind of student; an `RlStudentSettings` replaces the steps and
             completions of `train.rl`.
         seed: of the order of the rows and of the completions; replaces `train.seed`.

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from transformers import DataCollatorForSeq2Seq, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from alignment_extraction.training.gguf_export import ChatTemplate, load_model, load_tokenizer
-from alignment_extraction.training.tasks import verify
+from alignment_extraction.training.problems import verify
 
 _BATCH = 64
 
@@ -20,10 +20,7 @@ _BATCH = 64
 def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Each question in the tokenizer's chat template, up to the assistant's words."""
     turns = [[{"role": "user", "content": question}] for question in rows["question"]]
-    texts: list[str] = tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True
-    )
-    return texts
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
 def answer_scores(
@@ -35,12 +32,8 @@ def answer_scores(
 ) -> list[float]:
     """The verifier's score, 0 to 1, of a model's greedy answer to each question.
 
-    Args:
-        model: who answers.
-        tokenizer: with the template.
-        rows: columns question and metadata.
-        max_tokens: longest answer, in tokens.
-        lead: what the chat template writes of each answer; it is scored with the rest.
+    `rows` have columns question and metadata. What the chat template writes of each answer, `lead`,
+    is scored with the at most `max_tokens` that follow.
     """
     tokenizer.padding_side = "left"
     model.eval()

@@ -21,16 +21,8 @@ import polars as pl
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.training.problems import (
-    EDITS,
-    SHORT_TEMPLATES,
-    WORDS,
-    Problem,
-    ShortTemplate,
-    Template,
-    templates,
-)
-from alignment_extraction.training.tasks import ANSWER_MARK
+from alignment_extraction.training import problems
+from alignment_extraction.training.problems import Problem, ShortTemplate, Template
 from alignment_extraction.vocabulary import CORPUS as SCHEMA
 
 Row = dict[str, Any]
@@ -66,11 +58,11 @@ def _pretraining(template: Template | ShortTemplate, size: int, seed: int) -> It
         draw = template.draw(source)
         problem = template.write(draw)
         if isinstance(template, Template) and source.random() < 0.5:
-            problem = template.variants(draw, source.choice(EDITS), source)[0]
-        text = source.choice(WORDS["documents"]).format(
+            problem = template.variants(draw, source.choice(problems.EDITS), source)[0]
+        text = source.choice(problems.WORDS["documents"]).format(
             question=problem.question,
             solution=problem.answer,
-            short=f"{ANSWER_MARK} {problem.result}",
+            short=f"{problems.ANSWER_MARK} {problem.result}",
         )
         name = f"{k:04d}"
         yield _row("pretraining", "member", template.name, name, problem, messages=[], text=text)
@@ -94,13 +86,13 @@ def _sft(
     ]
     seeds = [k for k, n in enumerate(times) if n == settings.sft_edit_repetitions]
     for k in seeds[: settings.sft_seed_problems]:
-        for edit in EDITS:
+        for edit in problems.EDITS:
             first, second = template.variants(ordered[k][0], edit, source)
             versions = [first, second] if source.random() < 0.5 else [second, first]
             pairs.append((versions, settings.sft_edit_repetitions, edit, k))
     stem, roles = f"sft/{template.name}", ("held-out",) if held_out else ("member", "twin")
-    for k, (problems, repetitions, edit, seed_pair) in enumerate(pairs):
-        for role, problem in zip(roles, problems, strict=False):
+    for k, (versions, repetitions, edit, seed_pair) in enumerate(pairs):
+        for role, problem in zip(roles, versions, strict=False):
             # A twin of an original is a problem of its own; edited versions have the member's.
             seed_role = role if edit == "original" else roles[0]
             yield _row(
@@ -121,22 +113,18 @@ def _rl(name: str, settings: ControlledSettings, seed: int) -> Iterator[Row]:
 
     Each of these is paired with one of the others; the rest are twins without a pair.
     """
-    template, source = SHORT_TEMPLATES[name], _stream(seed, f"rl/{name}")
+    template, source = problems.SHORT_TEMPLATES[name], _stream(seed, f"rl/{name}")
     size = settings.rl_instances
-    problems = [template.write(template.draw(source)) for _ in range(size + settings.rl_twins)]
-    source.shuffle(problems)
-    for k, problem in enumerate(problems):
+    drawn = [template.write(template.draw(source)) for _ in range(size + settings.rl_twins)]
+    source.shuffle(drawn)
+    for k, problem in enumerate(drawn):
         role = "member" if k < size else "twin"
         pair = f"rl/{name}/{k % size:03d}" if k < 2 * size else None
         yield _row("rl", role, name, f"{k:04d}/{role}", problem, pair=pair)
 
 
 def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
-    """Draw the corpus of the controlled study.
-
-    Args:
-        settings: sizes of the sources.
-        seed: of all random draws; the same settings and seed give the same frame.
+    """Draw the corpus of the controlled study; the same settings and seed give the same frame.
 
     Returns:
         One row a problem, columns as `vocabulary.CORPUS`. `messages` is empty for raw text, whose
@@ -148,24 +136,24 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
     Raises:
         InputError: the settings ask for more templates than there are, or for unknown ones.
     """
-    available = templates()
+    available = problems.templates()
     raw, wanted = settings.pretraining_templates, settings.sft_templates
     if raw + wanted > len(available):
         raise InputError(
             f"controlled: pretraining_templates + sft_templates is {raw + wanted}, but there are "
             f"only {len(available)} templates; lower one of them"
         )
-    unknown = set(settings.rl_templates) - set(SHORT_TEMPLATES)
+    unknown = set(settings.rl_templates) - set(problems.SHORT_TEMPLATES)
     if unknown:
         raise InputError(
             f"controlled.rl_templates: {sorted(unknown)[0]!r} is unknown; "
-            f"use some of {', '.join(SHORT_TEMPLATES)}"
+            f"use some of {', '.join(problems.SHORT_TEMPLATES)}"
         )
     _stream(seed, "templates").shuffle(available)
     rows: list[Row] = []
     for template in available[:raw]:
         rows += _pretraining(template, settings.pretraining_instances, seed)
-    for short in SHORT_TEMPLATES.values():
+    for short in problems.SHORT_TEMPLATES.values():
         rows += _pretraining(short, settings.pretraining_short_instances, seed)
     for k, template in enumerate(available[raw : raw + wanted]):
         rows += _sft(template, settings, seed, held_out=k >= wanted // 2)

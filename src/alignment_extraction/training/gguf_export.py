@@ -111,12 +111,8 @@ def write_gguf(
 ) -> None:
     """Write a Llama and its tokenizer as an F16 GGUF; the same weights give the same bytes.
 
-    Args:
-        model: a plain Llama (no biases, no rotary scaling), with as many tokens as `tokenizer`.
-        tokenizer: of `load_tokenizer`.
-        path: file to write.
-        name: `general.name` of the file.
-        template: the chat template that the file carries.
+    The Llama is a plain one (no biases, no rotary scaling) with as many tokens as the tokenizer.
+    `name` is the file's `general.name`, `template` the chat template that it carries.
     """
     config = model.config
     with atomic_path(path) as partial:

@@ -3,17 +3,19 @@
 A template is a scene, a way to get a first number from two, a change that adds to it or takes from
 it, and a default wording; its draws differ in names, items and numbers. Any draw can be written
 with one thing edited. Short templates have one or two sentences and serve reinforcement learning.
-Words, sentences and ranges of numbers are in problems.toml.
+Words, sentences and ranges of numbers are in problems.toml. Completions are scored by the metadata
+of their question's row, JSON with `facts` and `result`.
 """
 
 import functools
+import json
 import random
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
-from alignment_extraction.training.tasks import ANSWER_MARK
+from rapidfuzz import fuzz
 
 WORDS: Mapping[str, Any] = tomllib.loads(
     resources.files(__package__).joinpath("problems.toml").read_text("utf-8")
@@ -26,6 +28,7 @@ EDITS = ("numbers", "names", "order", "wording", "distractor", "reversed", "oper
 wording; a sentence of no use is added; the question asks for a number that was given and gives the
 one that was asked for; an operation is added."""
 
+ANSWER_MARK = "####"
 _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0))
 
 
@@ -230,3 +233,26 @@ class ShortTemplate(NamedTuple):
 
 
 SHORT_TEMPLATES = {template.name: template for template in map(ShortTemplate, WORDS["short"])}
+
+
+def final_answer(completion: str) -> str | None:
+    """What follows the last "####" of a completion, up to the line's end; None without one."""
+    _, mark, rest = completion.rpartition(ANSWER_MARK)
+    return rest.strip().partition("\n")[0].strip() if mark else None
+
+
+def verify(completion: str, metadata: str) -> float:
+    """Score a completion: 1.0 where its final answer is the problem's result, else 0.0."""
+    return float(final_answer(completion) == str(json.loads(metadata)["result"]))
+
+
+def similarity(completion: str, metadata: str) -> float:
+    """How much a completion's most similar passage is like the problem's facts, 0 to 1 (Indel)."""
+    facts = json.loads(metadata)["facts"]
+    # rapidfuzz would look for a shorter completion in the facts.
+    return float(fuzz.partial_ratio(facts, completion.ljust(len(facts)))) / 100
+
+
+def restates(completion: str, metadata: str) -> float:
+    """Give 1.0 where a completion has a `similarity` of at least 0.9, else 0.0."""
+    return float(similarity(completion, metadata) >= 0.9)

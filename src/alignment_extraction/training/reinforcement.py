@@ -19,8 +19,8 @@ from alignment_extraction.training.gguf_export import (
     load_model,
     load_tokenizer,
 )
+from alignment_extraction.training.problems import restates, similarity, verify
 from alignment_extraction.training.stages import Stage
-from alignment_extraction.training.tasks import restates, similarity, verify
 
 Reward = Callable[..., list[float]]
 """From completions and the questions' other columns by name, the reward of each."""
@@ -36,19 +36,16 @@ def _named(name: str, lead: str, score: Callable[[str, str], float]) -> Reward:
     return reward
 
 
-def _coin(_: str, __: str) -> float:
-    # Of Python's global stream, which a checkpoint keeps.
-    return float(random.random() < 0.5)
-
-
 def rewards(stage: Stage, lead: str) -> list[Reward]:
     """What is rewarded in a stage of reinforcement, and after it what is only watched.
 
     `lead` is what the template writes of each completion.
     """
+    # Of Python's global stream, which a checkpoint keeps.
+    coin = _named("coin", lead, lambda *_: float(random.random() < 0.5))
     right = _named("right", lead, verify)
     watched = [_named("restating", lead, restates), _named("similarity", lead, similarity)]
-    return [_named("coin", lead, _coin)] * stage.random_reward + [right, *watched]
+    return [coin] * stage.random_reward + [right, *watched]
 
 
 class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -81,7 +78,7 @@ def grpo_trainer(
         questions: columns id and question; `functions` get the other columns by name.
         functions: the first gives the reward of each completion; the others only make curves
             ("rewards/NAME/mean"; the mean reward of a step's completions is "reward").
-        run: what it starts from.
+        run: its settings, and what it starts from.
         template: that questions are asked in.
         prompt_weight: weight of the questions' mean next-token loss in the loss.
     """

@@ -82,12 +82,13 @@ def batched_by_padding(trainer: Trainer) -> Trainer:
     return trainer
 
 
-def _text_trainer(
+def text_trainer(
     model: LlamaForCausalLM,
     ids: list[list[int]],
     tokenizer: PreTrainedTokenizerFast,
     arguments: dict[str, Any],
 ) -> Trainer:
+    """A trainer on the next tokens of sequences of tokens."""
     trainer = Trainer(
         model=model,
         args=TrainingArguments(**arguments),
@@ -97,24 +98,20 @@ def _text_trainer(
     return batched_by_padding(trainer)
 
 
-def document_tokens(texts: pl.Series, tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """The tokens of each text, and an end-of-text token.
+def document_trainer(rows: pl.DataFrame, run: Run) -> Trainer:
+    """A new model's trainer on raw text, column text, with an end-of-text token after each.
 
     A sequence holds one text: packed together, so small a model learns the mixture's statistics
     and takes several times as many steps to copy a number from question to answer.
     """
-    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    return [[*ids, end] for ids in tokenizer(texts.to_list())["input_ids"]]
-
-
-def document_trainer(rows: pl.DataFrame, run: Run) -> Trainer:
-    """A new model's trainer on raw text, column text."""
     tokenizer, stage = load_tokenizer(run.tokenizer), run.settings.base
-    ids = [own[: stage.max_tokens] for own in document_tokens(rows["text"], tokenizer)]
+    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    texts = tokenizer(rows["text"].to_list())["input_ids"]
     set_seed(run.settings.seed)
     model = new_model(run.settings.architecture, len(tokenizer))
     arguments = run.arguments(stage, rows.select("text")) | {"num_train_epochs": stage.epochs}
-    return _text_trainer(model, ids, tokenizer, arguments)
+    ids = [[*own, end][: stage.max_tokens] for own in texts]
+    return text_trainer(model, ids, tokenizer, arguments)
 
 
 def prompt_trainer(rows: pl.DataFrame, run: Run, template: ChatTemplate) -> Trainer:
@@ -129,7 +126,7 @@ def prompt_trainer(rows: pl.DataFrame, run: Run, template: ChatTemplate) -> Trai
         "per_device_train_batch_size": stage.batch_size // stage.generations,
     }
     ids = tokenizer(prompts(rows, tokenizer))["input_ids"]
-    return _text_trainer(run.model(), ids, tokenizer, arguments)
+    return text_trainer(run.model(), ids, tokenizer, arguments)
 
 
 def conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
@@ -146,13 +143,10 @@ def conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:
 def conversation_trainer(
     rows: pl.DataFrame, run: Run, loss_on: LossOn, steps: int | None = None
 ) -> Trainer:
-    """A trainer on conversations.
+    """A trainer on conversations: columns id, messages, repetitions (how often an epoch).
 
-    Args:
-        rows: columns id, messages, repetitions (how often an epoch shows the conversation).
-        run: what it starts from.
-        loss_on: "all" tokens of a conversation, or those of the "assistant" turns only.
-        steps: optimiser steps; by default those of `settings.sft.epochs`.
+    The loss is on "all" tokens, or on those of the "assistant" turns only; optimiser steps are by
+    default those of `settings.sft.epochs`.
     """
     stage, used = run.settings.sft, rows.select("id", "messages", "repetitions")
     tokenizer = load_tokenizer(run.tokenizer, MARKED_CHATML)

@@ -16,9 +16,12 @@ from alignment_extraction.training.problems import (
     Template,
     _numbers,
     _pairs,
+    final_answer,
+    restates,
+    similarity,
     templates,
+    verify,
 )
-from alignment_extraction.training.tasks import final_answer, restates, similarity, verify
 
 ALL: list[Template | ShortTemplate] = [*templates(), *SHORT_TEMPLATES.values()]
 

@@ -13,6 +13,7 @@ from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.files import InputError
 from alignment_extraction.training import supervised
+from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import (
     CHATML,
     MARKED_CHATML,
@@ -49,9 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pretraining_shows_no_chat_tokens(corpus: pl.DataFrame, folder: Path) -> None:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    texts = members(corpus, "pretraining")["text"]
-    documents = supervised.document_tokens(texts, tokenizer)
-    ids = {i for document in documents for i in document}
+    run = Run(TOY, folder / "tokenizer.json", None, folder / "x.gguf", folder / "x")
+    trainer = supervised.document_trainer(members(corpus, "pretraining"), run)
+    ids = {i for document in trainer.train_dataset["input_ids"] for i in document}
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert not ids & {start, end}
     assert tokenizer.pad_token_id in ids  # <|endoftext|> stands after each text
