@@ -32,11 +32,14 @@ WORTH = "Is the extracted data worth the original?"
 RESULTS = {"distillation_tables", "report", "track"}
 FAMILIES, ARMS = {"sft", "rl"}, {"start", "original", "extracted"}
 DATA = ControlledSettings.model_validate(
-    TOY_DATA.model_dump()
-    | {"sft_templates": 4, "sft_repetitions": {1: 4}, "sft_seed_problems": 0, "rl_instances": 3}
+    TOY_DATA.model_dump() | {"sft_templates": 4, "sft_repetitions": {1: 2}, "rl_instances": 3}
 )
 TRAIN = TrainingSettings.model_validate(
-    TOY.model_dump() | {"sft": TOY.sft.model_dump() | {"log_steps": 1, "learning_rate": 4e-3}}
+    TOY.model_dump()
+    | {
+        "sft": TOY.sft.model_dump()
+        | {"log_steps": 1, "learning_rate": 4e-3, "checkpoint_steps": 1000}
+    }
 )
 
 
@@ -50,7 +53,8 @@ def lay_models(folder: Path) -> None:
     train("base", corpus, folder, TRAIN, folder / "checkpoints")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     rows = corpus.filter(pl.col("source").is_in(FAMILIES), role="member")
-    ids = tokenizer.apply_chat_template(rows["messages"].to_list(), system_turn=False)["input_ids"]
+    turns = rows["messages"].to_list()
+    ids = tokenizer.apply_chat_template(turns, return_dict=True, system_turn=False)["input_ids"]
     run = Run(
         TRAIN, folder / "tokenizer.json", folder / "base.gguf", folder / "sft.gguf", folder / "c"
     )
@@ -137,7 +141,7 @@ def test_extracted_questions_have_the_models_answers(distilled: Project) -> None
         assert set(extracted["question"]) & members
     labels = data.filter(family="rl")
     assert labels["label"].null_count() == 0
-    assert labels["answer"].str.ends_with(pl.format("#### {}", "label")).any()
+    assert labels.filter(pl.col("answer").str.ends_with(pl.format("#### {}", "label"))).height > 0
 
 
 def test_the_card_says_where_the_data_come_from(distilled: Project) -> None:

@@ -20,7 +20,10 @@ _BATCH = 64
 def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Each question in the tokenizer's chat template, up to the assistant's words."""
     turns = [[{"role": "user", "content": question}] for question in rows["question"]]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    asked: list[str] = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True
+    )
+    return asked
 
 
 def answer_scores(
