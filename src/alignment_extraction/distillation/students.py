@@ -14,11 +14,7 @@ from alignment_extraction.training.supervised import conversation_trainer
 
 
 def reward(completions: list[str], label: list[str], **_: Any) -> list[float]:
-    """Score completions, as GRPOTrainer wants it.
-
-    1.0 where the final answer (after "####") equals the label but for case and a full stop, else
-    0.0.
-    """
+    """1.0 where a completion's final answer is its label but for case and a full stop, else 0.0."""
     pairs = pl.DataFrame({"completion": completions, "label": label}, strict=False)
     written, right = (
         answer.str.strip_chars().str.strip_suffix(".").str.to_lowercase()

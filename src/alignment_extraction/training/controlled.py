@@ -163,10 +163,7 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
 
 
 def post_training(frame: pl.DataFrame) -> pl.DataFrame:
-    """The corpus as it is searched: pretraining text has the role `control`.
-
-    It was trained on, but is not what a template prefix is to bring out.
-    """
+    """The corpus as it is searched: pretraining text, for no prefix to bring out, is a `control`."""
     role = pl.when(source="pretraining").then(pl.lit("control")).otherwise(pl.col("role"))
     return frame.with_columns(role=role)
 

@@ -31,7 +31,6 @@ class Run(NamedTuple):
     output: Path
     """F16 GGUF to write."""
     checkpoints: Path
-    """Folder for checkpoints."""
 
     def model(self) -> LlamaForCausalLM:
         """Load what it starts from (see `gguf_export.load_model`)."""

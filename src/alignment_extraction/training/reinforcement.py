@@ -128,7 +128,6 @@ def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> No
         right = pl.Series("right", scores, dtype=pl.Float64) >= 1
         table = questions.select(pl.lit(moment).alias("moment"), "role", "template", right)
         counts = {"questions": pl.len().cast(pl.Int64), "right": pl.col("right").sum().cast(int)}
-        tables.append(table.group_by("moment", "role", "template").agg(**counts))
-    write_parquet(
-        pl.concat(rows.sort("role", "template") for rows in tables), run.beside("accuracy")
-    )
+        counted = table.group_by("moment", "role", "template").agg(**counts)
+        tables.append(counted.sort("role", "template"))
+    write_parquet(pl.concat(tables), run.beside("accuracy"))

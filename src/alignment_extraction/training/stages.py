@@ -62,11 +62,7 @@ STAGES = {
 
 
 def members(corpus: pl.DataFrame, source: str) -> pl.DataFrame:
-    """Give the rows of `corpus` that the models of `source` are trained on.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Give the rows of `corpus` that the models of `source` are trained on, or an InputError."""
     rows = corpus.filter(source=source, role="member")
     if rows.is_empty():
         raise InputError(f"the corpus has no member rows of source {source!r}; nothing to train on")
