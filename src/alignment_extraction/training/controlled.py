@@ -163,7 +163,7 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
 
 
 def post_training(frame: pl.DataFrame) -> pl.DataFrame:
-    """The corpus as it is searched: pretraining text, for no prefix to bring out, is a `control`."""
+    """The corpus as it is searched: pretraining text, which no prefix is for, is a `control`."""
     role = pl.when(source="pretraining").then(pl.lit("control")).otherwise(pl.col("role"))
     return frame.with_columns(role=role)
 
