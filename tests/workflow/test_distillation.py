@@ -58,7 +58,7 @@ def lay_models(folder: Path) -> None:
     run = Run(
         TRAIN, folder / "tokenizer.json", folder / "base.gguf", folder / "sft.gguf", folder / "c"
     )
-    arguments = run.arguments(TRAIN.sft) | {"max_steps": 150}
+    arguments = run.arguments(TRAIN.sft) | {"max_steps": 100}
     run.finish(text_trainer(run.model(), ids, tokenizer, arguments), "sft", CHATML)
     settings = TRAIN.model_dump(mode="json")
     for name in ("tokenizer", "base", "sft"):
