@@ -11,7 +11,7 @@ from pathlib import Path
 from peers import sdist
 
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix import TurnTexts, derive_turns
+from alignment_extraction.generations.prefix import TurnTexts, derive_turns, ending_of
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 BEGIN, END = "<BOS>", "<EOS>"
@@ -50,7 +50,7 @@ def document(turns: dict[str, TurnTexts | str]) -> str:
         if isinstance(turn, str):
             lines.append(f"| {name} | {_plain(turn)} | | |")
         else:
-            fields = (turn.full, turn.user, turn.answer_header, turn.end)
+            fields = (turn.full, turn.user, turn.answer_header, ending_of(turn.answer_header)[1])
             lines.append(f"| {name} | {' | '.join(_code(text) for text in fields)} |")
     return _HEAD + "\n".join(lines) + "\n"
 

@@ -76,7 +76,7 @@ def measure(model: Path, embedder: Path, *, seconds: float = 8.0, gpu_layers: in
     others = [text for kind in _KINDS for text in _problems(kind, 200 // len(_KINDS), seed=1)]
     stream = np.random.default_rng(0)
     with Model(model, gpu_layers=layers) as loaded:
-        weights = float(llama_cpp.llama_model_n_params(loaded._model))
+        weights = float(llama_cpp.llama_model_n_params(loaded.handle))
         start = [loaded.bos if loaded.bos is not None else loaded.eos or 0]
 
         def draw() -> float:

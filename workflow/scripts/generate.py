@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignment_extraction.generations.steps import write_shard
+from alignment_extraction.generations.generation import write_shard
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):

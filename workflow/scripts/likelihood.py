@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from alignment_extraction.corpora.reading import read_corpus
-from alignment_extraction.likelihoods.likelihood import select_rows
-from alignment_extraction.likelihoods.steps import write_likelihood
+from alignment_extraction.likelihoods.likelihood import select_rows, write_likelihood
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from alignment_extraction.generations.prefix import Words, derive_turns
+from alignment_extraction.generations.prefix import Words, derive_turns, ending_of
 from alignment_extraction.generations.turns import shared_end
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,7 +65,7 @@ def test_every_template_of_llama_cpp(templates: dict[str, str]) -> None:
         assert full[len(full) - len(header) :] == header, name
         assert full[: len(front)] == front, name
         assert all(words.special(token) for token in front), name
-        assert turns.end, name
+        assert ending_of(turns.answer_header)[1], name
         if talk is None or any(talk.count(m["content"]) != 1 for m in TALK):
             continue
         # The second turn has no such beginning of a text.
@@ -99,7 +99,9 @@ def test_known_headers_of_llama_cpps_templates(templates: dict[str, str]) -> Non
         "MiniMax-M2": ("]~!b[]~b]user\n", "[e~["),
     }
     found = {name: derive_turns(templates[name], BEGIN, END) for name in known}
-    assert {name: (turns.user, turns.end) for name, turns in found.items()} == known
+    assert {
+        name: (turns.user, ending_of(turns.answer_header)[1]) for name, turns in found.items()
+    } == known
 
 
 HEAD = "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content "
@@ -121,7 +123,7 @@ SYSTEM = "{% if messages[0].role != 'system' %}<|system|>\nbe brief<|close|>\n{%
 def test_user_is_the_whole_header(template: str, system: str) -> None:
     turns = derive_turns(system + template, "", "<|end|>")
     assert turns.user == "<|user|>\n"
-    assert turns.end == "<|close|>"
+    assert ending_of(turns.answer_header)[1] == "<|close|>"
 
 
 def test_all_that_begins_every_text_stays() -> None:
