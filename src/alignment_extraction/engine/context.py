@@ -56,7 +56,7 @@ class Context:
                 a CPU, and less exact there, as it adds up in half precision.
 
         Raises:
-            InputError: llama.cpp cannot make it (too little memory, say).
+            InputError: llama.cpp cannot make it: too little memory, say.
         """
         self._vocab_size = model.n_vocab
         params = llama_cpp.llama_context_default_params()

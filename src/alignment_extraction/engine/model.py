@@ -302,11 +302,9 @@ def probe(path: Path) -> None:
         InputError: the model cannot be loaded, or llama.cpp died of it.
     """
     program = (
-        "import sys; from pathlib import Path\n"
+        "import pathlib, sys\n"
         "from alignment_extraction.engine.model import Model\n"
-        "from alignment_extraction.files import InputError\n"
-        "try: Model(Path(sys.argv[1]), threads=1).close()\n"
-        "except InputError as error: sys.exit(f'refused: {error}')"
+        "Model(pathlib.Path(sys.argv[1]), threads=1).close()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)],
@@ -321,13 +319,13 @@ def probe(path: Path) -> None:
     if not done.returncode:
         return
     lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-    if lines[-1].startswith("refused: "):
-        raise InputError(lines[-1].removeprefix("refused: "))
+    _, refused, why = lines[-1].partition(f"{InputError.__name__}: ")
+    if refused:
+        raise InputError(why)
     how = signal.Signals(-done.returncode).name if done.returncode < 0 else done.returncode
-    reason = lines[-1].split(": ", 1)[-1]
     raise InputError(
-        f"{path}: llama.cpp dies of this model ({how}: {reason}); it is damaged or of an unknown "
-        "kind, fetch it again or take another"
+        f"{path}: llama.cpp dies of this model ({how}: {lines[-1].split(': ', 1)[-1]}); it is "
+        "damaged or of an unknown kind, fetch it again or take another"
     )
 
 

@@ -48,7 +48,12 @@ class Endpoint:
             InputError: the server's chat template gives no such prefix, or it tells none.
         """
         template = self._server.template
-        texts, user = derive_turns(*template) if template else (Texts("", ""), "")
+        try:
+            texts, user = derive_turns(*template) if template else (Texts("", ""), "")
+        except InputError as error:
+            if not isinstance(prefix, LiteralPrefix):
+                raise InputError(f"{self._server.url}: {error}") from error
+            texts, user = Texts("", ""), ""
         if isinstance(prefix, LiteralPrefix):
             return prefix.text, replace(texts, middle=prefix.end or texts.middle)
         first = "".join(Words().conversation(texts.before)[:1])
@@ -74,6 +79,7 @@ class Endpoint:
         tail, end = ending_of(header)
         # A last space is the next word's.
         bare, bare_header = text.rstrip(" "), header.rstrip(" ")
+        self._check_prefix(bare)
         return {
             "prefix": bare,
             "answer_header": bare_header if answers else None,
@@ -120,8 +126,11 @@ class Endpoint:
                 progress(len(rows), drawn)
 
         def said(turn: Turn | None, place: int) -> Turn | None:
-            lead, tail = request.leads[place], request.tails[place]
-            return turn and turn._replace(text=turn.text.removeprefix(lead).removesuffix(tail))
+            if turn is None:
+                return None
+            tail = request.tails[place] if turn.finish == "stop" else ""
+            text = turn.text.removeprefix(request.leads[place]).removesuffix(tail)
+            return turn._replace(text=text)
 
         return table(
             [index for index, _, _ in rows],

@@ -40,8 +40,7 @@ def generate(
         samples: how many.
 
     Returns:
-        The generations (columns of `request.SCHEMA`), and what they were made with: model, prefix,
-        settings, as strings to keep in the Parquet's metadata.
+        The generations in `request.SCHEMA`, and what they were made with, for the metadata.
 
     Raises:
         InputError: see `Sampler.asked`, or a number is out of range (see `Request`).

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from alignment_extraction.files import InputError, without_credentials
+from alignment_extraction.files import InputError
 
 _logger = logging.getLogger(__name__)
 
@@ -49,16 +49,14 @@ class Server:
     """One model of one server.
 
     Attributes:
-        url: up to and with `/v1`.
-        model: the server's name of the model.
         owner: whom the server names as the model's owner, which tells its kind (`vllm`, ...).
         dialect: what a request is to hold beside OpenAI's parameters, so that tokens are drawn from
             the model's own distribution.
         longest: tokens of the model's context, where the server tells them with its tokens.
 
     Args:
-        url: see above.
-        model: see above.
+        url: its address, up to and with `/v1`.
+        model: its name of the model.
         in_flight: most requests that the server works on at once.
         tries: of each request, with growing waits in between (about ten minutes of them all).
         timeout: seconds until an answer counts as lost.
@@ -81,11 +79,6 @@ class Server:
         self.url, self.model = url.rstrip("/"), model
         self._root = self.url.removesuffix("/v1")
         self.longest: int | None = None
-        if without_credentials(self.url) != self.url:
-            raise InputError(
-                f"{without_credentials(self.url)}: an address with a password or a query; leave "
-                f"it out and put the key into {KEY}"
-            )
         self._in_flight, self._tries, self._first_wait = in_flight, tries, first_wait
         self._key = os.environ.get(KEY, "")
         self._client = httpx2.Client(

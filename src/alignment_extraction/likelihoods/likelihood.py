@@ -90,15 +90,14 @@ def likelihood(
             speaker = stack.enter_context(Model(template_of, threads=threads))
             require_same_vocabulary(model, speaker)
         scenes = _scenes(speaker, prefix)
-        rows = corpus.select("id", "question", "answer")
-        answers = int((rows["answer"].str.len_bytes() > 0).sum())
-        total = len(scenes) * (len(rows) + answers)
+        rows = corpus.select("id", pl.col("question", "answer").fill_null(""))
+        total = len(scenes) * (len(rows) + int((rows["answer"] != "").sum()))
         bar = stack.enter_context(
             tqdm(total=total, unit="text", desc=f"likelihood under {model.path.stem}")
         )
         for some in rows.iter_slices(_ROWS):
-            for scene in scenes:
-                keys, texts = scene.texts(some)
+            for chat, context in scenes:
+                keys, texts = _texts(speaker, chat, context, some)
                 found = _statistics(model, texts, _progress(bar))
                 frames.append(pl.concat([keys, found], how="horizontal"))
     if not frames:
@@ -112,63 +111,54 @@ def likelihood(
     return table
 
 
-class _Scene:
-    """The surroundings in which texts are scored: a prefix, and a way to write conversations."""
-
-    def __init__(self, model: Model, chat: ChatFormat | None, context: list[int]) -> None:
-        """Texts behind `context`, in the format `chat`; None for plain documents."""
-        self.model, self.chat, self.context = model, chat, context
-        self.plain = ChatFormat.literal(model, "", "\n") if chat is None else chat
-
-    def texts(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Spoken]]:
-        """For each row its question, and its answer given the question."""
-        chat, context = self.plain, self.context
-        questions = rows["question"].fill_null("").to_list()
-        answers = rows["answer"].fill_null("").to_list()
-        prefix = self.model.bytes_of(context).decode("utf-8", "replace")
-        keys: list[tuple[Any, ...]] = []
-        texts: list[Spoken] = []
-        shown = zip(
-            rows["id"],
-            questions,
-            answers,
-            chat.shown(questions, "user"),
-            chat.shown(answers, "assistant"),
-            strict=True,
-        )
-        for name, question, answer, asked, answered in shown:
-            spoken = [("question", question, chat.question(asked, context))]
-            if answer:
-                spoken.append(("answer", answer, chat.answer(asked, answered, context)))
-            for target, text, tokens in spoken:
-                size = len(zlib.compress(text.encode()))
-                keys.append((name, target, self.chat is not None, prefix, len(tokens.target), size))
-                texts.append(tokens if self.chat is not None else tokens._replace(end=[]))
-        return pl.DataFrame(keys, schema=KEYS, orient="row"), texts
-
-
 def _progress(bar: Any) -> Callable[[int, int], None]:
     """Moves `bar` on by the texts that are done, from where it stands now."""
     begin = bar.n
     return lambda done, _tokens: bar.update(begin + done - bar.n)
 
 
-def _scenes(model: Model, prefix: PrefixForm | LiteralPrefix) -> list[_Scene]:
-    """The template's surroundings, where there are some, and those of a plain document."""
-    scenes = [_Scene(model, None, prefix_tokens(model, "none"))]
-    end = prefix.end if isinstance(prefix, LiteralPrefix) else ""
-    chat: ChatFormat | None = None
-    if isinstance(prefix, LiteralPrefix) and (end or model.chat_template is None):
-        chat = ChatFormat.literal(model, prefix.text, end or "\n")
+def _texts(
+    model: Model, chat: ChatFormat | None, context: list[int], rows: pl.DataFrame
+) -> tuple[pl.DataFrame, list[Spoken]]:
+    """For each row its question, and its answer given the question; see `_scenes`."""
+    written = chat or ChatFormat.literal(model, "", "\n")
+    prefix = model.bytes_of(context).decode("utf-8", "replace")
+    asked_as = written.shown(rows["question"].to_list(), "user")
+    answered_as = written.shown(rows["answer"].to_list(), "assistant")
+    keys: list[tuple[object, ...]] = []
+    texts: list[Spoken] = []
+    for (name, question, answer), asked, answered in zip(
+        rows.iter_rows(), asked_as, answered_as, strict=True
+    ):
+        spoken = [("question", question, written.question(asked, context))]
+        if answer:
+            spoken.append(("answer", answer, written.answer(asked, answered, context)))
+        for target, text, tokens in spoken:
+            size = len(zlib.compress(text.encode()))
+            keys.append((name, target, chat is not None, prefix, len(tokens.target), size))
+            texts.append(tokens if chat is not None else tokens._replace(end=[]))
+    return pl.DataFrame(keys, schema=KEYS, orient="row"), texts
+
+
+def _scenes(
+    model: Model, prefix: PrefixForm | LiteralPrefix
+) -> list[tuple[ChatFormat | None, list[int]]]:
+    """Surroundings of texts: a way to write conversations, and the tokens before a question.
+
+    The template's, where there is one, and those of a plain document, which has no such way.
+    """
+    plain = [(None, prefix_tokens(model, "none"))]
+    if isinstance(prefix, LiteralPrefix) and (prefix.end or model.chat_template is None):
+        chat = ChatFormat.literal(model, prefix.text, prefix.end or "\n")
     elif model.chat_template is not None:
         chat = ChatFormat.of(model)
-    if chat is not None:
-        scenes.insert(0, _Scene(model, chat, prefix_tokens(model, prefix)))
-    return scenes
+    else:
+        return [*plain]
+    return [(chat, prefix_tokens(model, prefix)), *plain]
 
 
 def _statistics(
-    model: Model, texts: Sequence[Spoken], progress: Callable[[int, int], None] | None = None
+    model: Model, texts: Sequence[Spoken], progress: Callable[[int, int], None]
 ) -> pl.DataFrame:
     """The last four columns of `SCHEMA` of each text."""
     room = np.array([model.n_ctx_train - len(text.context) - len(text.target) for text in texts])

@@ -11,7 +11,6 @@ from alignment_extraction.files import InputError
 from alignment_extraction.generations.conversation import ChatFormat
 from alignment_extraction.generations.prefix import (
     FORMS,
-    TurnTexts,
     derive_turns,
     prefix_tokens,
     shown_prefix,
@@ -74,15 +73,13 @@ OPEN_ENDED = (
             CHATML,
             "<|im_start|>",
             "<|im_end|>",
-            TurnTexts(
-                "<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
-            ),
+            ("<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
         ),
         (
             SMOLLM2,
             "<|im_start|>",
             "<|im_end|>",
-            TurnTexts(
+            (
                 f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n",
                 "<|im_start|>user\n",
                 "<|im_end|>\n<|im_start|>assistant\n",
@@ -92,13 +89,13 @@ OPEN_ENDED = (
             OLMO2,
             "<|endoftext|>",
             "<|endoftext|>",
-            TurnTexts("<|endoftext|><|user|>\n", "<|endoftext|><|user|>\n", "\n<|assistant|>\n"),
+            ("<|endoftext|><|user|>\n", "<|endoftext|><|user|>\n", "\n<|assistant|>\n"),
         ),
         (
             LLAMA3,
             "<|begin_of_text|>",
             "<|eot_id|>",
-            TurnTexts(
+            (
                 "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
                 "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
                 "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
@@ -108,22 +105,21 @@ OPEN_ENDED = (
             ZEPHYR,
             "<s>",
             "</s>",
-            TurnTexts("<|user|>\n", "<|user|>\n", "</s>\n<|assistant|>\n"),
+            ("<|user|>\n", "<|user|>\n", "</s>\n<|assistant|>\n"),
         ),
-        (MISTRAL, "<s>", "</s>", TurnTexts("<s>[INST] ", "<s>[INST] ", " [/INST]")),
+        (MISTRAL, "<s>", "</s>", ("<s>[INST] ", "<s>[INST] ", " [/INST]")),
         (
             OPEN_ENDED,
             "",
             "",
-            TurnTexts(
-                "<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
-            ),
+            ("<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
         ),
     ],
     ids=["ChatML", "SmolLM2", "OLMo 2", "Llama 3", "Zephyr", "Mistral", "open-ended"],
 )
 def test_known_templates(template, bos, eos, turns) -> None:
-    assert derive_turns(template, bos, eos)[:3] == turns[:3]
+    texts, user = derive_turns(template, bos, eos)
+    assert (texts.before, user, texts.middle) == turns
 
 
 texts = st.text(
@@ -147,11 +143,11 @@ def test_any_template_of_headers_and_ends(system, header, end) -> None:
     )
     # Jinja's own white space rules (a line end after a tag goes) apply to what stands in a template
     # literally, so such texts are compared as Jinja shows them.
-    turns = derive_turns(template)
-    squeezed = (turns.full + turns.user + turns.answer_header).replace("\n", "").split()
+    texts, user_header = derive_turns(template)
+    squeezed = (texts.before + user_header + texts.middle).replace("\n", "").split()
     expected = (system_turn + user + user + end + assistant).replace("\n", "").split()
     assert "".join(squeezed) == "".join(expected)
-    assert turns.full.endswith(turns.user.lstrip())
+    assert texts.before.endswith(user_header.lstrip())
 
 
 @pytest.mark.parametrize(
