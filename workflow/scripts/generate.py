@@ -8,7 +8,7 @@ from alignment_extraction.step import step
 with step(snakemake.log[0]):
     first, samples = snakemake.params.size
     write_shard(
-        snakemake.params.served or Path(snakemake.input.model),
+        snakemake.params.served or Path(snakemake.input.model[0]),
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix.settings,
         sampling=snakemake.params.sampling.settings,

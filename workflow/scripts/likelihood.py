@@ -12,11 +12,11 @@ with step(snakemake.log[0]):
     )
     template = snakemake.input.get("template_of")
     write_likelihood(
-        snakemake.params.served or Path(snakemake.input.model),
+        snakemake.params.served or Path(snakemake.input.model[0]),
         rows,
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix.settings,
-        template_of=snakemake.params.template_of or (Path(template) if template else None),
+        template_of=snakemake.params.template_of or (Path(template[0]) if template else None),
         threads=snakemake.threads,
         gpu_layers=snakemake.params.gpu_layers,
         sha256=snakemake.params.sha256,

@@ -36,8 +36,8 @@ class Endpoint:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._checked: set[str] = set()
-        self._per_request = _PER_REQUEST
+        # Other servers leave out `n`, or give it the same seed n times.
+        self._per_request = _PER_REQUEST if server.owner in ("vllm", "sglang") else 1
 
     def turns(self, prefix: PrefixForm | LiteralPrefix) -> tuple[str, Texts]:
         """A prefix and the texts around what is said behind it.
@@ -79,7 +79,6 @@ class Endpoint:
         tail, end = ending_of(header)
         # A last space is the next word's.
         bare, bare_header = text.rstrip(" "), header.rstrip(" ")
-        self._check_prefix(bare)
         return {
             "prefix": bare,
             "answer_header": bare_header if answers else None,
@@ -100,26 +99,44 @@ class Endpoint:
                 within its tries.
         """
         request: Request[str] = Request(**options)
-        self._check_prefix(request.prefix)
-        size, last = self._per_request, request.first + request.samples
+        server, size, last = self._server, self._per_request, request.first + request.samples
+        common = {"temperature": request.temperature, "top_p": request.top_p} | server.dialect
+        cut = {"top_k": request.top_k, "min_p": request.min_p}
+        common |= {"logprobs": 1} | {key: value for key, value in cut.items() if value}
+        ends: dict[str, Any] = {"stop": [request.end_text]} if request.end_text else {}
+        # Special tokens are in no text, so one that ends the question is named by its id.
+        if server.owner in ("vllm", "sglang") and Words().special(request.end_text):
+            ends["stop_token_ids"] = (server.tokens(request.end_text) or [])[-1:]
+        prefix = server.tokens(request.prefix) or request.prefix
+
+        def ask(prompt: list[int] | str, n: int, name: str, body: dict[str, Any]) -> list[Turn]:
+            # Signed 32 bits hold the seed in every server.
+            seed = named_seed(request.seed, name) % 2**31
+            choices = server.complete(prompt, common | body | {"n": n, "seed": seed})
+            if len(choices) != n:
+                raise InputError(
+                    f"{server.url}: gave {len(choices)} of {n} completions; {USE_ANOTHER}"
+                )
+            return [self._turn(choice) for choice in choices]
 
         def group(number: int) -> list[tuple[int, Turn, Turn | None]]:
-            turns = self._ask(request, request.prefix, size, str(number), request.end_text)
+            turns = ask(prefix, size, str(number), ends | {"max_tokens": request.max_tokens})
             made = []
             for index, turn in enumerate(turns, number * size):
                 if not request.first <= index < last:
                     continue
                 answer = None
                 if request.answer_header is not None and turn.finish == "stop":
-                    prompt = request.prefix + turn.text.removesuffix(request.tails[0])
-                    prompt += request.answer_header
-                    (answer,) = self._ask(request, prompt, 1, f"{index}/answer")
+                    text = request.prefix + turn.text.removesuffix(request.tails[0])
+                    text += request.answer_header
+                    limit = {"max_tokens": request.max_answer_tokens}
+                    (answer,) = ask(server.tokens(text) or text, 1, f"{index}/answer", limit)
                 made.append((index, turn, answer))
             return made
 
         rows: list[tuple[int, Turn, Turn | None]] = []
         drawn = 0
-        for made in self._server.in_parallel(group, range(request.first // size, -(-last // size))):
+        for made in server.in_parallel(group, range(request.first // size, -(-last // size))):
             rows += made
             drawn += sum(len(t.tokens or ()) for _, *turns in made for t in turns if t)
             if progress is not None:
@@ -176,8 +193,8 @@ class Endpoint:
             # A token that reaches over from the context belongs to the text.
             start = max(1, len(shared_start([before, whole])))
             stop = len(shared_start([asked, whole]))
-            body = {"prompt": whole, "max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0}
-            choices = self._server.complete(body) if whole else [{}]
+            body = {"max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0}
+            choices = self._server.complete(whole, body) if whole else [{}]
             found = choices[0].get("prompt_logprobs")
             if not isinstance(found, list) or len(found) != len(whole):
                 raise InputError(
@@ -193,59 +210,6 @@ class Endpoint:
         values = np.array([x for values, _ in rows for x in values], np.float32)
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         return TokenScores(values, offsets), lengths, sizes - np.maximum(lengths, 0)
-
-    def _prompt(self, text: str) -> list[int] | str:
-        return self._server.tokens(text) or text
-
-    def _check_prefix(self, prefix: str) -> None:
-        """See how the server takes a prefix, and that it adds nothing to it.
-
-        Raises:
-            InputError: it adds a template or a beginning-of-sequence token.
-        """
-        if prefix in self._checked:
-            return
-        prompt = self._prompt(prefix)
-        body = {"prompt": prompt, "max_tokens": 8, "temperature": 1.0, "n": 2, "seed": 1}
-        status, found = self._server.ask("POST", "/completions", self._server.dialect | body)
-        if status != 200:
-            raise self._server.refusal(status, found)
-        given = (found.get("usage") or {}).get("prompt_tokens")
-        if isinstance(prompt, list) and given not in (None, len(prompt)):
-            raise InputError(
-                f"{self._server.url}: puts {given} tokens in front of the model where the prefix "
-                f"has {len(prompt)}: it adds a chat template or a beginning-of-sequence token; "
-                f"{USE_ANOTHER}"
-            )
-        texts = [choice.get("text") for choice in found.get("choices") or []]
-        # Some servers leave out `n`, or give it the same seed n times.
-        if len(texts) != 2 or texts[0] == texts[1]:
-            self._per_request = 1
-        self._checked.add(prefix)
-
-    def _ask(
-        self, request: Request[str], prompt: str, n: int, name: str, end_text: str | None = None
-    ) -> list[Turn]:
-        """`n` turns after a prompt: questions with their `end_text`, or answers without one."""
-        limit = request.max_answer_tokens if end_text is None else request.max_tokens
-        body: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p}
-        body |= self._server.dialect
-        cut = {"top_k": request.top_k, "min_p": request.min_p}
-        body |= {key: value for key, value in cut.items() if value}
-        if end_text:
-            body["stop"] = [end_text]
-            # Special tokens are in no text, so one that ends the question is named by its id.
-            if self._server.owner in ("vllm", "sglang") and Words().special(end_text):
-                body["stop_token_ids"] = (self._server.tokens(end_text) or [])[-1:]
-        # Signed 32 bits hold the seed in every server.
-        seed = named_seed(request.seed, name) % 2**31
-        body |= {"prompt": self._prompt(prompt), "n": n, "max_tokens": limit, "seed": seed}
-        choices = self._server.complete(body | {"logprobs": 1})
-        if len(choices) != n:
-            raise InputError(
-                f"{self._server.url}: gave {len(choices)} of {n} completions; {USE_ANOTHER}"
-            )
-        return [self._turn(choice) for choice in choices]
 
     def _turn(self, choice: Mapping[str, Any]) -> Turn:
         """One completion, as whichever server words it."""

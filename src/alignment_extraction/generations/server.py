@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
@@ -155,18 +155,28 @@ class Server:
         except httpx2.HTTPError:
             return {}
 
-    def complete(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def complete(
+        self, prompt: Sequence[int] | str, body: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
         """The choices of a completion, in order.
 
         Raises:
-            InputError: the server refuses, answers with something else, or not within the tries.
+            InputError: the server refuses, puts something before the prompt, answers with something
+                else, or not within the tries.
         """
-        status, found = self.ask("POST", "/completions", body)
+        status, found = self.ask("POST", "/completions", {"prompt": prompt, **body})
         if status != 200:
             raise self.refusal(status, found)
         choices = found.get("choices")
         if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
             raise InputError(f"{self.url}: an answer without `choices`; {USE_ANOTHER}")
+        given = (found.get("usage") or {}).get("prompt_tokens")
+        if not isinstance(prompt, str) and given not in (None, len(prompt)):
+            raise InputError(
+                f"{self.url}: puts {given} tokens in front of the model where the prompt has "
+                f"{len(prompt)}: it adds a chat template or a beginning-of-sequence token; "
+                f"{USE_ANOTHER}"
+            )
         return sorted(choices, key=lambda choice: choice.get("index") or 0)
 
     def in_parallel(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:

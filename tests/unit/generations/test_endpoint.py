@@ -279,7 +279,7 @@ def test_a_server_that_adds_a_template_is_refused(tiny: Model) -> None:
     with (
         Fake(tiny, added=9).running() as fake,
         connect(fake.url) as sampler,
-        pytest.raises(InputError, match="tokens in front of the model where the prefix has"),
+        pytest.raises(InputError, match="tokens in front of the model where the prompt has"),
     ):
         draw(sampler, 1, seed=0, max_tokens=1)
 
