@@ -48,6 +48,11 @@ def model_file(params: Params, name: str) -> str:
     return f"data/models/{name}.gguf"
 
 
+def model_files(params: Params, name: str) -> list[str]:
+    """The GGUF of a model, as a list; none where a server has it."""
+    return [] if params.models[name].served else [model_file(params, name)]
+
+
 def embedder_folder(name: str) -> str:
     """The folder of an embedder."""
     return f"data/embedders/{name}"

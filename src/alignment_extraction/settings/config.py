@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from alignment_extraction.corpora.source import CorpusSource
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, without_credentials
 from alignment_extraction.models.sources import PinnedSource
 from alignment_extraction.settings.base import Name, Settings, checked
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
@@ -18,7 +18,7 @@ Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
 
 
 class ModelSettings(Settings):
-    """A GGUF model: one that exists somewhere, or one that this workflow trains."""
+    """A GGUF model that exists somewhere or that this workflow trains, or one that is served."""
 
     source: PinnedSource | None = Field(None, description="where the GGUF file comes from")
     trained: str | None = Field(
@@ -31,6 +31,12 @@ class ModelSettings(Settings):
     adapter: PinnedSource | None = Field(
         None, description="a LoRA adapter (GGUF) of `base`, into which it is merged"
     )
+    endpoint: str | None = Field(
+        None,
+        description="address, up to `/v1`, of a server of OpenAI-compatible completions that has "
+        "the model; its key is read from the environment variable ENDPOINT_API_KEY",
+    )
+    model: str | None = Field(None, description="with `endpoint`: the server's name of the model")
     trained_on: tuple[str, ...] | None = Field(
         None, description="sources that it was trained on; by default all that have members"
     )
@@ -40,14 +46,28 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        origins = (self.source, self.trained, self.adapter)
+        origins = (self.source, self.trained, self.adapter, self.endpoint)
         if sum(origin is not None for origin in origins) != 1:
-            raise ValueError("give one of `source` (with its sha256), `trained` and `adapter`")
+            raise ValueError(
+                "give one of `source` (with its sha256), `trained`, `adapter` and `endpoint`"
+            )
+        if (self.endpoint is None) != (self.model is None):
+            raise ValueError("`endpoint` and `model`, the server's name of it, go together")
+        if self.endpoint and without_credentials(self.endpoint) != self.endpoint:
+            raise ValueError(
+                "`endpoint` has a password or a query; put the key into the environment variable "
+                "ENDPOINT_API_KEY"
+            )
         if self.adapter and self.base is None:
             raise ValueError("`adapter` needs `base`, the model in `models` that it belongs to")
         if self.trained is None and "quantisation" in self.model_fields_set:
             raise ValueError("`quantisation` applies to `trained` models only")
         return self
+
+    @property
+    def served(self) -> tuple[str, str] | None:
+        """Address and name of a model that a server has."""
+        return (self.endpoint, self.model) if self.endpoint and self.model else None
 
     @property
     def sha256(self) -> str | None:
@@ -134,6 +154,8 @@ class Params(Settings):
         for name, about in self.models.items():
             if about.base is not None:
                 known(f"models.{name}.base", about.base, self.models, "models")
+                if about.adapter and self.models[about.base].served:
+                    raise ValueError(f"models.{name}.base: {about.base!r} is served, not a file")
         for study_name, study in self.studies.items():
             at = f"studies.{study_name}"
             known(f"{at}.corpus", study.corpus, self.corpora, "corpora")
@@ -142,6 +164,12 @@ class Params(Settings):
                 known(f"{at}.models.{i}", model, self.models, "models")
             for i, model in enumerate(study.likelihood.models if study.likelihood else ()):
                 known(f"{at}.likelihood.models.{i}", model, self.models, "models")
+                base = self.models[model].base or model
+                if len({self.models[name].served is None for name in (model, base)}) > 1:
+                    raise ValueError(
+                        f"{at}.likelihood.models.{i}: {model!r} is compared with its base "
+                        f"{base!r}, so both must be files or both served"
+                    )
             _check_distillation(at, study, self)
         return self
 

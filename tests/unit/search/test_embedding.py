@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from alignment_extraction.corpora.texts import unique_texts
+from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.generations.generation import generate
+from alignment_extraction.generations.sampler import LlamaCpp
 from alignment_extraction.search import embedding as module
 from alignment_extraction.search.embedding import (
     Embedder,
@@ -24,6 +26,7 @@ from alignment_extraction.search.embedding import (
     short_identity,
     write_embeddings,
 )
+from alignment_extraction.settings.studies import SamplingSettings
 from tests.tiny_models import SPECIAL_TOKENS
 from tests.vectors import write_vectors
 
@@ -47,18 +50,14 @@ def vectors(embedder: Embedder) -> np.ndarray:
     return embedder.embed(TEXTS)
 
 
-def test_generated_texts_have_no_special_tokens(tiny_path: Path) -> None:
+def test_generated_texts_have_no_special_tokens(tiny: Model) -> None:
     frame, _ = generate(
-        tiny_path,
+        LlamaCpp(tiny, slots=8),
         prefix="user",
-        prefix_text=None,
+        sampling=SamplingSettings(max_tokens=30, answer=True, max_answer_tokens=30),
         seed=0,
         first=0,
         samples=40,
-        max_tokens=30,
-        max_answer_tokens=30,
-        sampling={"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "slots": 8},
-        threads=1,
     )
     # They were drawn, or there would be nothing to strip.
     assert frame["answer"].is_not_null().any()

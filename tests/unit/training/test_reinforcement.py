@@ -98,9 +98,9 @@ def test_the_file_has_the_template_that_questions_were_asked_with(
     for name, header in (("rl", "Solution:\n"), ("rl-answer-only-random", "Result:\n####")):
         train(name, folder, tmp_path / f"{name}.gguf", settings)
         with Model(tmp_path / f"{name}.gguf", threads=1) as model:
-            turns = derive_turns(model.chat_template or "")
-            assert turns.full == turns.user == "Task:\n"
-            assert turns.answer_header == "\n" + header
+            texts, user = derive_turns(model.chat_template or "")
+            assert texts.before == user == "Task:\n"
+            assert texts.middle == "\n" + header
             start = prefix_tokens(model, "none")
             assert model.piece(start[0]) == "<|endoftext|>"
             tokenizer = load_tokenizer(
