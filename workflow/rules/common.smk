@@ -8,6 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
+import alignment_extraction
 from alignment_extraction import layout
 from alignment_extraction.files import InputError
 from alignment_extraction.generations.prefix_check import check_prefixes
@@ -26,7 +27,12 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 NAME = r"[a-z0-9][a-z0-9.-]*"
-SOURCE = Path("src/alignment_extraction")
+# Of a clone by paths that are the same on every machine; of an installed package by its own.
+SOURCE, SCRIPTS = Path("src/alignment_extraction"), Path("workflow/scripts")
+if not SOURCE.exists():
+    SOURCE = Path(alignment_extraction.__file__).parent
+if not SCRIPTS.exists():
+    SCRIPTS = Path(workflow.basedir, "workflow/scripts")
 # GPUs that a job asks for which can use one. Slurm and Kubernetes show it no other.
 GPU = int(PARAMS.gpu_layers != 0)
 
@@ -61,7 +67,7 @@ def code(script):
     They are inputs of the rules, so that an edited script or module reruns the steps that use it.
     The schema is left out: what it gives reaches the rules as parameters.
     """
-    adapter = Path(f"workflow/scripts/{script}.py")
+    adapter = SCRIPTS / f"{script}.py"
     found, waiting = {adapter}, imported_modules(adapter)
     while waiting:
         name = waiting.pop()

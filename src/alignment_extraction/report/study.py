@@ -49,11 +49,11 @@ def write_report(
             partial.write_text(text, encoding="utf-8")
 
 
-def show_report(name: str, study: StudySettings) -> None:
-    """Print the first screen of a study's report, and where the page is."""
+def show_report(name: str, study: StudySettings, here: Path = Path()) -> None:
+    """Print the first screen of a study's report, and where the page is: below `here`."""
     folder = Path(layout.results_folder(name))
     results, settings, judged = _read(name, study, folder)
-    terminal.show(results, judged, settings, folder / "report.html")
+    terminal.show(results, judged, settings, here / folder / "report.html")
 
 
 def write_masked(name: str, study: StudySettings, output: Path) -> None:
@@ -64,19 +64,16 @@ def write_masked(name: str, study: StudySettings, output: Path) -> None:
     page.write_page(results, judged, settings, made_with, output, masked=True)
 
 
-def check_study(
-    name: str, params: Path, limits: Mapping[str, Any], over: Path | None = None
-) -> GateResult:
+def check_study(name: str, params: Path, limits: Mapping[str, Any]) -> GateResult:
     """Hold a study's results against limits, those of the study where none is given.
 
     Args:
         name: the study.
         params: the params.yaml that has it.
         limits: as `gate.limits_from` takes them.
-        over: a study that `audit` wrote, on top of `params`.
     """
     try:
-        study = config.study(params, name, over)
+        study = config.study(params, name)
         own = study.gate.model_dump() if study.gate else {}
         given = {**own, **{key: value for key, value in limits.items() if value is not None}}
         results, settings, _ = _read(name, study, Path(layout.results_folder(name)))

@@ -1,0 +1,31 @@
+"""The workflow travels in the wheel, in a folder of the package; git has one copy of it."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class WithWorkflow(build_py):
+    """Puts Snakefile, params.yaml and workflow/ beside the modules, but for editable installs."""
+
+    def run(self) -> None:
+        """Build the package."""
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "alignment_extraction", "shipped")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("Snakefile", "params.yaml"):
+            shutil.copy(name, folder)
+        for kind in ("rules", "scripts", "report"):
+            shutil.copytree(
+                f"workflow/{kind}",
+                folder / "workflow" / kind,
+                ignore=shutil.ignore_patterns("__pycache__"),
+                dirs_exist_ok=True,
+            )
+
+
+setup(cmdclass={"build_py": WithWorkflow})
