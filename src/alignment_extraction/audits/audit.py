@@ -68,9 +68,8 @@ def audit(
     if not precise:
         raise InputError("--precision: no number of samples makes it 0; give one like 1%")
     budget = Budget(begin, minutes, precise, cores or len(os.sched_getaffinity(0)))
-    data, held_out, model, base = (
-        path and study.given_path(path) for path in (data, held_out, model, base)
-    )
+    data, held_out, base = (path and study.given_path(path) for path in (data, held_out, base))
+    model = study.given_path(model)
     embedder = str(Path(embedder).absolute()) if Path(embedder).is_dir() else embedder
     literal = {"name": "given", "text": prefix_text, "end": end_text or ""} if prefix_text else None
     with _inside((out or Path("audits", chosen)).absolute()) as folder:
@@ -79,7 +78,7 @@ def audit(
         sources = study.data_sources(data, held_out, role, reading or {}) if data else []
         for source in sources:
             rows.append(study.check_rows(CorpusSource(**source)))
-        audited = study.find_model(str(model), chosen)
+        audited = study.find_model(model, chosen)
         before = study.find_model(base, f"{chosen}-base") if base else None
         models = study.models_of(chosen, audited, before)
         if not sources and dry_run:

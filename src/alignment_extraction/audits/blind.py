@@ -80,7 +80,7 @@ def run_blind(
         if samples:
             enough = least >= samples
         else:
-            unseen = [repeats(_texts(frame)).unseen for frame in drawn.values() if frame.height]
+            unseen = [repeats(f["question"]).unseen for f in drawn.values() if f.height > 1]
             sure = least > 0 and max(u.high - u.low for u in unseen) / 2 <= budget.precision
             reading = sum(spent) * passes / READ_PER_DRAWN
             enough = sure or (least > 0 and budget.left() < max(spent) + reading)
@@ -209,9 +209,7 @@ def _write_page(
     if first != "none" and "none" in known:
         more = subtract(known[first].collision, known["none"].collision)
         shown = wording.interval(_estimate(more), "points")
-        said.append(
-            f"After `none`, the start of a plain document, it repeats itself less by {shown}."
-        )
+        said.append(f"At the start of a plain document it repeats itself less by {shown}.")
     found = clusters(texts["question"], masked(texts["question"]))
     if found.height:
         top = found.row(0, named=True)
@@ -222,9 +220,9 @@ def _write_page(
         )
     empty, cut = scored.height - texts.height, texts.filter(question_finish="length").height
     notes = [
-        "Repetition alone does not tell memorisation from a narrow distribution: a model that knows "
-        "one short pattern repeats itself without having kept a single row. What is told here is "
-        "where to look; `alignment-extraction audit MODEL DATA` tells which rows it gives away.",
+        "Repetition alone does not tell memorisation from a narrow distribution: a model that "
+        "knows one short pattern repeats itself without having kept a single row. This tells where "
+        "to look; `alignment-extraction audit MODEL DATA` tells which rows it gives away.",
         f"A text is high in the first list where the model finds it likelier than "
         f"{'its base' if base else 'it does at the start of a plain document'} does, and in the "
         "second where it is likelier than its length when compressed would have it.",

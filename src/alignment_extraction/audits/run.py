@@ -163,7 +163,8 @@ def run_audit(
     drawn = {best: drawn[best], **drawn}
     rest -= shard * len(names) * (each := _seconds(name, best) / shard) / budget.cores
     while True:
-        known = sureness(*map(read_parquet, map(Path, tables)), best)
+        scores, attribution = (read_parquet(Path(table)) for table in tables)
+        known = sureness(scores, attribution, best)
         affordable = drawn[best] + (budget.left() - max(rest, _REPORT)) * budget.cores / each
         wanted = min(known.needed(budget.precision), affordable, _GROWTH * drawn[best])
         more = math.ceil(wanted / shard) * shard - drawn[best]
@@ -214,7 +215,7 @@ def _limit(name: str, template: Template, models: int, budget: Budget) -> int | 
     # A row is read inside the template and as a plain document, under each model.
     rows = seconds * template.tokens_per_second / (2 * models * template.row_tokens)
     limit = max(_LEAST_ROWS, int(rows / roles.height))
-    return None if limit >= int(roles["len"].max() or 0) else limit
+    return None if limit >= max(roles["len"]) else limit
 
 
 def _seconds(name: str, prefix: str) -> float:

@@ -291,11 +291,8 @@ def audit_params(
     """
     embedders = dict(shipped["embedders"])
     if Path(embedder).is_dir():
-        path = Path(embedder)
-        embedders, embedder = (
-            {"given": {"source": {"path": embedder, "sha256": sha256(path)}}},
-            "given",
-        )
+        source = {"path": embedder, "sha256": sha256(Path(embedder))}
+        embedders, embedder = {"given": {"source": source}}, "given"
     elif embedder not in embedders:
         raise InputError(
             f"{embedder!r}: no folder, and no embedder that is known; give one of "

@@ -55,7 +55,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def own_caches(folder: Path) -> None:
-    """Let caches go below `folder` where the user's own cannot be written, such as in containers."""
+    """Let caches go below `folder` where the user's own cannot be written, as in containers."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/"), ".cache"))
     try:
         (cache / "snakemake").mkdir(parents=True, exist_ok=True)
