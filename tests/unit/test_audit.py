@@ -450,13 +450,7 @@ def test_a_home_that_cannot_be_written(here: Path, monkeypatch: pytest.MonkeyPat
     assert workflow.os.environ["XDG_CACHE_HOME"] == str(here / "a" / ".cache")
 
 
-def test_a_folder_that_cannot_be_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from alignment_extraction import cli
-
+def test_a_folder_of_somebody_else(here: Path) -> None:
     (here / "audits").write_text("")
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr("sys.argv", ["alignment-extraction", "audit", "mine.gguf", "rows.jsonl"])
-        cli.main()
-    assert ended.value.code == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(InputError, match=r"audits/mine: cannot be written \(Not a directory\)"):
+        write_study("mine.gguf", "rows.jsonl")

@@ -115,11 +115,17 @@ def _inside(folder: Path) -> Iterator[Path]:
     """Work in the folder of an audit, alone; nothing of it stays where nothing came of it.
 
     Raises:
-        InputError: it is the folder of something else.
+        InputError: it is the folder of something else, or of somebody else.
     """
     if (folder / PARAMS).exists() and not (folder / PARAMS).read_text().startswith(run.ABOUT):
         raise InputError(f"{folder}: has a params.yaml that no audit wrote; give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / workflow.LOCK).touch()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); give a folder of your own with --out"
+        ) from None
     workflow.own_caches(folder)
     try:
         with contextlib.chdir(folder), workflow.alone(folder):
