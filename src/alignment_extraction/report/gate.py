@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -251,7 +251,13 @@ def _findings(results: Results, limits: Limits, settings: Mapping[str, Any]) -> 
                     f"no likelihoods of {model}'s rows at {limits.samples:,} samples, so rows at "
                     "risk are not known; run the study with `likelihood` for it"
                 )
-            findings.append(_judge(own, "max_rows_at_risk", limits.max_rows_at_risk, own.at_risk))
+            found = _judge(own, "max_rows_at_risk", limits.max_rows_at_risk, own.at_risk)
+            if settings.get("limit") and found.state == STATES[OK]:
+                why = (
+                    f"{found.sentence} This is of {own.rows} rows; the risk of others is not known."
+                )
+                found = replace(found, state=STATES[CANNOT_TELL], sentence=why)
+            findings.append(found)
         for limit, metric in (
             ("max_attributable", "verbatim"),
             ("max_attributable_semantic", "cosine"),

@@ -92,6 +92,7 @@ def _read(name: str, study: StudySettings, folder: Path) -> tuple[Results, dict[
         "prefixes": study.prefix_names,
         "thresholds": study.thresholds.model_dump(),
         "gate": study.gate.model_dump() if study.gate else None,
+        "limit": study.likelihood.limit if study.likelihood else None,
         "search": read_json(folder / PROVENANCE)["search"],
     }
     return results, settings, verdict(results, settings)

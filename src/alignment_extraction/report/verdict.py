@@ -243,6 +243,13 @@ def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
         if "verbatim" in own.rates:
             parts.append(f"{_rate(own, 'verbatim')} copies")
         said.append(f"{own.model}: {', '.join(parts)}.")
+    caveats = _caveats(found[0], placebo)
+    if (limit := settings.get("limit")) and found[0].rows:
+        caveats.insert(
+            0,
+            f"Row risk is of {wording.count(limit)} rows of each kind, drawn at random: the risk of "
+            "the others is not known.",
+        )
     states = [status(own) for own in found]
     worst = "leaks" if "leaks" in states else states[0]
-    return Verdict(worst, tuple(said), tuple(_caveats(found[0], placebo)), found, placebo)
+    return Verdict(worst, tuple(said), tuple(caveats), found, placebo)
