@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -56,7 +58,7 @@ def write_study(*arguments: object) -> dict[str, Any]:
     result = CliRunner().invoke(app, ["audit", *map(str, arguments), "--dry-run"])
     if result.exception:
         raise result.exception
-    [written] = (p for p in Path().rglob("params.yaml") if p.read_text().startswith(run.ABOUT))
+    [written] = (p for p in Path().rglob("params.yaml") if p.read_text().startswith(workflow.ABOUT))
     config.load(written)
     values: dict[str, Any] = yaml.safe_load(written.read_text())
     written.unlink()
@@ -430,27 +432,60 @@ def test_the_likeliest_prefix() -> None:
 
 
 def test_one_audit_in_a_folder(here: Path) -> None:
-    (here / "audits" / "mine").mkdir(parents=True)
     with (
-        workflow.alone(here / "audits" / "mine"),
+        workflow.inside(here / "audits" / "mine"),
         pytest.raises(InputError, match=r"audits/mine: another audit runs in this folder; wait"),
+        workflow.inside(here / "audits" / "mine"),
     ):
-        write_study("mine.gguf", "rows.jsonl")
+        pass
     write_study("mine.gguf", "rows.jsonl")
 
 
 def test_a_home_that_cannot_be_written(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(here))
-    workflow.own_caches(here / "a")
-    assert "XDG_CACHE_HOME" not in workflow.os.environ
-    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("XDG_CONFIG_HOME", "")
-    workflow.own_caches(here / "a")
-    assert workflow.os.environ["XDG_CACHE_HOME"] == str(here / "a" / ".cache")
+    with workflow.inside(here / "a"):
+        assert os.environ["XDG_CACHE_HOME"] == ""
+    monkeypatch.setenv("HOME", "/dev/null")
+    with workflow.inside(here / "a"):
+        assert os.environ["XDG_CACHE_HOME"] == str(here / "a" / ".cache")
 
 
 def test_a_folder_of_somebody_else(here: Path) -> None:
     (here / "audits").write_text("")
     with pytest.raises(InputError, match=r"audits/mine: cannot be written \(Not a directory\)"):
         write_study("mine.gguf", "rows.jsonl")
+
+
+# Without data -----------------------------------------------------------------------------------
+
+
+def test_without_data(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from alignment_extraction.audits import blind
+    from alignment_extraction.cli.audits import audit
+
+    monkeypatch.setattr(blind, "look_at", lambda *_: Template(["full", "none"]))
+    shutil.copy("mine.gguf", "before.gguf")
+    audit("mine.gguf", base="before.gguf", samples=80, name="own", cores=1)
+    said = capsys.readouterr().out
+    assert "Repetition alone does not tell memorisation from a narrow distribution." in said
+    assert "after full" in said and "<" not in said and "  " not in said
+    page = here / "audits" / "own" / "results" / "own" / "report.html"
+    assert said.splitlines()[-1] == f"Report: {page}"
+    text = page.read_text()
+    assert "Cannot tell" in text and "Texts with names and numbers masked" in text
+    found = pl.read_parquet(page.with_name("generations.parquet"))
+    own = found.filter(prefix="full")
+    # A model that is its own base: what the prefix gives is all that there is to tell.
+    assert np.allclose(found["base"], found["plain"])
+    assert np.allclose(found.filter(prefix="none")["ratio"], 0)
+    assert own["ratio"].abs().mean() > 0
+    shards = sorted((here / "audits" / "own").rglob("0000*.parquet"))
+    assert [path.name for path in shards] == ["00000.parquet", "00001.parquet"] * 2
+    before = [path.stat().st_mtime_ns for path in shards]
+    audit("mine.gguf", base="before.gguf", samples=80, name="own", cores=1)
+    assert [path.stat().st_mtime_ns for path in shards] == before
+    assert page.read_text() == text

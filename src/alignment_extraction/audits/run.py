@@ -17,14 +17,13 @@ import yaml
 
 from alignment_extraction import layout
 from alignment_extraction.audits.study import Template, audit_params
-from alignment_extraction.audits.workflow import snakemake
+from alignment_extraction.audits.workflow import ABOUT, snakemake
 from alignment_extraction.files import atomic_path, read_parquet
 from alignment_extraction.report.headline import fixed, rate_of
 from alignment_extraction.settings import config
 from alignment_extraction.statistics import clopper_pearson
 
 PARAMS = Path("params.yaml")
-ABOUT = "# Written by `alignment-extraction audit`.\n"
 _RISK_SHARE, _PILOT_SHARE = 0.5, 0.1
 """Of the time: what row risk may take of what is left, and the samples that choose a prefix."""
 READ_PER_DRAWN = 3.0  # tokens that are read in likelihoods while one is drawn, roughly

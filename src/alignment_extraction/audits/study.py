@@ -12,16 +12,10 @@ from typing import Any, NamedTuple
 
 from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.corpus import check_rejects
-from alignment_extraction.corpora.hub_data import hub_data
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_model
-from alignment_extraction.models.gguf_file import (
-    LONE_ADAPTER,
-    check_gguf,
-    is_adapter,
-    part_files,
-)
+from alignment_extraction.models.gguf_file import LONE_ADAPTER, check_gguf, is_adapter, part_files
 from alignment_extraction.models.hub import list_files, resolve_commit
 from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
 from alignment_extraction.settings.base import checked
@@ -40,14 +34,10 @@ def study_name(model: str) -> str:
 
 
 def check_name(name: str, params: Any) -> None:
-    """Check that params.yaml has no model, corpus or study that the audit's would be merged with.
-
-    Args:
-        name: of the study, and of its model and corpus.
-        params: the values of params.yaml; None where there is none.
+    """Check that the values of a params.yaml, if any, have nothing named as the audit would be.
 
     Raises:
-        InputError: it has one.
+        InputError: they have; verbs and MLflow could not tell the two apart.
     """
     for section, kind in (("models", "model"), ("corpora", "corpus"), ("studies", "study")):
         known = params.get(section) if isinstance(params, Mapping) else None
@@ -72,21 +62,51 @@ def given_path(given: str) -> str:
     return str(Path(given).absolute())
 
 
-def _linked(path: str) -> str:
-    """A link below data/raw to a file that someone gave, under a name that is no pattern.
+def check_rows(
+    path: str, role: str, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Conversation]]:
+    """A data set as a source of a corpus, and the usable ones of its first rows.
 
-    Snakemake takes braces, and globs take brackets, for patterns. The link's name is made from the
-    path, so that it stays the same.
+    The terminal says how many others there are. Snakemake takes braces, and globs take brackets,
+    for patterns: the source's path is a link below data/raw, of the same name every time.
+
+    Args:
+        path: a file, or `hf:...`.
+        role: see `vocabulary.Role`.
+        options: question_field, answer_field, turns, allow_rejects: see `CorpusSource`.
+
+    Raises:
+        InputError: it cannot be read, holds no usable row, or more than half are not and its
+            `allow_rejects` is not set.
     """
-    if path.startswith("hf:"):
-        return path
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-    link = Path("data/raw", f"{digest}-{_UNSAFE.sub('_', Path(path).name)}")
-    if not link.exists():
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(path)
-    return str(link)
+    kept = {key: value for key, value in options.items() if value not in (None, False, "first")}
+    given = {"name": "data", "path": path, "role": role, **kept}
+    source = checked(CorpusSource, given, "data")
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder; name a file of rows in it")
+    fields = {key: kept.get(key) for key in ("question_field", "answer_field")}
+    rows = itertools.chain.from_iterable(
+        read_rows(file, name=name, **fields) for name, file in source_files(source)
+    )
+    seen = [row for _, row, _ in itertools.islice(rows, _ROWS)]
+    usable = [row for row in seen if isinstance(row, Conversation)]
+    if not usable:
+        why = f"row 1: {seen[0]}" if seen else "it has no rows"
+        raise InputError(f"{path}: no usable row ({why}); correct the file")
+    reasons = Counter(str(row) for row in seen if not isinstance(row, Conversation))
+    shown = f"{path}, first {_ROWS:,} rows" if len(seen) == _ROWS else path
+    check_rejects(
+        shown, len(seen), reasons.total(), dict(reasons.most_common(3)), source.allow_rejects
+    )
+    if not path.startswith("hf:"):
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        link = Path("data/raw", f"{digest}-{_UNSAFE.sub('_', Path(path).name)}")
+        if not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+        given["path"] = str(link)
+    return given, usable
 
 
 class AuditModel(NamedTuple):
@@ -104,8 +124,7 @@ def find_model(given: str, name: str) -> AuditModel:
 
     Args:
         given: a GGUF file, any part of a split one, or `hf:owner/name[:file][@revision]`.
-        name: what params.yaml will call it: it is fetched to `data/models/NAME.gguf`, where the
-            workflow looks for it.
+        name: it is fetched to `data/models/NAME.gguf`, where the workflow looks for it.
 
     Raises:
         InputError: it is not there, or no GGUF model that text can be drawn from.
@@ -131,20 +150,35 @@ def find_model(given: str, name: str) -> AuditModel:
     return AuditModel(source or {"path": str(path), "sha256": pinned_sha256(path)}, path, adapter)
 
 
+def models_of(name: str, model: AuditModel, base: AuditModel | None) -> dict[str, Any]:
+    """The section `models` of params.yaml: `model`, or an adapter, and its `base`, if there is one.
+
+    Raises:
+        InputError: an adapter without a base, or as the base.
+    """
+    if base and base.adapter:
+        raise InputError(f"{base.path}: a LoRA adapter; the base is the model without it")
+    if model.adapter and base is None:
+        raise InputError(f"{model.path}: {LONE_ADAPTER}")
+    before = {f"{name}-base": {"source": base.source, "trained_on": []}} if base else {}
+    own: dict[str, Any] = {"adapter" if model.adapter else "source": model.source}
+    return before | {name: own | ({"base": f"{name}-base"} if base else {})}
+
+
 class Template(NamedTuple):
-    """What a model can be sampled after, how long its rows are to it, and how fast it reads."""
+    """What a model can be sampled after; with rows, how long they are and how fast it reads."""
 
     prefixes: list[PrefixForm]
-    row_tokens: float
-    """Tokens of a row's question and answer, in the mean; 0 without rows."""
-    question_tokens: int
-    """Tokens that 99 % of the questions do not exceed; 0 without rows."""
-    tokens_per_second: float
-    """Read by the model in likelihoods; 0 without rows."""
+    row_tokens: float = 0
+    """Of a row's question and answer, in the mean."""
+    question_tokens: int = 0
+    """Not exceeded by 99 % of the questions."""
+    tokens_per_second: float = 0
+    """Read in likelihoods."""
 
 
 def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None = None) -> Template:
-    """Read a model's template, without repeated prefixes, and measure it with some rows.
+    """Read a model's template, without repeated prefixes, and measure the model with some rows.
 
     Raises:
         InputError: the model cannot be loaded or sampled from, or gives no prefix at all.
@@ -169,12 +203,13 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
                 found.setdefault(tuple(prefix_tokens(loaded, form)), form)
             except InputError as error:
                 reasons.append(str(error))
+        prefixes = list(found.values())
         if not found:
             raise InputError(
                 f"{reasons[0]} (none of the prefixes {', '.join(forms)} can be derived)"
             )
         if not rows:
-            return Template(list(found.values()), 0, 0, 0)
+            return Template(prefixes)
         context = list(next(iter(found)))
         room = loaded.n_ctx_train - len(context)
         texts = [loaded.tokenize(f"{row.question} {row.answer or ''}")[:room] for row in rows]
@@ -185,87 +220,8 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
             some = texts[size - 2 : 2 * size - 2]
             score(loaded, [(context, text) for text in some], moments=True)
             read, size = read + sum(map(len, some)), 2 * size
-    return Template(
-        list(found.values()),
-        sum(map(len, texts)) / len(texts),
-        questions[int(0.99 * (len(questions) - 1))],
-        read / spent,
-    )
-
-
-def check_rows(source: CorpusSource) -> list[Conversation]:
-    """The usable ones of a data set's first rows; the terminal says how many others there are.
-
-    Raises:
-        InputError: it cannot be read, holds no usable row, or more than half are not and its
-            `allow_rejects` is not set.
-    """
-    name = str(source.path)
-    rows = itertools.chain.from_iterable(
-        read_rows(
-            path,
-            name=file,
-            question_field=source.question_field,
-            answer_field=source.answer_field,
-        )
-        for file, path in source_files(source)
-    )
-    seen = [row for _, row, _ in itertools.islice(rows, _ROWS)]
-    usable = [row for row in seen if isinstance(row, Conversation)]
-    if not usable:
-        why = f"row 1: {seen[0]}" if seen else "it has no rows"
-        raise InputError(f"{name}: no usable row ({why}); correct the file")
-    reasons = Counter(str(row) for row in seen if not isinstance(row, Conversation))
-    shown = f"{name}, first {_ROWS:,} rows" if len(seen) == _ROWS else name
-    check_rejects(
-        shown, len(seen), reasons.total(), dict(reasons.most_common(3)), source.allow_rejects
-    )
-    return usable
-
-
-def data_sources(
-    data: str, held_out: str | None, role: str, options: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """The sources of the corpus, as params.yaml has them.
-
-    Args:
-        data: rows that the model is said to be trained on: a file or a data set of the hub.
-        held_out: rows of the same kind that it was not trained on, which measure how much is
-            coincidence.
-        role: of `data`: `member`, or `unknown` where nobody says that the model was trained on it.
-        options: question_field, answer_field, turns, allow_rejects: see `CorpusSource`.
-
-    Raises:
-        InputError: no such file, or no such id.
-    """
-    found = []
-    kept = {key: value for key, value in options.items() if value not in (None, False, "first")}
-    for path, its_role in ((data, role), (held_out, "held-out")):
-        if path is None:
-            continue
-        if path.startswith("hf:"):
-            hub_data(path)
-        elif Path(path).is_dir():
-            raise InputError(f"{path}: a folder; name a file of rows in it")
-        source = {"name": "data", "path": path, "role": its_role, **kept}
-        checked(CorpusSource, source, "data")
-        found.append(source)
-    return found
-
-
-def models_of(name: str, model: AuditModel, base: AuditModel | None) -> dict[str, Any]:
-    """The section `models` of params.yaml: `model`, or an adapter, and its `base`, if there is one.
-
-    Raises:
-        InputError: an adapter without a base, or as the base.
-    """
-    if base and base.adapter:
-        raise InputError(f"{base.path}: a LoRA adapter; the base is the model without it")
-    if model.adapter and base is None:
-        raise InputError(f"{model.path}: {LONE_ADAPTER}")
-    before = {f"{name}-base": {"source": base.source, "trained_on": []}} if base else {}
-    own: dict[str, Any] = {"adapter" if model.adapter else "source": model.source}
-    return before | {name: own | ({"base": f"{name}-base"} if base else {})}
+    mean = sum(map(len, texts)) / len(texts)
+    return Template(prefixes, mean, questions[int(0.99 * (len(questions) - 1))], read / spent)
 
 
 def audit_params(
@@ -276,13 +232,12 @@ def audit_params(
     shipped: Mapping[str, Any],
     embedder: str,
 ) -> dict[str, Any]:
-    """The params.yaml of an audit.
+    """The params.yaml of an audit: the study `name` of the model `name`.
 
     Args:
-        name: of the study, its corpus and its model.
-        models: see `models_of`.
-        sources: see `data_sources`; links to their files are made below data/raw.
-        study: the study's own keys; corpus and embedder come to them.
+        name: also of its corpus.
+        models, sources: see `models_of` and `check_rows`.
+        study: the other keys of the study.
         shipped: the params.yaml of the package, which has the embedders.
         embedder: a name of one of them, or the folder of a sentence-transformers model.
 
@@ -304,8 +259,6 @@ def audit_params(
         "gpu_layers": shipped["gpu_layers"],
         "models": dict(models),
         "embedders": embedders,
-        "corpora": {
-            name: {"sources": [{**source, "path": _linked(source["path"])} for source in sources]}
-        },
+        "corpora": {name: {"sources": list(sources)}},
         "studies": {name: {**study, "models": [name], "corpus": name, "embedder": embedder}},
     }

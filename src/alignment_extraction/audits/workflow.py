@@ -1,15 +1,15 @@
-"""Snakemake, run below an audit: its workflow, its progress on the terminal, its log in a file."""
+"""An audit's folder, and Snakemake in it: progress on the terminal, everything else in a log."""
 
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from typing import Any
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -17,13 +17,12 @@ from tqdm import tqdm
 from alignment_extraction.files import InputError
 
 LOG = "logs/audit.log"
-"""Everything that Snakemake and the steps say, below the audit's folder."""
-LOCK = ".audit.lock"
-
+ABOUT = "# Written by `alignment-extraction audit`.\n"
+_LOCK = ".audit.lock"
 _PACKAGE = Path(__file__).resolve().parents[1]
-_STEP, _DONE = re.compile(r"(?:local)?rule (\w+):"), re.compile(r"(\d+) of (\d+) steps")
+_RULE, _DONE = re.compile(r"(?:local)?rule (\w+):"), re.compile(r"(\d+) of (\d+) steps")
 _BAR = re.compile(r"[^%]*\d+%\|.*\| (\S+)")
-# As profiles/default has them, which is not asked here.
+# As profiles/default has them, which is not asked here, nor is the user's own.
 _OPTIONS = (
     *("--rerun-incomplete", "--nolock", "--show-failed-logs", "--resources", "gpu=1"),
     *("--rerun-triggers", "mtime", "params", "input", "software-env"),
@@ -34,28 +33,30 @@ _OPTIONS = (
 def shipped(name: str) -> Path:
     """A file of the workflow: the clone's own, or in an installed package the one beside it."""
     clone = _PACKAGE.parents[1]
-    folder = clone if (clone / "Snakefile").is_file() else _PACKAGE / "shipped"
-    return folder / name
+    return (clone if (clone / "Snakefile").is_file() else _PACKAGE / "shipped") / name
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep a second audit out of a folder. A killed one leaves no lock behind.
+def inside(folder: Path) -> Iterator[None]:
+    """Work in the folder of an audit, alone; one that was made for bad input goes again.
+
+    Caches go below it too where the user's own cannot be written, as in containers. Whoever is
+    killed leaves no lock behind.
 
     Raises:
-        InputError: another audit runs there.
+        InputError: it is the folder of something or somebody else, or another audit runs there.
     """
+    params = folder / "params.yaml"
+    if params.exists() and not params.read_text().startswith(ABOUT):
+        raise InputError(f"{folder}: has a params.yaml that no audit wrote; give another --out")
+    new = not folder.exists()
     try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _LOCK).touch()
+    except OSError as error:
         raise InputError(
-            f"{folder}: another audit runs in this folder; wait for it, or give --out"
+            f"{folder}: cannot be written ({error.strerror}); give a folder of your own with --out"
         ) from None
-
-
-def own_caches(folder: Path) -> None:
-    """Let caches go below `folder` where the user's own cannot be written, as in containers."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/"), ".cache"))
     try:
         (cache / "snakemake").mkdir(parents=True, exist_ok=True)
@@ -63,10 +64,21 @@ def own_caches(folder: Path) -> None:
     except OSError:
         writable = False
     if not writable:
-        os.environ |= {
-            "XDG_CACHE_HOME": str(folder / ".cache"),
-            "XDG_CONFIG_HOME": str(folder / ".config"),
-        }
+        own = {"XDG_CACHE_HOME": folder / ".cache", "XDG_CONFIG_HOME": folder / ".config"}
+        os.environ |= {name: str(path) for name, path in own.items()}
+    try:
+        with contextlib.chdir(folder), FileLock(folder / _LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            f"{folder}: another audit runs in this folder; wait for it, or give --out"
+        ) from None
+    except InputError:
+        if new and not params.exists() and not (folder / "data" / "models").exists():
+            shutil.rmtree(folder)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+        raise
 
 
 def snakemake(targets: Sequence[str], cores: int, label: str, *, dry_run: bool = False) -> None:
@@ -80,17 +92,17 @@ def snakemake(targets: Sequence[str], cores: int, label: str, *, dry_run: bool =
 
     Raises:
         InputError: a step failed: what it said, and where the log is.
-        KeyboardInterrupt: the user stopped it, and all steps have ended.
+        KeyboardInterrupt: this process was told to end, and all steps have.
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(shipped("Snakefile"))]
     command += [*_OPTIONS, "--cores", str(cores), *(["--dry-run"] if dry_run else [])]
     log = Path(LOG)
     log.parent.mkdir(parents=True, exist_ok=True)
     said: list[str] = []
-    # A session of its own: the terminal's Ctrl-C reaches the steps once, and by `_stop`.
     with (
         log.open("a") as file,
         tqdm(desc=label, unit="step", disable=not sys.stderr.isatty(), leave=False) as bar,
+        # A session of its own: Ctrl-C reaches the steps once, and through `_ending`.
         subprocess.Popen(
             [*command, "--", *targets],
             env=os.environ | {"PYTHONSAFEPATH": "1"},
@@ -101,7 +113,7 @@ def snakemake(targets: Sequence[str], cores: int, label: str, *, dry_run: bool =
             errors="replace",
             start_new_session=True,
         ) as process,
-        _stopping(process),
+        _ending(process),
     ):
         assert process.stdout is not None
         for line in process.stdout:
@@ -109,29 +121,26 @@ def snakemake(targets: Sequence[str], cores: int, label: str, *, dry_run: bool =
             if dry_run:
                 print(line, end="")
             said = [*said[-200:], line.strip()]
-            _show(bar, line, label)
+            if rule := _RULE.match(line):
+                bar.set_description_str(f"{label}: {rule[1]}")
+                if bar.disable and not dry_run:
+                    print(f"{label}: {rule[1]}", file=sys.stderr, flush=True)
+            elif done := _DONE.match(line):
+                bar.total = int(done[2])
+                bar.update(int(done[1]) - bar.n)
+            elif own := _BAR.match(line):
+                bar.set_postfix_str(own[1])
     if process.returncode:
-        raise InputError(_failure(said, log.absolute()))
-
-
-def _show(bar: "tqdm[NoReturn]", line: str, label: str) -> None:
-    """Move the bar by a line of Snakemake's, or of a step's own bar."""
-    if step := _STEP.match(line):
-        bar.set_description_str(f"{label}: {step[1]}")
-        if bar.disable:
-            print(f"{label}: {step[1]}", file=sys.stderr, flush=True)
-    elif done := _DONE.match(line):
-        bar.total = int(done[2])
-        bar.update(int(done[1]) - bar.n)
-    elif own := _BAR.match(line):
-        bar.set_postfix_str(own[1])
+        told = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+        words = " ".join(told[:1] or [line for line in said if line][-3:])
+        raise InputError(f"{words} (all that was said: {log.absolute()})")
 
 
 @contextlib.contextmanager
-def _stopping(process: subprocess.Popen[str]) -> Iterator[None]:
+def _ending(process: subprocess.Popen[str]) -> Iterator[None]:
     """End Snakemake and its steps, as Ctrl-C does, when this process is told to end."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -146,10 +155,3 @@ def _stopping(process: subprocess.Popen[str]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _failure(said: Sequence[str], log: Path) -> str:
-    """What went wrong, in a line: what a step said of it, or else Snakemake's last words."""
-    told = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-    words = told[:1] or [line for line in said if line][-3:]
-    return f"{' '.join(words)} (all that was said: {log})"

@@ -3,10 +3,13 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from alignment_extraction.files import InputError
 
 app = typer.Typer()
 PANEL = "Audits"
@@ -76,33 +79,68 @@ def audit(
 
     Example: alignment-extraction audit mine.gguf mine.jsonl --held-out others.jsonl
     """
-    from alignment_extraction.audits import audit as module
+    from alignment_extraction.audits import blind, run, study, workflow
+    from alignment_extraction.report.gate import parse_rate
+    from alignment_extraction.report.study import show_report
+    from alignment_extraction.settings import config
+    from alignment_extraction.settings.base import Name, checked
 
+    begin = time.monotonic()
+    chosen = checked(Name, name or study.study_name(model), "name")
+    params = Path("params.yaml")
+    study.check_name(chosen, config.read(params) if params.is_file() else None)
+    if end_text and not prefix_text:
+        raise InputError("--end-text: goes with --prefix-text; give both or neither")
+    if held_out and not data:
+        raise InputError("--held-out: goes with DATA; give both or neither")
+    precise = parse_rate(precision, "--precision")
+    if not precise:
+        raise InputError("--precision: no number of samples makes it 0; give one like 1%")
+    budget = run.Budget(begin, minutes, precise, cores or len(os.sched_getaffinity(0)))
     reading = {
         "question_field": question_field,
         "answer_field": answer_field,
         "turns": turns,
         "allow_rejects": allow_rejects,
     }
+    data, held_out, base = (path and study.given_path(path) for path in (data, held_out, base))
+    model = study.given_path(model)
+    embedder = str(Path(embedder).absolute()) if Path(embedder).is_dir() else embedder
+    literal = {"name": "given", "text": prefix_text, "end": end_text or ""}
+    folder = (out or Path("audits", chosen)).absolute()
     try:
-        module.audit(
-            model,
-            data,
-            base=base,
-            held_out=held_out,
-            public=public,
-            reading=reading,
-            prefix_text=prefix_text,
-            end_text=end_text,
-            embedder=embedder,
-            precision=precision,
-            minutes=minutes,
-            samples=samples,
-            name=name,
-            out=out,
-            cores=cores,
-            dry_run=dry_run,
-        )
+        with workflow.inside(folder):
+            given = ((data, "unknown" if public else "member"), (held_out, "held-out"))
+            seen = [study.check_rows(path, role, reading) for path, role in given if path]
+            audited = study.find_model(model, chosen)
+            before = study.find_model(base, f"{chosen}-base") if base else None
+            models = study.models_of(chosen, audited, before)
+            if not seen and dry_run:
+                print("Generations would be drawn after each prefix of the model's template.")
+                return
+            if not seen:
+                page = blind.run_blind(
+                    chosen, audited, before, literal if prefix_text else None, budget, samples
+                )
+                print(f"Report: {folder / page}")
+                return
+            # An adapter has no chat template of its own.
+            spoken = before if audited.adapter and before else audited
+            template = study.look_at(spoken.path, seen[0][1])
+            sections = {
+                "models": models,
+                "sources": [source for source, _ in seen],
+                "shipped": config.read(workflow.shipped("params.yaml")),
+                "embedder": embedder,
+            }
+            title = f"{audited.path.name} against {str(data).rsplit('/', 1)[-1]}"
+            prefixes = [literal] if prefix_text else template.prefixes
+            why = run.run_audit(
+                chosen, sections, title, prefixes, template, budget, samples, dry_run=dry_run
+            )
+            if not dry_run:
+                show_report(chosen, config.study(params, chosen), folder)
+            print(why)
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

@@ -247,7 +247,7 @@ def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
     if (limit := settings.get("limit")) and found[0].rows:
         caveats.insert(
             0,
-            f"Row risk is of {wording.count(limit)} rows of each kind, drawn at random: the risk of "
+            f"Row risk is of {wording.count(limit)} rows of each kind, drawn at random; that of "
             "the others is not known.",
         )
     states = [status(own) for own in found]
