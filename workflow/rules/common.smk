@@ -62,10 +62,11 @@ def imported_modules(path):
 
 
 def code(script):
-    """A script of the workflow and the package's source files that it consists of.
+    """An input function: a script and the package's source files that it consists of.
 
     They are inputs of the rules, so that an edited script or module reruns the steps that use it.
-    The schema is left out: what it gives reaches the rules as parameters.
+    The schema is left out: what it gives reaches the rules as parameters. A list would be taken
+    for patterns, and the package may be installed in a folder with braces in its name.
     """
     adapter = SCRIPTS / f"{script}.py"
     found, waiting = {adapter}, imported_modules(adapter)
@@ -76,7 +77,8 @@ def code(script):
             continue
         found.add(path)
         waiting = [*waiting, *imported_modules(path)]
-    return sorted(str(path) for path in found)
+    files = sorted(str(path) for path in found)
+    return lambda wildcards: files
 
 
 def either(names):

@@ -39,7 +39,8 @@ def repeats(texts: pl.Series) -> Repeats:
     The collision rate is the share of pairs that are equal, an unbiased U-statistic. Its interval
     is the exact one of a Poisson count (Garwood 1936) of the equal pairs, divided by how much more
     they vary than a Poisson count for sharing texts: Var / E = 1 + 2 (n - 2) (sum p^3 / sum p^2 -
-    sum p^2), from the draws' own factorial moments. The unseen mass is Good and Turing's, texts
+    sum p^2), from the draws' own factorial moments. It ends no lower than the square of the highest
+    likely share of the commonest text, which few draws may have met once. The unseen mass is Good and Turing's, texts
     drawn once / n (Good 1953), and its interval Clopper and Pearson's with Esty's variance (1983).
 
     Args:
@@ -57,7 +58,8 @@ def repeats(texts: pl.Series) -> Repeats:
     number = equal / spread
     low = float(chi2.ppf(0.025, 2 * number)) / 2 if number else 0.0
     high = float(chi2.ppf(0.975, 2 * number + 2)) / 2
-    collision = Interval(rate, spread * low / pairs, min(1.0, spread * high / pairs))
+    alone = float(clopper_pearson(counts.max(), n).high) ** 2
+    collision = Interval(rate, spread * low / pairs, min(1.0, max(alone, spread * high / pairs)))
 
     once, twice = float((counts == 1).sum()), float((counts == 2).sum())
     # All draws different: each pair that might have been equal takes two texts off at once.

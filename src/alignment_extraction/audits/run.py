@@ -103,7 +103,10 @@ def run_audit(
     before = config.read(PARAMS)["studies"].get(name, {}) if PARAMS.exists() else {}
     names = [prefix_name(prefix) for prefix in prefixes]
     tokens = min(256, max(32, math.ceil(1.1 * template.question_tokens)))
-    shard = before.get("sampling", {}).get("shard") or _shard(template, len(names) * tokens, budget)
+    shard = before.get("sampling", {}).get("shard")
+    if samples:
+        shard = shard or min(2000, max(64, samples // budget.cores))
+    shard = shard or _shard(template, len(names) * tokens, budget)
     study: dict[str, Any] = {
         "title": title,
         "prefixes": list(prefixes),
