@@ -96,7 +96,7 @@ def test_the_study(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert own["title"] == "mine.gguf against rows.jsonl"
     # The tiny model's template has no system turn: `full` and `user` are one prefix.
     assert own["prefixes"] == ["full", "bos", "none"]
-    assert own["likelihood"] == {"models": ["mine"], "prefix": "full"}
+    assert own["likelihood"] == {"models": ["mine"], "prefix": "full", "limit": None}
     assert own["index"] == {"kind": "exact"}
     assert own["sampling"]["samples"] == own["sampling"]["shard"]
     assert own["sampling"]["max_tokens"] == 32
@@ -133,7 +133,7 @@ def test_a_base_fields_and_a_prefix_of_ones_own(here: Path) -> None:
     assert written["models"]["own"]["base"] == "own-base"
     assert written["models"]["own-base"]["trained_on"] == []
     own = written["studies"]["own"]
-    assert own["likelihood"] == {"models": ["own"], "prefix": "given"}
+    assert own["likelihood"] == {"models": ["own"], "prefix": "given", "limit": None}
     assert own["prefixes"] == [{"name": "given", "text": "<|im_start|>user\n", "end": "<|im_end|>"}]
     assert own["embedder"] == "given"
     pinned = written["embedders"]["given"]["source"]
@@ -173,7 +173,11 @@ def test_a_model_without_a_template_has_no_prefix_of_it(
     make_tiny_gguf(here / "bare.gguf", seed=1, chat_template=None)
     written = write_study("bare.gguf", "rows.jsonl")
     assert written["studies"]["bare"]["prefixes"] == ["none"]
-    assert written["studies"]["bare"]["likelihood"] == {"models": ["bare"], "prefix": "none"}
+    assert written["studies"]["bare"]["likelihood"] == {
+        "models": ["bare"],
+        "prefix": "none",
+        "limit": None,
+    }
 
 
 @pytest.mark.parametrize("section", ["models", "corpora", "studies"])
@@ -298,6 +302,9 @@ class Toy:
         if label == "data":
             corpus = pl.DataFrame({"role": ["member"] * self.rows}).cast({"role": pl.String})
             write_parquet(corpus, Path("data/corpora/mine/corpus.parquet"))
+        if label == "row risk":
+            Path("data/likelihood/mine").mkdir(parents=True, exist_ok=True)
+            Path("data/likelihood/mine/mine.parquet").touch()
         if not any("results" in target for target in targets):
             return
         files = sum(drawn.values()) // own.sampling.shard
@@ -351,7 +358,7 @@ def test_samples_grow_until_it_is_sure(toy: Callable[..., Toy]) -> None:
     said = grow(made)
     assert "known to within" not in said and said.startswith("Known to within")
     labels = [label for label, _ in made.rounds]
-    assert labels[:3] == ["data", "row risk", "first samples"] and labels[-1] == "report"
+    assert labels[:4] == ["data", "row risk", "first samples", "samples"]
     first, last = made.rounds[2][1], made.rounds[-1][1]
     assert first["user"] == first["none"] == last["user"]
     # The prefix with the most hits is the report's: 1.96^2 x 0.25 x 0.75 / 0.01^2 generations.
@@ -395,7 +402,8 @@ def test_row_risk_of_as_many_rows_as_there_is_time_for(toy: Callable[..., Toy]) 
     assert limit(3) == pytest.approx(112, abs=3)
     assert limit(4) == pytest.approx(112, abs=3)  # hardly more: what is there is kept
     assert limit(60) is None
-    run.PARAMS.unlink()
+    assert limit(0.5) is None  # what is there is there
+    Path("data/likelihood/mine/mine.parquet").unlink()
     assert limit(0.5) == 50
 
 

@@ -118,8 +118,8 @@ def run_audit(
             "prefix": next((p for p in ("user", "full") if p in names), names[0]),
         },
     }
-    if limit := before.get("likelihood", {}).get("limit"):
-        study["likelihood"]["limit"] = limit
+    old = before.get("likelihood", {}).get("limit")
+    study["likelihood"]["limit"] = old
     drawn = {} if samples else _drawn(before, names)
 
     def write() -> None:
@@ -148,7 +148,7 @@ def run_audit(
     if "base" in given["models"][name]:
         risk.append(layout.base_likelihood_file(name, name))
     limit = _limit(name, template, len(risk), budget)
-    if limit is None or limit >= 2 * study["likelihood"].get("limit", 1):
+    if not Path(risk[0]).exists() or (old and (limit is None or limit >= 2 * old)):
         study["likelihood"]["limit"] = limit
     run("row risk", *risk)
     if samples:
@@ -164,6 +164,7 @@ def run_audit(
         best = likeliest_prefix(read_parquet(Path(tables[0])))
     drawn = {best: drawn[best], **drawn}
     rest -= shard * len(names) * (each := _seconds(name, best) / shard) / budget.cores
+    written = False
     while True:
         scores, attribution = (read_parquet(Path(table)) for table in tables)
         known = sureness(scores, attribution, best)
@@ -174,8 +175,9 @@ def run_audit(
             break
         drawn[best] += more
         rest = run("samples", report) - more * each / budget.cores
-        each = _seconds(name, best) / shard
-    run("report", report)
+        each, written = _seconds(name, best) / shard, True
+    if not written:
+        run("report", report)
     half = f"{100 * known.half_width:.2g} points"
     if known.half_width <= budget.precision:
         return f"Known to within {half} either way from {known.n:,} generations after {best}."
