@@ -40,8 +40,9 @@ def repeats(texts: pl.Series) -> Repeats:
     is the exact one of a Poisson count (Garwood 1936) of the equal pairs, divided by how much more
     they vary than a Poisson count for sharing texts: Var / E = 1 + 2 (n - 2) (sum p^3 / sum p^2 -
     sum p^2), from the draws' own factorial moments. It ends no lower than the square of the highest
-    likely share of the commonest text, which few draws may have met once. The unseen mass is Good and Turing's, texts
-    drawn once / n (Good 1953), and its interval Clopper and Pearson's with Esty's variance (1983).
+    likely share of the commonest text, which few draws may have met once. The unseen mass is Good
+    and Turing's, texts drawn once / n (Good 1953), and its interval Clopper and Pearson's with
+    Esty's variance (1983).
 
     Args:
         texts: String, at least two.
