@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 
 class WithWorkflow(build_py):
-    """Puts Snakefile, params.yaml and workflow/ beside the modules, but for editable installs."""
+    """Puts Snakefile, params.yaml, workflow/ and profiles/ beside the modules, but for editable installs."""
 
     def run(self) -> None:
         """Build the package."""
@@ -19,13 +19,10 @@ class WithWorkflow(build_py):
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("Snakefile", "params.yaml"):
             shutil.copy(name, folder)
-        for kind in ("rules", "scripts", "report"):
-            shutil.copytree(
-                f"workflow/{kind}",
-                folder / "workflow" / kind,
-                ignore=shutil.ignore_patterns("__pycache__"),
-                dirs_exist_ok=True,
-            )
+        kinds = ("workflow/rules", "workflow/scripts", "workflow/report", "profiles/default")
+        for kind in kinds:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(kind, folder / kind, ignore=ignored, dirs_exist_ok=True)
 
 
 setup(cmdclass={"build_py": WithWorkflow})

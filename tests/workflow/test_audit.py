@@ -47,7 +47,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> User:
     clone.mkdir()
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "Snakefile", "params.yaml"):
         shutil.copy(ROOT / name, clone)
-    for name in ("src", "workflow"):
+    for name in ("src", "workflow", "profiles"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, clone / name, ignore=ignored)
     pip = [sys.executable, "-m", "pip", "--quiet"]

@@ -8,7 +8,6 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-import alignment_extraction
 from alignment_extraction import layout
 from alignment_extraction.files import InputError
 from alignment_extraction.generations.prefix_check import check_prefixes
@@ -27,12 +26,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 NAME = r"[a-z0-9][a-z0-9.-]*"
-# Of a clone by paths that are the same on every machine; of an installed package by its own.
-SOURCE, SCRIPTS = Path("src/alignment_extraction"), Path("workflow/scripts")
-if not SOURCE.exists():
-    SOURCE = Path(alignment_extraction.__file__).parent
-if not SCRIPTS.exists():
-    SCRIPTS = Path(workflow.basedir, "workflow/scripts")
+SOURCE = Path("src/alignment_extraction")
 # GPUs that a job asks for which can use one. Slurm and Kubernetes show it no other.
 GPU = int(PARAMS.gpu_layers != 0)
 
@@ -62,13 +56,12 @@ def imported_modules(path):
 
 
 def code(script):
-    """An input function: a script and the package's source files that it consists of.
+    """A script of the workflow and the package's source files that it consists of.
 
     They are inputs of the rules, so that an edited script or module reruns the steps that use it.
-    The schema is left out: what it gives reaches the rules as parameters. A list would be taken
-    for patterns, and the package may be installed in a folder with braces in its name.
+    The schema is left out: what it gives reaches the rules as parameters.
     """
-    adapter = SCRIPTS / f"{script}.py"
+    adapter = Path(f"workflow/scripts/{script}.py")
     found, waiting = {adapter}, imported_modules(adapter)
     while waiting:
         name = waiting.pop()
@@ -77,8 +70,7 @@ def code(script):
             continue
         found.add(path)
         waiting = [*waiting, *imported_modules(path)]
-    files = sorted(str(path) for path in found)
-    return lambda wildcards: files
+    return sorted(str(path) for path in found)
 
 
 def either(names):

@@ -29,7 +29,7 @@ rule report:
         ],
         statistics=lambda wildcards: layout.corpus_files(study_of(wildcards).corpus)[2],
         generations=study_shards,
-        templates=lambda wildcards: [
+        templates=[
             str(path)
             for folder in ("templates", "vendor")
             for path in sorted(SOURCE.glob(f"report/{folder}/*"))

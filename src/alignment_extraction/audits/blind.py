@@ -159,7 +159,7 @@ def _scored(
                 found["base"] = score(before, list(zip(plain, tokens, strict=True))).sums()
     sizes = pl.Series([len(zlib.compress(text.encode())) for text in frame["question"]])
     return frame.with_columns(
-        base=pl.lit(None, pl.Float64), **{key: pl.Series(sums) for key, sums in found.items()}
+        **{"base": pl.lit(None, pl.Float64), **{k: pl.Series(sums) for k, sums in found.items()}}
     ).with_columns(
         ratio=pl.col("own") - pl.coalesce("base", "plain"), density=-pl.col("own") / sizes
     )

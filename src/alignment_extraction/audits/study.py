@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alignment_extraction.audits.workflow import link
 from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.corpus import check_rejects
 from alignment_extraction.corpora.source import CorpusSource, source_files
@@ -100,12 +101,8 @@ def check_rows(
     )
     if not path.startswith("hf:"):
         digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-        link = Path("data/raw", f"{digest}-{_UNSAFE.sub('_', Path(path).name)}")
-        if not link.exists():
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(path)
-        given["path"] = str(link)
+        given["path"] = f"data/raw/{digest}-{_UNSAFE.sub('_', Path(path).name)}"
+        link(Path(given["path"]), Path(path))
     return given, usable
 
 

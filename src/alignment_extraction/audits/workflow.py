@@ -22,12 +22,6 @@ _LOCK = ".audit.lock"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _RULE, _DONE = re.compile(r"(?:local)?rule (\w+):"), re.compile(r"(\d+) of (\d+) steps")
 _BAR = re.compile(r"[^%]*\d+%\|.*\| (\S+)")
-# As profiles/default has them, which is not asked here, nor is the user's own.
-_OPTIONS = (
-    *("--rerun-incomplete", "--nolock", "--show-failed-logs", "--resources", "gpu=1"),
-    *("--rerun-triggers", "mtime", "params", "input", "software-env"),
-    *("--max-checksum-file-size", "1000000000", "--workflow-profile", "none", "--profile", "none"),
-)
 
 
 def shipped(name: str) -> Path:
@@ -36,11 +30,22 @@ def shipped(name: str) -> Path:
     return (clone if (clone / "Snakefile").is_file() else _PACKAGE / "shipped") / name
 
 
+def link(name: Path, target: Path) -> None:
+    """Make `name` a symbolic link to `target`, unless it is one."""
+    if name.is_symlink() and name.readlink() == target:
+        return
+    name.parent.mkdir(parents=True, exist_ok=True)
+    if name.is_symlink():
+        name.unlink()
+    name.symlink_to(target)
+
+
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
     """Work in the folder of an audit, alone; one that was made for bad input goes again.
 
-    Caches go below it too where the user's own cannot be written, as in containers. Whoever is
+    Links to the workflow and the package make it like a clone, whose paths have no odd characters
+    (Snakemake takes braces for wildcards), and in which `snakemake` can be typed by hand. Caches go below it too where the user's own cannot be written, as in containers. Whoever is
     killed leaves no lock behind.
 
     Raises:
@@ -53,6 +58,9 @@ def inside(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _LOCK).touch()
+        for name in ("Snakefile", "workflow", "profiles"):
+            link(folder / name, shipped(name))
+        link(folder / "src" / _PACKAGE.name, _PACKAGE)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); give a folder of your own with --out"
@@ -94,8 +102,8 @@ def snakemake(targets: Sequence[str], cores: int, label: str, *, dry_run: bool =
         InputError: a step failed: what it said, and where the log is.
         KeyboardInterrupt: this process was told to end, and all steps have.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(shipped("Snakefile"))]
-    command += [*_OPTIONS, "--cores", str(cores), *(["--dry-run"] if dry_run else [])]
+    command = [sys.executable, "-m", "snakemake", "--nolock", "--profile", "none"]
+    command += ["--cores", str(cores), *(["--dry-run"] if dry_run else [])]
     log = Path(LOG)
     log.parent.mkdir(parents=True, exist_ok=True)
     said: list[str] = []
