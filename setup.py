@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 
 class WithWorkflow(build_py):
-    """Puts Snakefile, params.yaml, workflow/ and profiles/ beside the modules, but for editable installs."""
+    """Puts the workflow and its settings beside the modules; an editable install has the clone."""
 
     def run(self) -> None:
         """Build the package."""

@@ -44,9 +44,9 @@ def link(name: Path, target: Path) -> None:
 def inside(folder: Path) -> Iterator[None]:
     """Work in the folder of an audit, alone; one that was made for bad input goes again.
 
-    Links to the workflow and the package make it like a clone, whose paths have no odd characters
-    (Snakemake takes braces for wildcards), and in which `snakemake` can be typed by hand. Caches go below it too where the user's own cannot be written, as in containers. Whoever is
-    killed leaves no lock behind.
+    Links to the workflow and the package make it like a clone: their paths have no odd characters
+    (Snakemake takes braces for wildcards), and `snakemake` can be typed there. Caches go below it
+    too where the user's own cannot be written, as in containers. Whoever is killed leaves no lock.
 
     Raises:
         InputError: it is the folder of something or somebody else, or another audit runs there.
