@@ -25,9 +25,9 @@ _BAR = re.compile(r"[^%]*\d+%\|.*\| (\S+)")
 
 
 def shipped(name: str) -> Path:
-    """A file of the workflow: the clone's own, or in an installed package the one beside it."""
-    clone = _PACKAGE.parents[1]
-    return (clone if (clone / "Snakefile").is_file() else _PACKAGE / "shipped") / name
+    """A file of the workflow: in an installed package the one beside it, or the clone's own."""
+    own = _PACKAGE / "shipped"
+    return (own if own.is_dir() else _PACKAGE.parents[1]) / name
 
 
 def link(name: Path, target: Path) -> None:
