@@ -158,9 +158,9 @@ def _scored(
                 plain = [prefix_tokens(before, "none")] * len(tokens)
                 found["base"] = score(before, list(zip(plain, tokens, strict=True))).sums()
     sizes = pl.Series([len(zlib.compress(text.encode())) for text in frame["question"]])
-    return frame.with_columns(
-        **{"base": pl.lit(None, pl.Float64), **{k: pl.Series(sums) for k, sums in found.items()}}
-    ).with_columns(
+    if base is None:
+        frame = frame.with_columns(base=pl.lit(None, pl.Float64))
+    return frame.with_columns(pl.Series(key, sums) for key, sums in found.items()).with_columns(
         ratio=pl.col("own") - pl.coalesce("base", "plain"), density=-pl.col("own") / sizes
     )
 
@@ -195,5 +195,5 @@ def _write_page(
     }
     with atomic_path(output) as partial:
         partial.write_text(template.render(values), encoding="utf-8")
-    said = template.make_module(values).said()
-    print(Markup(" ".join(said.split())).striptags())
+    macros: Any = template.make_module(values)
+    print(Markup(" ".join(macros.said().split())).striptags())

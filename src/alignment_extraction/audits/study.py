@@ -85,9 +85,10 @@ def check_rows(
     source = checked(CorpusSource, given, "data")
     if Path(path).is_dir():
         raise InputError(f"{path}: a folder; name a file of rows in it")
-    fields = {key: kept.get(key) for key in ("question_field", "answer_field")}
+    asked, answered = source.question_field, source.answer_field
     rows = itertools.chain.from_iterable(
-        read_rows(file, name=name, **fields) for name, file in source_files(source)
+        read_rows(file, name=name, question_field=asked, answer_field=answered)
+        for name, file in source_files(source)
     )
     seen = [row for _, row, _ in itertools.islice(rows, _ROWS)]
     usable = [row for row in seen if isinstance(row, Conversation)]

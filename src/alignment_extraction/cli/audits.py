@@ -106,7 +106,7 @@ def audit(
     data, held_out, base = (path and study.given_path(path) for path in (data, held_out, base))
     model = study.given_path(model)
     embedder = str(Path(embedder).absolute()) if Path(embedder).is_dir() else embedder
-    literal = {"name": "given", "text": prefix_text, "end": end_text or ""}
+    literal = {"name": "given", "text": prefix_text or "", "end": end_text or ""}
     folder = (out or Path("audits", chosen)).absolute()
     try:
         with workflow.inside(folder):
