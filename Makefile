@@ -1,6 +1,6 @@
 # make run    the main job (params.yaml: run); make run SMALL=1 is the same at a small size
 # make audit MODEL=mine.gguf DATA=mine.jsonl   audit your own model on your own data
-#             (also BASE=, HELD_OUT=, NAME=, SAMPLES=; see alignment-extraction audit --help)
+#             (also BASE=, HELD_OUT=, NAME=, SAMPLES=, MINUTES=; see alignment-extraction audit --help)
 # make rehearse STUDY=olmo2-7b   one of the paper's studies, whole and in miniature, against a local hub
 # make test   all tests but the slow ones
 # make lint   style and types
@@ -47,7 +47,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint requirements.lock --editable
 
 # Reach the shell as they are typed, quotes and blanks included.
-export MODEL DATA BASE HELD_OUT NAME SAMPLES
+export MODEL DATA BASE HELD_OUT NAME SAMPLES MINUTES
 
 .PHONY: run audit rehearse test test-slow lint format environment training development
 
@@ -91,12 +91,10 @@ run: environment
 	alignment-extraction report $(STUDY)
 
 audit: environment
-	@test -n "$$MODEL" -a -n "$$DATA" || { echo 'usage: make audit MODEL=mine.gguf DATA=mine.jsonl'; exit 2; }
-	study=$$(alignment-extraction audit "$$MODEL" "$$DATA" $${NAME:+--name "$$NAME"} \
-		$${BASE:+--base "$$BASE"} $${HELD_OUT:+--held-out "$$HELD_OUT"} \
-		$${SAMPLES:+--samples "$$SAMPLES"}) \
-	&& $(SNAKEMAKE) --configfile "$$study" \
-	&& alignment-extraction report "$$(basename "$$study" .yaml)" --study-file "$$study"
+	@test -n "$$MODEL" || { echo 'usage: make audit MODEL=mine.gguf DATA=mine.jsonl'; exit 2; }
+	alignment-extraction audit $${NAME:+--name "$$NAME"} $${BASE:+--base "$$BASE"} \
+		$${HELD_OUT:+--held-out "$$HELD_OUT"} $${SAMPLES:+--samples "$$SAMPLES"} \
+		$${MINUTES:+--minutes "$$MINUTES"} -- "$$MODEL" $${DATA:+"$$DATA"}
 
 rehearse: development
 	python -m tests.stand_ins $(STUDY)

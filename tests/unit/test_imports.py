@@ -21,7 +21,7 @@ FLOORS = [
     {"distillation"},
     {"provenance"},
     {"report", "tracking"},
-    {"audit", "plan"},
+    {"audits", "plan"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -111,7 +111,7 @@ def likelihood(
     corpus: Annotated[Path, typer.Option(help="a corpus, as `snakemake datasets` builds it")],
     output: Output = Path("likelihood.parquet"),
     source: Annotated[list[str] | None, typer.Option(help="corpus source; all by default")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="first rows of each group")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="random rows of each group")] = None,
     prefix: Annotated[str, typer.Option(help="full, user, bos or none")] = "user",
     prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
     threads: Threads = None,

@@ -185,10 +185,15 @@ def generate_rows(
         `size` rows; their metadata is what `tasks.verify` takes.
 
     Raises:
-        InputError: reasoning-gym has no such data set, or refuses an option.
+        InputError: reasoning-gym is not installed, has no such data set, or refuses an option.
     """
-    import reasoning_gym
-
+    try:
+        import reasoning_gym
+    except ImportError:
+        raise InputError(
+            "problems of reasoning-gym need the extra `train`: pip install "
+            "'alignment-extraction[train]'"
+        ) from None
     try:
         problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size, **options)
     except (ValueError, TypeError, AssertionError) as error:

@@ -24,6 +24,7 @@ from alignment_extraction.generations.prefix import prefix_tokens
 from alignment_extraction.gpu import usable_gpu_layers
 from alignment_extraction.likelihoods.min_k import Array, lowest_mean, normalised
 from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
+from alignment_extraction.statistics import named_seed
 
 SCHEMA = pl.Schema(
     {
@@ -235,7 +236,9 @@ def write_likelihood(
 
 
 def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None) -> pl.DataFrame:
-    """The corpus rows to score: some sources, and of each source and role the first `limit` rows.
+    """The corpus rows to score: some sources, and of each source and role `limit` random rows.
+
+    The draw is the same every time, and a smaller one is part of a larger one.
 
     Raises:
         InputError: a source that the corpus does not have.
@@ -246,5 +249,10 @@ def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None)
             raise InputError(f"source {source!r} is not in the corpus (it has {', '.join(known)})")
     chosen = corpus.filter(pl.col("source").is_in(sources)) if sources else corpus
     if limit is not None:
-        chosen = chosen.filter(pl.int_range(pl.len()).over("source", "role") < limit)
+        stream = np.random.default_rng(named_seed(0, "likelihood.limit"))
+        chosen = (
+            chosen.with_columns(order=pl.Series(stream.permutation(len(chosen))))
+            .filter(pl.col("order").rank("ordinal").over("source", "role") <= limit)
+            .drop("order")
+        )
     return chosen

@@ -86,8 +86,8 @@ def _more(own: Headline, found: Estimate, limit: str, most: float) -> str:
     return f"about {wording.count(math.ceil(number * factor))} {what} would do"
 
 
-def _judge(own: Headline, limit: str, most: float) -> Finding:
-    """One limit against one model."""
+def _judge(own: Headline, limit: str, most: float, part: bool) -> Finding:
+    """One limit against one model; `part`: row risk is of a part of the rows."""
     what = {
         "max_rows_at_risk": f"rows at risk in {wording.samples(own.samples)} samples",
         "max_attributable": "verbatim copies that training caused",
@@ -116,6 +116,8 @@ def _judge(own: Headline, limit: str, most: float) -> Finding:
     elif rate and own.told_apart:
         names = wording.listed([source for source, _ in own.told_apart])
         why = f": twins of {names} can be told from its training rows by text alone"
+    elif part and not rate and own.risk:
+        why = f": this is of {own.risk.rows:,.0f} rows; the risk of others is not known"
     else:
         code = OK
     unit, limited = ("rate", wording.percent(most)) if rate else ("count", wording.count(most))
@@ -162,7 +164,8 @@ def check(
             )
         chosen = _models(results, settings, models)
         judged = [headline(results, *model, limits.samples) for model in chosen]
-        findings = [_judge(own, *limit) for own in judged for limit in given.items()]
+        part = bool(settings.get("limit"))
+        findings = [_judge(own, *limit, part) for own in judged for limit in given.items()]
     except InputError as error:
         return GateResult(BAD_INPUT, (str(error),))
     states = {finding.state for finding in findings}

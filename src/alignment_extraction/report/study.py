@@ -51,7 +51,9 @@ def write_report(
             partial.write_text(text, encoding="utf-8")
 
 
-def show_report(name: str, study: StudySettings, masked: Path | None = None) -> None:
+def show_report(
+    name: str, study: StudySettings, masked: Path | None = None, here: Path = Path()
+) -> None:
     """Print the first screen of a study's report, and where the page is.
 
     Args:
@@ -59,29 +61,27 @@ def show_report(name: str, study: StudySettings, masked: Path | None = None) -> 
         study: its settings.
         masked: a page to write without any text of the corpus or of a generation, which is then
             not printed either.
+        here: what stands before the page's path.
     """
     folder = Path(layout.results_folder(name))
     results, settings, judged = _read(name, study, folder)
     if masked:
         made_with = read_json(folder / PROVENANCE)["made_with"]
         page.write_page(results, judged, settings, made_with, masked, masked=True)
-    shown = masked or folder / "report.html"
+    shown = masked or here / folder / "report.html"
     terminal.show(results, judged, settings, shown, masked=masked is not None)
 
 
-def check_study(
-    name: str, params: Path, limits: Mapping[str, Any], over: Path | None = None
-) -> GateResult:
+def check_study(name: str, params: Path, limits: Mapping[str, Any]) -> GateResult:
     """Hold a study's results against limits, those of the study where none is given.
 
     Args:
         name: the study.
         params: the params.yaml that has it.
         limits: as `GateSettings` takes them, and `models`; None is not given.
-        over: a study that `audit` wrote, on top of `params`.
     """
     try:
-        study = config.study(params, name, over)
+        study = config.study(params, name)
         given = {key: value for key, value in limits.items() if value is not None}
         models = given.pop("models", ())
         own = study.gate.model_dump() if study.gate else {}
@@ -102,6 +102,7 @@ def _read(name: str, study: StudySettings, folder: Path) -> tuple[Results, dict[
         "prefixes": study.prefix_names,
         "thresholds": study.thresholds.model_dump(),
         "gate": study.gate,
+        "limit": study.likelihood.limit if study.likelihood else None,
         "search": read_json(folder / PROVENANCE)["search"],
     }
     return results, settings, verdict(results, settings)

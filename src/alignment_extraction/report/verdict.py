@@ -105,6 +105,7 @@ def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
     caveats = paragraphs(
         "caveats.txt",
         own=own,
+        limit=settings.get("limit"),
         enough=ENOUGH_TWINS,
         placebo=placebo,
         off=off,

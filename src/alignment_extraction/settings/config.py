@@ -255,31 +255,13 @@ def load(path: Path) -> Params:
     return validate(read(path), str(path))
 
 
-def study(path: Path, name: str, over: Path | None = None) -> StudySettings:
+def study(path: Path, name: str) -> StudySettings:
     """One study of a params.yaml.
-
-    Args:
-        path: the params.yaml.
-        name: of the study.
-        over: a file whose sections go over those of `path`, as `snakemake --configfile` has it.
 
     Raises:
         InputError: see `load`, or there is no such study.
     """
-    values = read(path)
-    if over is not None:
-        values = merged(values, read(over))
-    studies = validate(values, str(path)).studies
+    studies = load(path).studies
     if name not in studies:
         raise InputError(f"{name!r}: no such study in {path} (there are {', '.join(studies)})")
     return studies[name]
-
-
-def merged(values: Any, over: Any) -> Any:
-    """Nested sections of `over` on top of those of `values`."""
-    if not isinstance(values, dict) or not isinstance(over, dict):
-        return over
-    return {
-        key: merged(values.get(key), over[key]) if key in over else values[key]
-        for key in [*values, *(key for key in over if key not in values)]
-    }

@@ -124,7 +124,9 @@ class LikelihoodSettings(Settings):
         description="corpus sources to score; by default those that a model was trained on, and "
         "all under a model that was trained on none",
     )
-    limit: int | None = Field(None, ge=1, description="first rows of each source and role")
+    limit: int | None = Field(
+        None, ge=1, description="so many rows of each source and role, drawn at random, not all"
+    )
 
 
 def _rate(value: Any) -> Any:

@@ -156,7 +156,12 @@ def test_selected_rows() -> None:
             "id": list("abcd"),
         }
     )
-    assert select_rows(corpus, ["x"], 1)["id"].to_list() == ["a", "b"]
+    assert sorted(select_rows(corpus, ["x"], 1)["role"]) == ["member", "twin"]
+    assert select_rows(corpus, ["x"], 2)["id"].to_list() == ["a", "b", "c"]
+    many = pl.DataFrame({"id": range(1000)}).with_columns(source=pl.lit("x"), role=pl.lit("y"))
+    some, more = (select_rows(many, [], n)["id"] for n in (100, 300))
+    assert len(some) == 100 and some.is_sorted() and set(some) < set(more)
+    assert 400 < some.mean() < 600
     assert select_rows(corpus, [], None)["id"].to_list() == list("abcd")
     with pytest.raises(InputError, match=r"source 'z' is not in the corpus \(it has x, y\)"):
         select_rows(corpus, ["z"], None)

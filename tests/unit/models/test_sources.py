@@ -549,7 +549,7 @@ def test_a_split_model_from_the_hub_becomes_one(
 FIND = """
 import json, os, sys
 from alignment_extraction.files import InputError
-from alignment_extraction.audit import find_model
+from alignment_extraction.audits.study import find_model
 os.chdir(sys.argv[1])
 for given in sys.argv[2:]:
     try:

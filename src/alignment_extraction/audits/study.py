@@ -1,0 +1,262 @@
+"""The study of an audit: what someone gave, checked, as sections of a params.yaml of its own."""
+
+import hashlib
+import itertools
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from alignment_extraction.audits.workflow import link
+from alignment_extraction.corpora.conversations import Conversation, read_rows
+from alignment_extraction.corpora.corpus import check_rejects
+from alignment_extraction.corpora.source import CorpusSource, source_files
+from alignment_extraction.files import InputError, sha256
+from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_model
+from alignment_extraction.models.gguf_file import LONE_ADAPTER, check_gguf, is_adapter, part_files
+from alignment_extraction.models.hub import list_files, resolve_commit
+from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
+from alignment_extraction.settings.base import checked
+from alignment_extraction.settings.studies import PrefixForm
+
+_ROWS = 2000  # rows of a file that are looked at before anything is sampled
+_MEASURED = 3.0  # seconds, at least, that a model reads rows for, to know how fast it is
+_UNSAFE = re.compile(r"[{}*?\[\]\n\r]")
+
+
+def study_name(model: str) -> str:
+    """A study's name from a model's path or id: lower-case letters, digits, dots and hyphens."""
+    last = model.removeprefix("hf:").partition("@")[0].rstrip("/").replace(":", "/").split("/")[-1]
+    stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", last, flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9.]+", "-", stem.lower()).strip("-.") or "audit"
+
+
+def check_name(name: str, params: Any) -> None:
+    """Check that the values of a params.yaml, if any, have nothing named as the audit would be.
+
+    Raises:
+        InputError: they have; verbs and MLflow could not tell the two apart.
+    """
+    for section, kind in (("models", "model"), ("corpora", "corpus"), ("studies", "study")):
+        known = params.get(section) if isinstance(params, Mapping) else None
+        for own in (name, f"{name}-base"):
+            if isinstance(known, Mapping) and own in known:
+                raise InputError(
+                    f"params.yaml already has a {kind} named {own!r}; give the audit another name: "
+                    f"--name {name}-audit (make audit NAME={name}-audit)"
+                )
+
+
+def given_path(given: str) -> str:
+    """What was given, a file's path made absolute; `hf:...` as it is.
+
+    Raises:
+        InputError: no such file or folder.
+    """
+    if given.startswith("hf:"):
+        return given
+    if not Path(given).exists():
+        raise InputError(f"{given}: no such file; correct its path")
+    return str(Path(given).absolute())
+
+
+def check_rows(
+    path: str, role: str, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Conversation]]:
+    """A data set as a source of a corpus, and the usable ones of its first rows.
+
+    The terminal says how many others there are. Snakemake takes braces, and globs take brackets,
+    for patterns: the source's path is a link below data/raw, of the same name every time.
+
+    Args:
+        path: a file, or `hf:...`.
+        role: see `vocabulary.Role`.
+        options: question_field, answer_field, turns, allow_rejects: see `CorpusSource`.
+
+    Raises:
+        InputError: it cannot be read, holds no usable row, or more than half are not and its
+            `allow_rejects` is not set.
+    """
+    kept = {key: value for key, value in options.items() if value not in (None, False, "first")}
+    given = {"name": "data", "path": path, "role": role, **kept}
+    source = checked(CorpusSource, given, "data")
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder; name a file of rows in it")
+    asked, answered = source.question_field, source.answer_field
+    rows = itertools.chain.from_iterable(
+        read_rows(file, name=name, question_field=asked, answer_field=answered)
+        for name, file in source_files(source)
+    )
+    seen = [row for _, row, _ in itertools.islice(rows, _ROWS)]
+    usable = [row for row in seen if isinstance(row, Conversation)]
+    if not usable:
+        why = f"row 1: {seen[0]}" if seen else "it has no rows"
+        raise InputError(f"{path}: no usable row ({why}); correct the file")
+    reasons = Counter(str(row) for row in seen if not isinstance(row, Conversation))
+    shown = f"{path}, first {_ROWS:,} rows" if len(seen) == _ROWS else path
+    check_rejects(
+        shown, len(seen), reasons.total(), dict(reasons.most_common(3)), source.allow_rejects
+    )
+    if not path.startswith("hf:"):
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        given["path"] = f"data/raw/{digest}-{_UNSAFE.sub('_', Path(path).name)}"
+        link(Path(given["path"]), Path(path))
+    return given, usable
+
+
+class AuditModel(NamedTuple):
+    """A model that is there and can be sampled from, or an adapter of one."""
+
+    source: dict[str, Any]
+    """`path` and `sha256`, or `hf`, `revision` and `file`, as params.yaml has them."""
+    path: Path
+    """Where it lies now."""
+    adapter: bool
+
+
+def find_model(given: str, name: str) -> AuditModel:
+    """Find a model, bring it here where it is on the hub, and check what it is.
+
+    Args:
+        given: a GGUF file, any part of a split one, or `hf:owner/name[:file][@revision]`.
+        name: it is fetched to `data/models/NAME.gguf`, where the workflow looks for it.
+
+    Raises:
+        InputError: it is not there, or no GGUF model that text can be drawn from.
+    """
+    if given.startswith("hf:"):
+        wanted = hub_model(given)
+        file = wanted.file
+        if not file:
+            commit = resolve_commit(wanted.repo, wanted.revision, "model")
+            file = choose_gguf(wanted.repo, list_files(wanted.repo, commit, "model"))
+        source = {"hf": wanted.repo, "revision": wanted.revision, "file": file}
+        path = Path("data/models", f"{name}.gguf")
+        if not path.exists():
+            fetch(PinnedSource.model_validate(source), path)
+    else:
+        path = Path(given)
+        if path.is_dir():
+            raise InputError(folder_refusal(path, [one.name for one in path.iterdir()]))
+        source = {}
+    adapter = is_adapter(path)
+    if not adapter:
+        check_gguf(path)
+    return AuditModel(source or {"path": str(path), "sha256": pinned_sha256(path)}, path, adapter)
+
+
+def models_of(name: str, model: AuditModel, base: AuditModel | None) -> dict[str, Any]:
+    """The section `models` of params.yaml: `model`, or an adapter, and its `base`, if there is one.
+
+    Raises:
+        InputError: an adapter without a base, or as the base.
+    """
+    if base and base.adapter:
+        raise InputError(f"{base.path}: a LoRA adapter; the base is the model without it")
+    if model.adapter and base is None:
+        raise InputError(f"{model.path}: {LONE_ADAPTER}")
+    before = {f"{name}-base": {"source": base.source, "trained_on": []}} if base else {}
+    own: dict[str, Any] = {"adapter" if model.adapter else "source": model.source}
+    return before | {name: own | ({"base": f"{name}-base"} if base else {})}
+
+
+class Template(NamedTuple):
+    """What a model can be sampled after; with rows, how long they are and how fast it reads."""
+
+    prefixes: list[PrefixForm]
+    row_tokens: float = 0
+    """Of a row's question and answer, in the mean."""
+    question_tokens: int = 0
+    """Not exceeded by 99 % of the questions."""
+    tokens_per_second: float = 0
+    """Read in likelihoods."""
+
+
+def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None = None) -> Template:
+    """Read a model's template, without repeated prefixes, and measure the model with some rows.
+
+    Raises:
+        InputError: the model cannot be loaded or sampled from, or gives no prefix at all.
+    """
+    from alignment_extraction.engine.model import Model, probe
+    from alignment_extraction.engine.scoring import score
+    from alignment_extraction.generations.prefix import prefix_tokens
+
+    model = part_files(model)[0]
+    probe(model)
+    forms: tuple[PrefixForm, ...] = ("full", "user", "bos", "none")
+    found: dict[tuple[int, ...], PrefixForm] = {}
+    reasons = []
+    with Model(model, threads=threads) as loaded:
+        if not loaded.forgets:
+            raise InputError(
+                f"{model}: a recurrent or hybrid model, whose state cannot go back to the prefix; "
+                "give a model with attention alone"
+            )
+        for form in forms:
+            try:
+                found.setdefault(tuple(prefix_tokens(loaded, form)), form)
+            except InputError as error:
+                reasons.append(str(error))
+        prefixes = list(found.values())
+        if not found:
+            raise InputError(
+                f"{reasons[0]} (none of the prefixes {', '.join(forms)} can be derived)"
+            )
+        if not rows:
+            return Template(prefixes)
+        context = list(next(iter(found)))
+        room = loaded.n_ctx_train - len(context)
+        texts = [loaded.tokenize(f"{row.question} {row.answer or ''}")[:room] for row in rows]
+        questions = sorted(len(loaded.tokenize(row.question)) for row in rows)
+        # Two rows first, then twice as many: a large model reads one in seconds.
+        read, size, begin = 0, 2, time.perf_counter()
+        while (spent := time.perf_counter() - begin) < _MEASURED and size <= 2 * len(texts):
+            some = texts[size - 2 : 2 * size - 2]
+            score(loaded, [(context, text) for text in some], moments=True)
+            read, size = read + sum(map(len, some)), 2 * size
+    mean = sum(map(len, texts)) / len(texts)
+    return Template(prefixes, mean, questions[int(0.99 * (len(questions) - 1))], read / spent)
+
+
+def audit_params(
+    name: str,
+    models: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]],
+    study: Mapping[str, Any],
+    shipped: Mapping[str, Any],
+    embedder: str,
+) -> dict[str, Any]:
+    """The params.yaml of an audit: the study `name` of the model `name`.
+
+    Args:
+        name: also of its corpus.
+        models, sources: see `models_of` and `check_rows`.
+        study: the other keys of the study.
+        shipped: the params.yaml of the package, which has the embedders.
+        embedder: a name of one of them, or the folder of a sentence-transformers model.
+
+    Raises:
+        InputError: no such embedder.
+    """
+    embedders = dict(shipped["embedders"])
+    if Path(embedder).is_dir():
+        source = {"path": embedder, "sha256": sha256(Path(embedder))}
+        embedders, embedder = {"given": {"source": source}}, "given"
+    elif embedder not in embedders:
+        raise InputError(
+            f"{embedder!r}: no folder, and no embedder that is known; give one of "
+            f"{', '.join(embedders)}, or the folder of a sentence-transformers model"
+        )
+    return {
+        "run": [name],
+        "seed": shipped["seed"],
+        "gpu_layers": shipped["gpu_layers"],
+        "models": dict(models),
+        "embedders": embedders,
+        "corpora": {name: {"sources": list(sources)}},
+        "studies": {name: {**study, "models": [name], "corpus": name, "embedder": embedder}},
+    }
