@@ -131,12 +131,13 @@ class LikelihoodSettings(Settings):
 
 def _rate(value: Any) -> Any:
     """A share from a number or from text such as `1%`."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
-            return float(value.strip().removesuffix("%")) / 100
-        except ValueError:
-            raise ValueError(f"{value!r} is no rate; give one like 1% or 0.01") from None
-    return value
+    if not isinstance(value, str):
+        return value
+    number = value.strip()
+    try:
+        return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        raise ValueError(f"{value!r} is no rate; give one like 1% or 0.01") from None
 
 
 Rate = Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1)]
