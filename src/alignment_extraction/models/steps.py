@@ -9,6 +9,7 @@ from alignment_extraction.files import InputError
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.models.gguf_merge import merge_adapter
 from alignment_extraction.models.lock import LOCK
+from alignment_extraction.models.peft_adapter import convert_peft
 from alignment_extraction.models.sources import PinnedSource, fetch
 from alignment_extraction.models.weights import without_pickles
 
@@ -45,7 +46,7 @@ def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = 
     """Bring a LoRA adapter and merge it into its base model.
 
     Args:
-        adapter: where the GGUF adapter comes from.
+        adapter: where the adapter comes from: a GGUF, or a folder of PEFT.
         base: GGUF of the model that it belongs to.
         output: GGUF to write.
         lock: what the first download from the hub got.
@@ -57,5 +58,8 @@ def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = 
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         fetched = Path(folder) / "adapter.gguf"
         fetch(adapter, fetched, lock)
+        if fetched.is_dir():
+            folder_of_peft = fetched.rename(fetched.with_suffix(""))
+            convert_peft(folder_of_peft, base, fetched)
         merge_adapter(base, fetched, output)
     probe(output)
