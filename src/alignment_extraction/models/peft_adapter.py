@@ -12,7 +12,7 @@ from alignment_extraction.models.gguf_file import open_gguf, part_files, value
 
 _MATRIX = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 # Those whose query and key matrices llama.cpp orders otherwise than transformers, and those not.
-_PERMUTED, _PLAIN = ("llama",), ("qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo2")
+_PERMUTED, _PLAIN = ("llama",), ("qwen2", "qwen3", "olmo2")
 _CONVERT = "convert it with convert_lora_to_gguf.py of llama.cpp and give the result"
 
 
