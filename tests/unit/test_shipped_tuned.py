@@ -25,12 +25,10 @@ def doses() -> list[str]:
     """The lines of the table by repetitions."""
     keys = {"model": MODEL, "prefix": "user", "field": "question"}
     found = table("repetitions").filter(**keys)
-    risk = table("rows").filter(model=MODEL, role="member")
     lines = []
     for (times,), rows in found.group_by("repetitions", maintain_order=True):
         by = {row["metric"]: row for row in rows.iter_rows(named=True)}
         exact, near = by["verbatim"], by["cosine"]
-        expected = risk.filter(repetitions=times)["expected"].sum()
         rates = [
             percent(*(each[key] for key in ("attributable", "low", "high")))
             for each in (exact, near, by["levenshtein"])
@@ -38,7 +36,7 @@ def doses() -> list[str]:
         cells = (
             times,
             exact["members"],
-            f"{expected * exact['n']:.1f}",
+            exact["member_rows"],
             f"{exact['member_hits']:.0f} / {exact['twin_hits']:.0f}",
             f"{near['member_hits']:.0f} / {near['twin_hits']:.0f}",
             *rates,
