@@ -84,7 +84,7 @@ def assign(drawn: pl.DataFrame, settings: AdapterSettings, seed: int) -> pl.Data
     Raises:
         InputError: fewer than two conversations a pair are usable.
     """
-    times = np.repeat(*(list(part) for part in zip(*settings.repetitions.items(), strict=True)))
+    times = np.repeat(list(settings.repetitions), list(settings.repetitions.values()))
     usable = drawn.filter(
         pl.col("question_finish") == "stop",
         pl.col("question_tokens").list.len() >= settings.min_question_tokens,
