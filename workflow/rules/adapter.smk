@@ -5,8 +5,6 @@ only other settings draw or train again, or `snakemake --forcerun train_adapter`
 gives another adapter, whose SHA-256 belongs into params.yaml.
 """
 
-from alignment_extraction.settings.adapter import AdapterSettings
-
 CONVERSATIONS = either(
     name for name, corpus in PARAMS.corpora.items() if corpus.conversations
 )
@@ -18,26 +16,47 @@ DRAWN = {
     "max_answer_tokens",
     "repetitions",
 }
+RECORDS = {
+    "conversations": {
+        "seed": PARAMS.seed,
+        "adapter": PARAMS.adapter.model_dump(mode="json", include=DRAWN),
+    },
+    "adapter": {
+        "seed": PARAMS.train.seed,
+        "bf16": PARAMS.train.bf16,
+        "adapter": PARAMS.adapter.model_dump(mode="json"),
+    },
+}
 
 
 localrules:
     conversations_corpus,
 
 
-def adapted_model(wildcards):
-    return ancient(layout.model_file(PARAMS, PARAMS.adapter.base))
+def adapted_model(name):
+    """The base model, as an input of what is made from it.
+
+    None where both are to be kept: fetched anew, even an ancient input would make them again.
+    """
+
+    def given(wildcards):
+        path = layout.model_file(PARAMS, PARAMS.adapter.base)
+        kept = recorded(record_file(name), RECORDS[name], "train_adapter", name)
+        return [] if kept and not Path(path).exists() else ancient(path)
+
+    return given
 
 
 rule conversations:
     input:
-        model=adapted_model,
+        model=adapted_model("conversations"),
     output:
         corpus=layout.CONVERSATIONS,
+        settings=record_file("conversations"),
     log:
         "logs/conversations.log",
     params:
-        settings=Given(AdapterSettings(**PARAMS.adapter.model_dump(include=DRAWN))),
-        seed=PARAMS.seed,
+        record=RECORDS["conversations"],
     script:
         "../scripts/conversations.py"
 
@@ -60,17 +79,17 @@ rule conversations_corpus:
 rule train_adapter:
     input:
         corpus=ancient(layout.CONVERSATIONS),
-        model=adapted_model,
+        model=adapted_model("adapter"),
     output:
         adapter=layout.ADAPTER,
         curves=layout.trained_file("adapter", "-curves.parquet"),
+        settings=record_file("adapter"),
     log:
         "logs/train_adapter.log",
     benchmark:
         "logs/benchmarks/train_adapter.tsv"
     threads: 8
     params:
-        settings=Given(PARAMS.adapter),
-        training=Given((PARAMS.train.seed, PARAMS.train.bf16)),
+        record=RECORDS["adapter"],
     script:
         "../scripts/train_adapter.py"

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from alignment_extraction.files import write_parquet
+from alignment_extraction.files import write_json, write_parquet
+from alignment_extraction.settings.adapter import AdapterSettings
 from alignment_extraction.step import step
 from alignment_extraction.training.adapter import assign, draw
 
 with step(snakemake.log[0]):
-    settings, seed = snakemake.params.settings.settings, snakemake.params.seed
+    record = snakemake.params.record
+    settings, seed = AdapterSettings.model_validate(record["adapter"]), record["seed"]
     drawn = draw(Path(snakemake.input.model), settings, seed)
     write_parquet(assign(drawn, settings, seed), Path(snakemake.output.corpus))
+    write_json(record, Path(snakemake.output.settings))
