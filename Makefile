@@ -1,11 +1,13 @@
 # make run    the main job (params.yaml: run); make run SMALL=1 is the same at a small size
 # make audit MODEL=mine.gguf DATA=mine.jsonl   audit your own model on your own data
 #             (also BASE=, HELD_OUT=, NAME=, SAMPLES=; see alignment-extraction audit --help)
+# make rehearse STUDY=olmo2-7b   one of the paper's studies, whole and in miniature, against a local hub
 # make test   all tests but the slow ones
 # make lint   style and types
 # make training   what `snakemake` needs besides where it trains models or students
 # Variables: PYTHON (the interpreter that .venv is made with), CORES, GPU=1 (llama.cpp with CUDA),
-# LLAMA_WHEEL (a llama-cpp-python wheel built before: a file, an address or a folder's *.whl)
+# LLAMA_WHEEL (a llama-cpp-python wheel built before: a file, an address or a folder's *.whl),
+# V=1 (Snakemake's own messages in place of bars)
 
 PYTHON ?= python3
 CORES ?= all
@@ -27,6 +29,8 @@ export CMAKE_ARGS ?= -DCMAKE_C_FLAGS=-mno-amx-tile -DCMAKE_CXX_FLAGS=-mno-amx-ti
 endif
 endif
 
+# On a terminal, a bar for the run and one for each rule; logs/ has what the jobs write.
+SNAKEMAKE := snakemake --cores $(CORES) $(if $(V),,$(shell test -t 2 && echo --logger rich))
 SMALL_CONFIG := $(if $(SMALL),--configfile workflow/small.yaml)
 
 # Only the library is needed: the multimodal and common parts are more than half of what would be
@@ -45,7 +49,7 @@ INSTALL := $(PIP) install --constraint requirements.lock --editable
 # Reach the shell as they are typed, quotes and blanks included.
 export MODEL DATA BASE HELD_OUT NAME SAMPLES
 
-.PHONY: run audit test test-slow lint format environment training development
+.PHONY: run audit rehearse test test-slow lint format environment training development
 
 READY := .venv/llama-$(if $(GPU),cuda,cpu)
 environment: $(READY)
@@ -83,7 +87,7 @@ development: .venv/development
 run: environment
 	# Shipped models spare their training; see docs/training.md.
 	test -e data/models/trained/rl.gguf || dvc pull --quiet models || $(MAKE) training
-	snakemake --cores $(CORES) $(SMALL_CONFIG)
+	$(SNAKEMAKE) $(SMALL_CONFIG)
 	alignment-extraction report $(STUDY)
 
 audit: environment
@@ -91,8 +95,11 @@ audit: environment
 	study=$$(alignment-extraction audit "$$MODEL" "$$DATA" $${NAME:+--name "$$NAME"} \
 		$${BASE:+--base "$$BASE"} $${HELD_OUT:+--held-out "$$HELD_OUT"} \
 		$${SAMPLES:+--samples "$$SAMPLES"}) \
-	&& snakemake --cores $(CORES) --configfile "$$study" \
+	&& $(SNAKEMAKE) --configfile "$$study" \
 	&& alignment-extraction report "$$(basename "$$study" .yaml)" --study-file "$$study"
+
+rehearse: development
+	python -m tests.stand_ins $(STUDY)
 
 test: development
 	# A file's tests stay together: they share what the first of them made.

@@ -48,8 +48,9 @@ rule models:
     input:
         of_studies(
             lambda study: [
-                layout.model_file(PARAMS, name)
+                file
                 for name in PARAMS.studies[study].used_models
+                for file in layout.model_files(PARAMS, name)
             ]
         ),
 

@@ -19,10 +19,10 @@ import polars as pl
 from record import write
 
 from alignment_extraction.attribution.competition import attribution
+from alignment_extraction.attribution.contests import Contest, contests
 from alignment_extraction.attribution.exchangeability import exchangeability
-from alignment_extraction.attribution.kinds import kinds
+from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 from tests.attributed_study import (
@@ -164,14 +164,14 @@ def scale(size: int) -> dict[str, float]:
     corpus, scores, generations = study(size)
     base = corpus.select("id", base_log_probability=pl.lit(-20.0))
     thresholds = ThresholdSettings()
+    found: list[Contest] = []
     tables = {
-        "attribution": lambda: attribution(scores, corpus, {"m": ["mine"]}, thresholds),
-        "with a base model": lambda: attribution(scores, corpus, {"m": ["mine"]}, thresholds, base),
-        "repetitions": lambda: repetitions(scores, corpus, thresholds),
-        "kinds": lambda: kinds(
-            scores, corpus, {Condition("m", "full", 0): generations}, thresholds
-        ),
-        "ratios": lambda: ratios(scores, corpus, thresholds),
+        "contests": lambda: found.extend(contests(scores, corpus)),
+        "attribution": lambda: attribution(found, {"m": ["mine"]}, thresholds, {}),
+        "with a base model": lambda: attribution(found, {"m": ["mine"]}, thresholds, {"m": base}),
+        "repetitions": lambda: repetitions(found, thresholds),
+        "kinds": lambda: kinds(found, corpus, {Condition("m", "full", 0): generations}, thresholds),
+        "ratios": lambda: ratios(found, thresholds),
         "exchangeability": lambda: exchangeability(corpus, 0),
     }
     figures = {}

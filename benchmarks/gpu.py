@@ -81,13 +81,13 @@ def embed(dtype: str, texts: int) -> dict[str, Any]:
 
 def exact(rows: int, queries: int, dimension: int, device: str) -> dict[str, Any]:
     """Seconds of exact search, the copying of rows included."""
-    from alignment_extraction.search.index import exact_search
+    from alignment_extraction.search.index import Exact
 
     stream = np.random.default_rng(0)
     vectors, asked = (stream.standard_normal((n, dimension), np.float32) for n in (rows, queries))
-    exact_search(vectors[:1000], asked[:100], device=device)
+    Exact(vectors[:1000], device=device).search(asked[:100])
     start = time.perf_counter()
-    exact_search(vectors, asked, device=device)
+    Exact(vectors, device=device).search(asked)
     seconds = time.perf_counter() - start
     return {
         **{"rows": rows, "queries": queries, "dimension": dimension},

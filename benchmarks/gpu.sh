@@ -32,7 +32,7 @@ CMAKE_ARGS="-DGGML_CUDA=on -DCMAKE_CUDA_ARCHITECTURES=$card" "$python" benchmark
     llama-batched-bench &
 build=$!
 # Torch with its CUDA, and what the engine and the embedders import.
-install torch polars pyyaml pydantic jinja2 tqdm filelock gguf sentence-transformers openvino \
+install torch polars pyyaml pydantic jinja2 tqdm filelock gguf sentence-transformers \
     annoy rapidfuzz scipy tokenizers safetensors huggingface-hub reasoning-gym pyarrow
 wait "$build"
 release=$("$python" -c 'from importlib.metadata import version; print(version("llama-cpp-python"))')

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py    # about 6 minutes on 2 cores; needs data/raw/gsm8k_train.jsonl
 
-Resident memory is read after every progress report, every half second.
+Resident memory is read after every progress report, which is after every batch.
 """
 
 import json

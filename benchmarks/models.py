@@ -11,7 +11,8 @@ from pathlib import Path
 from peers import sdist
 
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix import TurnTexts, derive_turns
+from alignment_extraction.generations.prefix import derive_turns, ending_of
+from alignment_extraction.generations.turns import Texts
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 BEGIN, END = "<BOS>", "<EOS>"
@@ -27,14 +28,23 @@ vocabulary end it as well. Where a vocabulary binds a header's last space to the
 that space is no part of the prefix. The tokens themselves are shown by
 `alignment-extraction generate --model MODEL --prefix user --show-prefix`.
 
+A model that a server has (`models.NAME: {endpoint: http://127.0.0.1:8000/v1, model: ...}`, its key
+in `ENDPOINT_API_KEY`) takes its named prefixes from the chat template that the server tells
+(llama-server; vLLM with `--enable-tokenizer-info-endpoint`), by the same rules; `none` is for files
+alone. Where it tells none, give the prefix as a literal `{name, text, end}`: `end` is the text
+between question and answer. vLLM, SGLang and llama-server are sent token ids. A server that takes
+texts alone (llama-cpp-python's) puts the beginning-of-sequence token in front itself, so leave it
+out of the text there. `likelihood` needs a server with `prompt_logprobs` (vLLM). No request goes
+through a server's chat template, and a server that adds a template or a token is refused.
+
 | template | before | user | between | end |
 | --- | --- | --- | --- | --- |
 """
 
 
-def derived(folder: Path) -> dict[str, TurnTexts | str]:
-    """By template: its turns, or why there are none."""
-    found: dict[str, TurnTexts | str] = {}
+def derived(folder: Path) -> dict[str, tuple[Texts, str] | str]:
+    """By template: its texts and header of a user's turn, or why there are none."""
+    found: dict[str, tuple[Texts, str] | str] = {}
     for path in sorted(folder.glob("*.jinja"), key=lambda path: path.name.lower()):
         try:
             found[path.stem] = derive_turns(path.read_text(), BEGIN, END)
@@ -43,14 +53,15 @@ def derived(folder: Path) -> dict[str, TurnTexts | str]:
     return found
 
 
-def document(turns: dict[str, TurnTexts | str]) -> str:
+def document(turns: dict[str, tuple[Texts, str] | str]) -> str:
     """The page, in Markdown."""
     lines = []
     for name, turn in turns.items():
         if isinstance(turn, str):
             lines.append(f"| {name} | {_plain(turn)} | | |")
         else:
-            fields = (turn.full, turn.user, turn.answer_header, turn.end)
+            texts, user = turn
+            fields = (texts.before, user, texts.middle, ending_of(texts.middle)[1])
             lines.append(f"| {name} | {' | '.join(_code(text) for text in fields)} |")
     return _HEAD + "\n".join(lines) + "\n"
 

@@ -41,11 +41,8 @@ def engine(path: Path, sequences: int, samples: int) -> float:
     No token ends a turn, so that every sample has the peer's length.
     """
     times: list[tuple[float, int, int]] = []
-    tokens = 0
 
-    def progress(done: int, new: int) -> None:
-        nonlocal tokens
-        tokens += new
+    def progress(done: int, tokens: int) -> None:
         times.append((time.perf_counter(), done, tokens))
 
     with Model(path, threads=THREADS) as model:

@@ -29,7 +29,7 @@ from matplotlib import pyplot as plt
 from record import BUILD, RESULTS, ROOT, THREADS, write
 from strings import mixture
 
-from alignment_extraction.search.index import Annoy, build_index, exact_search, recall_at_1
+from alignment_extraction.search.index import Annoy, Exact, build_index, recall_at_1
 from alignment_extraction.search.scores import score as join_scores
 from alignment_extraction.search.string_search import best_matches
 from alignment_extraction.settings.studies import IndexSettings
@@ -120,7 +120,7 @@ def find(rows: int, dimension: int) -> dict[str, Any]:
 
 def exact(rows: int, dimension: int) -> dict[str, Any]:
     vectors, queries, path = _load(rows, dimension)
-    best = exact_search(vectors, queries[:AUDITED])
+    best = Exact(vectors).search(queries[:AUDITED])
     kept = np.load(path.with_suffix(".npz"))
     found = best._replace(position=kept["position"][:AUDITED], cosine=kept["cosine"][:AUDITED])
     quartiles = np.quantile(best.cosine, (0.25, 0.5, 0.75)).round(3).tolist()

@@ -24,8 +24,14 @@ from rapidfuzz import process
 from record import THREADS, write
 
 from alignment_extraction.corpora.conversations import Conversation, generate_rows
-from alignment_extraction.search.string_search import LEAST_SIMILARITY, StringMatches, best_matches
-from alignment_extraction.search.strings import METRICS, SCORERS, Metric
+from alignment_extraction.search.string_search import (
+    LEAST_SIMILARITY,
+    METRICS,
+    SCORERS,
+    Metric,
+    StringMatches,
+    best_matches,
+)
 
 REPEATS = 3
 HALF = "gsm_symbolic"

@@ -1,20 +1,22 @@
 """Simulated studies whose truth is known: rows with chances, a coin, generations, wins."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.contests import Wins
-from alignment_extraction.attribution.discoveries import (
+from alignment_extraction.attribution.competition import (
     block_ratio,
     block_wins,
     discovery_threshold,
 )
-from alignment_extraction.attribution.levels import Comparison
-from alignment_extraction.attribution.tallies import Chance, chance, difference, tally
-
-Array = np.ndarray[Any, Any]
+from alignment_extraction.attribution.contests import Wins, contests, wins
+from alignment_extraction.attribution.intervals import Chance, chance, rates
+from alignment_extraction.attribution.levels import BOTH, Comparison
+from alignment_extraction.settings.studies import ThresholdSettings
+from alignment_extraction.statistics import Array, named_seed
+from alignment_extraction.vocabulary import METRICS
 
 TAILS = ("even", "zipf", "pareto", "lognormal")
 
@@ -114,11 +116,47 @@ def hits_of(
     return Wins(score[order], row, comparison.member[row], ones, np.arange(len(row)))
 
 
+def relabelled(comparison: Comparison, seed: int) -> Comparison:
+    """The comparison after another toss of the coin: a placebo in which training caused nothing.
+
+    In every pair a coin decides whether member and twin change places; blocks of one side swap
+    sides by a random permutation, so that as many blocks as before are on each.
+    """
+    stream = np.random.default_rng(seed)
+    strata = comparison.strata()
+    flip = (stream.random(len(strata)) < 0.5) & (strata == BOTH)
+    single = np.flatnonzero(strata != BOTH)
+    flip[single] = strata[single] != stream.permutation(strata[single])
+    return replace(comparison, member=comparison.member ^ flip[comparison.block])
+
+
+def placebo(
+    scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: ThresholdSettings, seed: int
+) -> pl.DataFrame:
+    """Rates of a real study at the fixed thresholds, members and twins labelled anew 20 times.
+
+    Columns run, those of what is compared, metric, the rates, and whether they hold 0.
+    """
+    found = []
+    for contest in contests(scores, corpus):
+        whole = contest.comparison
+        for run in range(20):
+            stream = named_seed(seed, f"placebo/{whole.source}/{whole.level}/{run}")
+            other = relabelled(whole, stream)
+            for metric in METRICS:
+                own = wins(contest, metric)
+                own = own._replace(member=other.member[own.row])
+                table = rates(own, other, np.array([thresholds.fixed(metric)]), contest.n)
+                found.append(contest.labelled(table, run=run, metric=metric))
+    holds = (pl.col("low") <= 0) & (pl.col("high") >= 0)
+    return pl.concat(found).with_columns(holds=holds)
+
+
 def estimate(
     found: Wins, comparison: Comparison, n: int, base: Chance | None = None
 ) -> tuple[float, float, float]:
     """Attributable hits of all scores, with bounds."""
-    table = difference(tally(found, comparison, np.array([0.0]), base), comparison, n)
+    table = rates(found, comparison, np.array([0.0]), n, base)
     return tuple(n * table[name][0] for name in ("attributable", "low", "high"))  # type: ignore[return-value]
 
 

@@ -87,6 +87,10 @@ class Fake:
         requests: bodies of the completions asked for.
         keys: the Authorization header of each.
         most: most requests at once.
+
+    Args:
+        added: tokens that it says to put in front of a prompt.
+        tells: whether it tokenises and tells its chat template.
     """
 
     def __init__(
@@ -96,11 +100,12 @@ class Fake:
         owner: str = "vllm",
         faults: Sequence[Fault] = (),
         chat_only: bool = False,
-        template: int = 0,
+        added: int = 0,
         key: str = "",
+        tells: bool = True,
     ) -> None:
         self.model, self.owner, self.faults = model, owner, list(faults)
-        self.chat_only, self.template, self.key = chat_only, template, key
+        self.chat_only, self.added, self.key, self.tells = chat_only, added, key, tells
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.most = self._now = 0
@@ -116,6 +121,17 @@ class Fake:
 
     async def _version(self, _: Request) -> Response:
         return JSONResponse({"version": "0.26.0"})
+
+    async def _tokenize(self, request: Request) -> Response:
+        body = await request.json()
+        model, text = self.model, body["prompt"]
+        tokens = (model.conversation if body["add_special_tokens"] else model.tokenize)(text)
+        return JSONResponse({"tokens": tokens, "max_model_len": model.n_ctx_train})
+
+    async def _tokenizer_info(self, _: Request) -> Response:
+        bos, eos = (self.model.piece(t) for t in (self.model.bos or 0, self.model.eos or 0))
+        about = {"chat_template": self.model.chat_template, "eos_token": {"content": eos}}
+        return JSONResponse(about | {"bos_token": bos})
 
     async def _completions(self, request: Request) -> Response:
         body = await request.json()
@@ -180,12 +196,15 @@ class Fake:
         # Servers may give them in any order.
         return {
             "choices": choices[::-1],
-            "usage": {"prompt_tokens": len(prompt) + self.template},
+            "usage": {"prompt_tokens": len(prompt) + self.added},
         }
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Self]:
         routes = [Route("/v1/models", self._models), Route("/version", self._version)]
+        if self.tells:
+            routes.append(Route("/tokenize", self._tokenize, methods=["POST"]))
+            routes.append(Route("/tokenizer_info", self._tokenizer_info))
         if not self.chat_only:
             routes.append(Route("/v1/completions", self._completions, methods=["POST"]))
         config = uvicorn.Config(

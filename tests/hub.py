@@ -47,7 +47,8 @@ class Hub(http.server.ThreadingHTTPServer):
     """As much of the hub's protocol as a download needs, with a gated and a private repository.
 
     Attributes:
-        files: what its repositories hold, at whatever commit.
+        files: what its own repositories hold, at whatever commit.
+        others: more repositories, by name: what they hold at whatever commit.
         branches: the commit that each branch is at.
         requests: method, path and Range header of every request.
         cut: files whose next response stops after that many bytes.
@@ -58,6 +59,7 @@ class Hub(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.requests: list[tuple[str, str, str | None]] = []
         self.files = dict(FILES)
+        self.others: dict[str, dict[str, bytes]] = {}
         self.branches = {"main": COMMIT}
         self.cut: dict[str, int] = {}
         self.refused: set[str] = set()
@@ -100,23 +102,29 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             return self.reply(401, X_Error_Code="GatedRepo")
         if repo == "owner/broken":
             return self.reply(400)
-        if repo not in ("owner/model", "owner/gated", "owner/late-gated"):
+        files = self.server.others.get(repo)
+        if files is None and repo not in ("owner/model", "owner/gated", "owner/late-gated"):
             return self.reply(401, X_Error_Code="RepoNotFound")
-        if verb == "revision" and commit in (COMMIT, *self.server.branches):
+        files = self.server.files if files is None else files
+        # Of the other repositories every commit is there: params.yaml pins those of the real ones.
+        known = commit in (COMMIT, *self.server.branches.values()) or (
+            repo in self.server.others and re.fullmatch(r"[0-9a-f]{40}", commit)
+        )
+        if verb == "revision" and (known or commit in self.server.branches):
             about = {"id": repo, "sha": self.server.branches.get(commit, commit), "siblings": []}
             return self.reply(200, json.dumps(about).encode(), Content_Type="application/json")
-        if commit not in (COMMIT, *self.server.branches.values()):
+        if not known:
             return self.reply(404, X_Error_Code="RevisionNotFound")
         if verb == "tree":
             entries = [
                 {"type": "file", "path": name, "size": len(data), "oid": digest(data)[:40]}
-                for name, data in self.server.files.items()
+                for name, data in files.items()
             ]
             return self.reply(200, json.dumps(entries).encode(), Content_Type="application/json")
         if self.command == "GET" and name in self.server.refused:
             self.server.refused.remove(name)
             return self.reply(400)
-        return self.send_file(name, self.server.files[name])
+        return self.send_file(name, files[name])
 
     def send_file(self, name: str, data: bytes) -> None:
         start = int((self.headers["Range"] or "bytes=0-")[6:].split("-")[0])

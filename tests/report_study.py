@@ -10,6 +10,7 @@ import polars as pl
 
 from alignment_extraction.files import write_parquet
 from alignment_extraction.report.tables import SCHEMAS, Results, conform
+from alignment_extraction.settings.studies import GateSettings
 
 MODELS = ("base-q8", "sft-q8", "sft-q4", "sft-assistant-loss-q8", "rl-q8")
 TRAINED = {
@@ -21,18 +22,12 @@ TRAINED = {
 SETTINGS: dict[str, Any] = {
     "name": "invented",
     "title": "Small models whose training data is known",
-    "models": {
-        "base-q8": {"quantisation": "Q8_0"},
-        "sft-q8": {"quantisation": "Q8_0"},
-        "sft-q4": {"quantisation": "Q4_K_M"},
-        "sft-assistant-loss-q8": {"quantisation": "Q8_0", "loss": "assistant only"},
-        "rl-q8": {"quantisation": "Q8_0"},
-    },
+    "models": MODELS,
     "prefixes": ["user", "full", "bos", "t0.7"],
     "thresholds": {"semantic": 0.95, "string": 0.9},
-    "gate": {"max_rows_at_risk": 100, "max_attributable": "10%"},
+    "gate": GateSettings(max_rows_at_risk=100, max_attributable="10%"),
 }
-PROVENANCE = {"version": "0.2.0", "commit": "0123456789abcdef", "corpus.parquet": "ab" * 32}
+PROVENANCE = {"git revision": "0123456789abcdef", "sha256 of sft-q8": "ab" * 32}
 _LATER = {
     ("kinds", "level"),
     ("kinds", "n"),
@@ -448,19 +443,9 @@ def write_tables(**changes: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
                     ("start", 0.11),
                     ("original", 0.4),
                     ("extracted", 0.33),
-                    ("non-matches", 0.27),
-                    ("verified", 0.36),
+                    ("extracted-without-copies", 0.27),
+                    ("other", 0.36),
                 )
-            ],
-        ),
-        "distillation_curves": _frame(
-            "distillation_curves",
-            [
-                ("rl", arm, seed, step, metric, min(1, base + 0.02 * step + 0.02 * seed))
-                for arm, base in (("original", 0.2), ("extracted", 0.15))
-                for seed in range(3)
-                for step in range(0, 20, 2)
-                for metric in ("reward", "accuracy")
             ],
         ),
         "distillation_counts": _frame(

@@ -126,6 +126,9 @@ def write_llama_gguf(
     context: int = 512,
     half: bool = False,
     add_bos: bool = False,
+    architecture: str = "llama",
+    beginning: int = START_OF_TURN,
+    end: int = END_OF_TURN,
 ) -> Path:
     """Write Llama weights in transformers' layout, and a byte-level BPE tokenizer, as GGUF.
 
@@ -138,10 +141,14 @@ def write_llama_gguf(
         context: the context length that the file says the model was trained with.
         half: float16 matrices instead of float32.
         add_bos: whether the file asks for the beginning-of-sequence token before every text.
+        architecture: what the file says it is; `olmo2` and `qwen2` get the norms and biases that
+            Llama lacks, of no effect.
+        beginning: the token that begins a sequence.
+        end: the token that ends one.
     """
     vocab, hidden = weights["model.embed_tokens.weight"].shape
     layers = 1 + max(int(name.split(".")[2]) for name in weights if ".layers." in name)
-    writer = gguf.GGUFWriter(str(path), "llama")
+    writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name("tiny")
     writer.add_context_length(context)
     writer.add_embedding_length(hidden)
@@ -168,8 +175,8 @@ def write_llama_gguf(
     writer.add_token_merges(
         [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     )
-    writer.add_bos_token_id(START_OF_TURN)
-    writer.add_eos_token_id(END_OF_TURN)
+    writer.add_bos_token_id(beginning)
+    writer.add_eos_token_id(end)
     writer.add_pad_token_id(END_OF_TURN)
     writer.add_unk_token_id(END_OF_TEXT)
     writer.add_add_bos_token(add_bos)
@@ -190,6 +197,16 @@ def write_llama_gguf(
         "input_layernorm": "attn_norm",
         "post_attention_layernorm": "ffn_norm",
     }
+    extra: dict[str, float] = {}
+    if architecture == "olmo2":
+        # It normalises what attention and the feed-forward layer give, and queries and keys.
+        names |= {"input_layernorm": "attn_q_norm", "post_attention_layernorm": "attn_k_norm"}
+        extra = {"post_attention_norm.weight": 1, "post_ffw_norm.weight": 1}
+    elif architecture == "qwen2":
+        extra = {f"attn_{part}.bias": 0 for part in "qkv"}
+    for index in range(layers):
+        for name, constant in extra.items():
+            writer.add_tensor(f"blk.{index}.{name}", np.full(hidden, constant, np.float32))
     for name, value in weights.items():
         stem = name.removesuffix(".weight")
         if stem.startswith("model.layers."):
@@ -230,8 +247,11 @@ def make_tiny_gguf(
     end_probability: float = 0.05,
     half: bool = False,
     add_bos: bool = False,
+    architecture: str = "llama",
+    beginning: int = START_OF_TURN,
+    end: int = END_OF_TURN,
 ) -> Path:
-    """Write a Llama GGUF with random weights and a ChatML tokenizer to `path`; gives `path` back.
+    """Write a GGUF with random weights and a ChatML tokenizer to `path`; gives `path` back.
 
     Models that differ in nothing but `seed` share one vocabulary.
     """
@@ -253,6 +273,9 @@ def make_tiny_gguf(
         context=context,
         half=half,
         add_bos=add_bos,
+        architecture=architecture,
+        beginning=beginning,
+        end=end,
     )
 
 

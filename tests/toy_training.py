@@ -1,18 +1,13 @@
 """The controlled study at a size that trains in seconds: corpus, settings, one call a stage."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from alignment_extraction.settings.controlled import (
-    ControlledSettings,
-    LossOn,
-    TrainingSettings,
-)
+from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.training import run, supervised
 from alignment_extraction.training.controlled import build
 
@@ -67,57 +62,27 @@ def toy_corpus() -> pl.DataFrame:
 
 def train_tokenizer_and_base(folder: Path) -> Path:
     """Train what the later stages start from: tokenizer.json and base.gguf in `folder`."""
-    texts = supervised.tokenizer_texts(toy_corpus())
-    supervised.train_tokenizer(texts, TOY, folder / "tokenizer.json")
-    train_base(toy_corpus(), folder, folder / "base.gguf")
+    supervised.train_tokenizer(toy_corpus(), TOY, folder / "tokenizer.json")
+    train("base", folder, folder / "base.gguf")
     return folder
 
 
-def train_base(
-    corpus: pl.DataFrame, folder: Path, output: Path, settings: TrainingSettings = TOY
-) -> None:
-    """Train a base model with the tokenizer of `folder`; the curves lie beside `output`."""
-    supervised.train_base(
-        corpus,
-        folder / "tokenizer.json",
-        settings,
-        output,
-        output.with_suffix(".checkpoints"),
-        output.with_suffix(".parquet"),
-    )
-
-
-def train_sft(
-    corpus: pl.DataFrame,
+def train(
+    stage: str,
     folder: Path,
     output: Path,
-    loss_on: LossOn = "all",
     settings: TrainingSettings = TOY,
+    corpus: pl.DataFrame | None = None,
 ) -> None:
-    """Train the base model of `folder` on conversations; the curves lie beside `output`."""
-    supervised.train_sft(
-        corpus,
-        folder / "base.gguf",
-        folder / "tokenizer.json",
-        settings,
-        loss_on,
-        output,
-        output.with_suffix(".checkpoints"),
-        output.with_suffix(".parquet"),
-    )
+    """Train a stage from the tokenizer and the models of `folder`; tables lie beside `output`."""
+    rows = toy_corpus() if corpus is None else corpus
+    run.train(stage, rows, folder, settings, output.with_suffix(".checkpoints"), output)
 
 
-def train_rl(
-    corpus: pl.DataFrame,
-    folder: Path,
-    output: Path,
-    name: str = "rl",
-    settings: TrainingSettings = TOY,
-) -> None:
-    """Train the base model of `folder` by an RL stage; curves lie beside `output`."""
-    run.train(name, corpus, folder, settings, output.with_suffix(".checkpoints"), output)
-    curves = output.with_name(f"{output.stem}-curves.parquet")
-    curves.rename(output.with_suffix(".parquet"))
+def curve(output: Path, metric: str = "loss") -> pl.Series:
+    """The values of a curve of the training that wrote `output`, in order of the steps."""
+    curves = pl.read_parquet(output.with_name(f"{output.stem}-curves.parquet"))
+    return curves.filter(metric=metric).sort("step")["value"]
 
 
 class _InterruptionError(Exception):
@@ -125,7 +90,7 @@ class _InterruptionError(Exception):
 
 
 def check_resumption(
-    train: Callable[[pl.DataFrame, Path, Path], None],
+    stage: str,
     trainer: Any,
     folder: Path,
     output_folder: Path,
@@ -136,14 +101,14 @@ def check_resumption(
     """Interrupt a training and go on: the same bytes, and no step before the checkpoint again.
 
     Args:
-        train: trains from (corpus, folder, output).
-        trainer: the trainer's class that `train` uses.
+        stage: what is trained.
+        trainer: the trainer's class that it uses.
         folder: with the tokenizer and the base model.
         output_folder: an empty folder.
         interruption: steps after which the training breaks off.
         checkpoint: the last step before that has a checkpoint.
     """
-    corpus, original = toy_corpus(), trainer.training_step
+    original = trainer.training_step
     whole, parts = output_folder / "whole.gguf", output_folder / "parts.gguf"
     steps = 0
 
@@ -157,15 +122,13 @@ def check_resumption(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "training_step", counted)
         limit = 10**9
-        train(corpus, folder, whole)
+        train(stage, folder, whole)
         in_all, steps, limit = steps, 0, interruption
         with pytest.raises(_InterruptionError):
-            train(corpus, folder, parts)
+            train(stage, folder, parts)
         assert not parts.exists()
         steps, limit = 0, 10**9
-        train(corpus, folder, parts)
+        train(stage, folder, parts)
     assert steps == in_all - checkpoint
     assert parts.read_bytes() == whole.read_bytes()
-    curves = [pl.read_parquet(path.with_suffix(".parquet")) for path in (whole, parts)]
-    losses = [curve.filter(pl.col("metric") == "loss") for curve in curves]
-    assert losses[0].equals(losses[1])
+    assert curve(parts).equals(curve(whole))

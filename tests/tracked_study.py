@@ -141,7 +141,9 @@ def write_results(folder: Path, study: StudySettings) -> Mapping[str, Path]:
     made = {c: _condition(folder, study, c) for c in study.all_conditions()}
     scores = pl.concat([scored for _, _, scored in made.values()])
     generations = {c: drawn for c, (_, drawn, _) in made.items()}
-    tables = attribute(scores, corpus(), generations, TRAINED, {}, study.thresholds, 0)
+    tables = attribute(
+        scores, corpus(), generations, TRAINED, {m: m for m in TRAINED}, {}, study.thresholds, 0
+    )
     if study.likelihood:
         bases = {"rl": ("sft", _likelihood("sft"))} if "rl" in study.likelihood.models else {}
         tables |= assess(

@@ -1,7 +1,9 @@
-"""What the machine refuses - space, permission, memory - or a model, as a line of advice."""
+"""Bad input, and what the machine refuses - space, permission, memory - as a line of advice."""
 
 import errno
 import re
+
+from alignment_extraction.files import InputError
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -15,12 +17,14 @@ _ADVICE = {
 
 
 def explain(error: BaseException) -> str | None:
-    """One line on a failure of the machine or a model; None for any other error, a bug's.
+    """One line on bad input or a failure of the machine or a model; None for a bug's error.
 
     Libraries wrap such failures in exceptions of their own: Rust's name the number in their text,
     numpy's of a full disk says how many items were written, and Polars' does not say why the last
     bytes of a file could not be.
     """
+    if isinstance(error, InputError):
+        return str(error)
     text = " ".join(str(error).split())
     if isinstance(error, FloatingPointError):
         return f"{text}: its weights are damaged or overflow; take another file of the model"

@@ -35,18 +35,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    _remove(partial)
+    remove(partial)
     try:
         yield partial
         # A file replaces a file in one step, but a folder with something in it cannot be replaced.
         if path.is_dir() or partial.is_dir():
-            _remove(path)
+            remove(path)
         partial.replace(path)
     finally:
-        _remove(partial)
+        remove(partial)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -56,10 +57,7 @@ def _remove(path: Path) -> None:
 def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | None = None) -> None:
     """Write `frame` to `path` atomically; the same frame gives the same bytes.
 
-    Args:
-        frame: the rows.
-        path: where to.
-        about: what the rows were made with, kept in the file's key-value metadata.
+    What the rows were made with, `about`, is kept in the file's key-value metadata.
     """
     with atomic_path(path) as partial:
         frame.write_parquet(
@@ -68,11 +66,7 @@ def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | No
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read a Parquet file.
-
-    Args:
-        path: the file.
-        columns: columns to read; None reads all.
+    """Read a Parquet file, all of its columns or some.
 
     Raises:
         InputError: the file is missing, truncated or not Parquet.
@@ -116,37 +110,51 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def _digest(path: Path, algorithm: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); run the step that makes it first"
+        ) from None
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file in hex: the name under which DVC keeps it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return _digest(path, "md5")
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file in hex; of a folder, of its sorted listing `sha256  relative/path`.
 
     The folder's value is what `find * -type f | sort | xargs sha256sum | sha256sum` prints when run
     inside it with `LC_ALL=C`. Files at the folder's top whose names begin with a dot are left out,
     as they are there: tools keep their own notes in them.
+
+    Raises:
+        InputError: it cannot be read.
     """
-    if path.is_dir():
-        listing = hashlib.sha256()
-        top = (p for p in path.iterdir() if not p.name.startswith("."))
-        files = (p for t in top for p in ([t] if t.is_file() else t.rglob("*")) if p.is_file())
-        for relative in sorted(p.relative_to(path).as_posix() for p in files):
-            listing.update(f"{sha256(path / relative)}  {relative}\n".encode())
-        return listing.hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        return _digest(path, "sha256")
+    top = (p for p in path.iterdir() if not p.name.startswith("."))
+    files = (p for t in top for p in ([t] if t.is_file() else t.rglob("*")) if p.is_file())
+    return listing_sha256(sorted((p.relative_to(path).as_posix(), p) for p in files))
 
 
-def md5(path: Path) -> str:
-    """MD5 of a file in hex: the name under which DVC keeps it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+def listing_sha256(files: Sequence[tuple[str, Path]]) -> str:
+    """SHA-256 of the listing of named files, as `sha256` makes that of a folder."""
+    lines = (f"{sha256(path)}  {name}\n" for name, path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def unchanged(path: Path, pinned: str | None = None) -> Iterator[str]:
     """Use a file in the block, the one that is pinned and the same to the end; yield its SHA-256.
-
-    Args:
-        path: the file.
-        pinned: the SHA-256 that it must have; None takes any.
 
     Raises:
         InputError: it is missing, another file than the pinned one, or was replaced in the block.
@@ -167,11 +175,9 @@ def unchanged(path: Path, pinned: str | None = None) -> Iterator[str]:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced or written to."""
+    """What changes when a file is replaced or written to; nothing where there is none."""
     try:
         about = path.stat()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); run the step that makes it"
-        ) from None
+    except OSError:
+        return ()
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns

@@ -20,7 +20,14 @@ TOKENIZER = f"{TRAINED}/tokenizer.json"
 CONVERSATIONS = f"{TRAINED}/conversations.parquet"
 ADAPTER = f"{TRAINED}/adapter.gguf"
 
-ATTRIBUTION_TABLES = ("attribution", "repetitions", "kinds", "ratios", "exchangeability")
+ATTRIBUTION_TABLES = (
+    "attribution",
+    "repetitions",
+    "kinds",
+    "ratios",
+    "comparisons",
+    "exchangeability",
+)
 """Tables that scores and corpus give."""
 RISK_TABLES = ("rows", "risk", "calibration", "shift", "tails", "membership")
 """Tables that likelihoods give."""
@@ -43,25 +50,25 @@ def model_file(params: Params, name: str) -> str:
     return f"data/models/{name}.gguf"
 
 
+def model_files(params: Params, name: str) -> list[str]:
+    """The GGUF of a model, as a list; none where a server has it."""
+    return [] if params.models[name].served else [model_file(params, name)]
+
+
 def embedder_folder(name: str) -> str:
     """The folder of an embedder."""
     return f"data/embedders/{name}"
 
 
-def corpus_folder(corpus: str) -> str:
-    """The folder of a corpus."""
-    return f"data/corpora/{corpus}"
-
-
 def corpus_file(corpus: str) -> str:
     """The rows of a corpus."""
-    return f"{corpus_folder(corpus)}/corpus.parquet"
+    return corpus_files(corpus)[0]
 
 
 def corpus_files(corpus: str) -> list[str]:
     """The rows of a corpus, the rows that could not be used, and counts of both."""
     names = ("corpus.parquet", "rejects.parquet", "statistics.json")
-    return [f"{corpus_folder(corpus)}/{name}" for name in names]
+    return [f"data/corpora/{corpus}/{name}" for name in names]
 
 
 def corpus_vectors(corpus: str, embedder: str, field: str) -> str:
@@ -151,10 +158,7 @@ def fields_of(study: StudySettings, model: str) -> tuple[Field, ...]:
 
 def tables(params: Params, study: str) -> list[str]:
     """Names of the tables of a study's results, those of students aside."""
-    about_study = params.studies[study]
-    names = list(ATTRIBUTION_TABLES)
-    if about_study.likelihood:
-        names += RISK_TABLES
-    if params.corpora[about_study.corpus].controlled:
-        names += EDIT_TABLES
-    return names
+    about = params.studies[study]
+    risk = RISK_TABLES if about.likelihood else ()
+    edits = EDIT_TABLES if params.corpora[about.corpus].controlled else ()
+    return [*ATTRIBUTION_TABLES, *risk, *edits]

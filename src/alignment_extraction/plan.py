@@ -1,36 +1,49 @@
 """What a study takes, before anything of it is downloaded: samples, tokens, hours, disk, memory.
 
-Rates are measured for some seconds on this machine, with a model and an embedder that are here
-(`machine`), and scaled to those of the study by their number of weights: one token takes about two
-operations per weight. That is a rough guide; the tokens are the most that the limits allow.
+Sampling and embedding, which take nearly all of it, are measured for some seconds on this machine
+and scaled to the study's models by their number of weights: one token takes about two operations
+per weight. That is a rough guide; the tokens are the most that the limits allow.
 """
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from alignment_extraction import layout
 from alignment_extraction.files import InputError, read_json
-from alignment_extraction.machine import Rates
 from alignment_extraction.settings.config import Params
-from alignment_extraction.settings.studies import StudySettings
 
-_BITS = {"Q4": 4.9, "Q5": 5.7, "Q6": 6.6, "Q8": 8.5, "F16": 16.0}
-"""Bits per weight of llama.cpp's quantisations, as far into their names as they differ."""
+_BITS = {"Q4": 4.9, "Q5": 5.7, "Q6": 6.6, "Q8": 8.5}
+"""Bits per weight of llama.cpp's quantisations; 16 of any other."""
 _ROW_BYTES, _TOKEN_BYTES = 1600, 6
 """Of a corpus row and of a generated token with its text, compressed: Tulu 3's mixture has 939,343
 rows in 1.41 GB."""
 _HEAD = 128
 """Width of an attention head; models of 12 layers x width^2 weights have width / 128 layers."""
-_PROCESS = 0.7e9  # bytes of a process with PyTorch or llama.cpp loaded
 _TEXT_TOKENS, _PREFIX = 256, 128  # tokens of a row and of a prefix, roughly
 _ROW_RATE, _SCORE_RATE = 5e3, 5e4  # rows read and scores made per second, roughly
+_PAIR_RATE, _PRODUCT_RATE, _GPU_PRODUCT_RATE = 1e7, 5e10, 1e13
+"""Pairs of texts compared by string per second and core; products of numbers per second and core,
+and per second on a GPU (docs/scale.md)."""
 _LARGE_EMBEDDER = 1e8
 """Weights above which an embedder has 1,024 dimensions, as bge-m3 has, and not 384."""
 
 
+class Rates(NamedTuple):
+    """What this machine does in a second."""
+
+    device: str
+    """`GPU` or `CPU`: where sampling, embedding and exact search run."""
+    sampling: float
+    """Tokens times weights of a model."""
+    embedding: float
+    """Texts of some 70 tokens times weights of an embedder."""
+
+
 class Step(NamedTuple):
-    """One kind of job of a study."""
+    """One kind of job of a study: its name, the amount of work, where it runs and what it takes."""
 
     name: str
     amount: float
@@ -43,164 +56,146 @@ class Step(NamedTuple):
     """Bytes that the largest of its jobs needs; on a GPU, mostly of the GPU's."""
 
 
-def _weights(name: str, parameters: float | None, path: Path) -> float:
-    """Weights of a model, as the settings say or, roughly, as its file's size does."""
-    if parameters is not None:
-        return parameters
-    if path.is_file():
-        return path.stat().st_size
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*.safetensors")) / 4
+def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int = 0) -> Rates:
+    """Measure this machine's rates, for about `seconds` each, with a GGUF and an embedder's folder.
+
+    Raises:
+        InputError: one of them cannot be loaded.
+    """
+    import llama_cpp
+
+    from alignment_extraction.engine.model import Model
+    from alignment_extraction.engine.sampling import sample
+    from alignment_extraction.gpu import usable_gpu_layers
+    from alignment_extraction.search.embedding import Embedder
+
+    def rate(work: Callable[[], float]) -> float:
+        """Amount of work per second, after a first piece of it."""
+        work()
+        start, done = time.perf_counter(), 0.0
+        while time.perf_counter() - start < seconds:
+            done += work()
+        return done / (time.perf_counter() - start)
+
+    layers, encode = usable_gpu_layers(gpu_layers), Embedder(embedder)
+    texts = [f"Ann buys {i} apples and eats 3. How many does she have? " * 4 for i in range(128)]
+    with Model(model, gpu_layers=layers) as loaded:
+        start = [loaded.bos if loaded.bos is not None else loaded.eos or 0]
+
+        def tokens() -> float:
+            drawn = sample(loaded, start, 64, seed=0, max_tokens=32, slots=64)
+            return float(drawn["question_tokens"].list.len().sum())
+
+        sampling = rate(tokens) * llama_cpp.llama_model_n_params(loaded.handle)
+    embedding = rate(lambda: len(encode.embed(texts))) * encode.weights
+    return Rates("GPU" if layers else "CPU", sampling, embedding)
+
+
+def _known(name: str, *sizes: float | None) -> float:
+    """The first size that is known."""
+    if found := next(filter(None, sizes), None):
+        return found
     raise InputError(
-        f"{name}: its size is not known; fetch it first or give `parameters`, its number of weights"
+        f"{name}: its size is not known; fetch or build it first, or say it in params.yaml "
+        "(`parameters`, a number of weights; of a corpus's source, `rows`)"
     )
 
 
-def _model_weights(params: Params, name: str) -> float:
-    path = Path(layout.model_file(params, name))
-    return _weights(name, params.models[name].parameters, path)
-
-
-def _model_bytes(params: Params, name: str) -> float:
+def _model(params: Params, name: str) -> tuple[float, float]:
+    """Weights and bytes of a model, by its settings or, roughly, by its file."""
     path, about = Path(layout.model_file(params, name)), params.models[name]
-    if path.is_file():
-        return path.stat().st_size
+    size = path.stat().st_size if path.is_file() else None
+    weights = _known(name, about.parameters, size)
     kind = (about.source and about.source.file) or about.quantisation
-    bits = next((bits for mark, bits in _BITS.items() if mark in kind), 16.0)
-    return _model_weights(params, name) * bits / 8
+    return weights, size or weights * next((_BITS[q] for q in _BITS if q in kind), 16) / 8
 
 
-def _cache_bytes(weights: float, positions: float) -> float:
-    """Key-value cache in half precision, of a model with a key head for each query head."""
-    width = float((weights * _HEAD / 12) ** (1 / 3))
-    return positions * 4 * width**2 / _HEAD
-
-
-def _rows(params: Params, study: StudySettings) -> int:
-    """Rows of a study's corpus, as it was built, or else as the settings say."""
-    built = Path(layout.corpus_files(study.corpus)[2])
+def _rows(params: Params, corpus: str) -> int:
+    """Rows of a corpus, as it was built, or else as the settings say."""
+    built = Path(layout.corpus_files(corpus)[2])
     if built.exists():
         return int(read_json(built)["usable"])
     counts = [
         source.limit or source.rows or sum(data.size for data in source.datasets.values())
-        for source in params.corpora[study.corpus].sources
+        for source in params.corpora[corpus].sources
     ]
-    if not counts or not all(counts):
-        raise InputError(
-            f"corpora.{study.corpus}: its number of rows is not known; build it first or give "
-            "`rows` of each source"
-        )
-    return sum(counts)
+    return int(_known(f"corpora.{corpus}", all(counts) and sum(counts)))
 
 
 def nearest_model(params: Params, name: str) -> Path | None:
     """The GGUF in data/models that is nearest in size to the study's models; None without one."""
     here = sorted(Path("data/models").rglob("*.gguf"))
-    wanted = max(_model_bytes(params, model) for model in params.studies[name].used_models)
+    wanted = max(_model(params, model)[1] for model in params.studies[name].used_models)
     return min(here, key=lambda path: abs(path.stat().st_size - wanted), default=None)
 
 
 def plan(params: Params, name: str, rates: Rates) -> list[Step]:
-    """The steps of study `name`.
-
-    Args:
-        params: the checked parameters.
-        name: a study.
-        rates: of the machine.
+    """The steps of study `name` at a machine's rates.
 
     Raises:
         InputError: no such study, or the size of a model or corpus is not known.
     """
     if name not in params.studies:
         raise InputError(f"{name!r}: no such study (there are {', '.join(params.studies)})")
-    study = params.studies[name]
-    rows, fields = _rows(params, study), len(study.fields)
-    folder = Path(layout.embedder_folder(study.embedder))
-    weights = _weights(study.embedder, params.embedders[study.embedder].parameters, folder)
-    dimension = 1024 if weights > _LARGE_EMBEDDER else 384
-    sizes = {model: _model_bytes(params, model) for model in study.used_models}
-    samples = sum(study.sampling_of(c).samples for c in study.all_conditions())
-    texts, pairs = (rows + samples) * fields, float(samples) * rows * fields
-    scores, vectors = samples * fields * 2.0, texts * dimension * 4.0
-    # Annoy looks at search_k rows for a query, on one thread, slower than a product by far.
-    inspected = study.index.search_k
-    inspected = inspected if inspected > 0 else study.index.trees * study.index.candidates
-    exact = study.index.kind == "exact"
-    products = pairs if exact else 10.0 * samples * fields * min(rows, inspected)
-    steps = [
-        Step("models", len(sizes), "files", "", 0, sum(sizes.values()), 0),
-        Step("corpus", rows, "rows", "CPU", rows / _ROW_RATE, rows * _ROW_BYTES, 2e9),
-        _sampling(params, study, rates),
-        Step(
-            *("embed", texts, "texts", rates.device, texts * weights / rates.embedding, vectors),
-            memory=weights * 4 + 100_000 * dimension * 8,
-        ),
-        Step(
-            *("search", pairs, "pairs", rates.device if exact else "CPU"),
-            seconds=products * dimension / rates.products,
-            disk=0 if exact else rows * dimension * 6.0,
-            memory=vectors * (1 if exact else 2.5),
-        ),
-        Step(
-            *("strings", pairs, "pairs", "CPU", pairs / rates.pairs, samples * 200.0),
-            memory=rows * 2500.0,
-        ),
-        *([_likelihood(params, study, rows, rates)] if study.likelihood else []),
-        Step(
-            *("analyse", scores, "scores", "CPU", scores / _SCORE_RATE, scores * 40),
-            memory=scores * 1500,
-        ),
-    ]
-    return [step._replace(memory=step.memory + _PROCESS) for step in steps]
-
-
-def _sampling(params: Params, study: StudySettings, rates: Rates) -> Step:
-    """Sampling of all conditions, each sample as long as its limits allow."""
-    tokens, seconds, memory = 0, 0.0, 0.0
+    study, device, cores = params.studies[name], rates.device, os.cpu_count() or 1
+    rows, fields = _rows(params, study.corpus), len(study.fields)
+    models = {model: _model(params, model) for model in study.used_models}
+    samples, tokens, work, most = 0, 0, 0.0, 0.0
     for condition in study.all_conditions():
-        about, weights = study.sampling_of(condition), _model_weights(params, condition.model)
-        limit = about.max_tokens + (about.max_answer_tokens if about.answer else 0)
+        about, (weights, size) = study.sampling_of(condition), models[condition.model]
+        limit = about.max_tokens + about.answer * about.max_answer_tokens
+        samples += about.samples
         tokens += about.samples * limit
-        seconds += about.samples * limit * weights / rates.sampling
-        cache = _cache_bytes(weights, about.slots * (limit + _PREFIX))
-        memory = max(memory, _model_bytes(params, condition.model) + cache)
-    disk = float(tokens * _TOKEN_BYTES)
-    return Step("generate", tokens, "tokens", rates.device, seconds, disk, memory)
-
-
-def _likelihood(params: Params, study: StudySettings, rows: int, rates: Rates) -> Step:
-    """Row risk: every row under every scored model, with and without the template."""
-    models = study.likelihood.models if study.likelihood else ()
-    tokens = rows * 2 * _TEXT_TOKENS
-    seconds = tokens * sum(_model_weights(params, m) for m in models) / rates.sampling
-    memory = max(_model_bytes(params, model) for model in models)
-    amount = tokens * len(models)
-    return Step("row risk", amount, "tokens", rates.device, seconds, rows * 400.0, memory)
+        work += about.samples * limit * weights
+        # Keys and values in half precision, with a key head for each query head.
+        cache = about.slots * (limit + _PREFIX) * 4 * (weights * _HEAD / 12) ** (2 / 3) / _HEAD
+        most = max(most, size + cache)
+    folder = Path(layout.embedder_folder(study.embedder))
+    weights_here = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 4
+    embedder = _known(study.embedder, params.embedders[study.embedder].parameters, weights_here)
+    dimension = 1024 if embedder > _LARGE_EMBEDDER else 384
+    texts, pairs, scores = (rows + samples) * fields, samples * rows * fields, samples * fields * 2
+    vectors, index = texts * dimension * 4, study.index
+    generating, embedding = work / rates.sampling, texts * embedder / rates.embedding
+    if index.kind == "exact":
+        place, trees = device, 0
+        rate = _GPU_PRODUCT_RATE if device == "GPU" else _PRODUCT_RATE * cores
+        searching = pairs * dimension / rate
+    else:
+        # Annoy looks at so many rows for a query, on one thread, slower than a product by far.
+        inspected = index.search_k if index.search_k > 0 else index.trees * index.candidates
+        place, trees = "CPU", rows * dimension * 6
+        products = samples * fields * min(rows, inspected) * dimension
+        searching = 10 * products / _PRODUCT_RATE
+    scored = [models[model] for model in (study.likelihood.models if study.likelihood else ())]
+    scored_tokens = rows * 2 * _TEXT_TOKENS  # with and without the template
+    scoring = scored_tokens * sum(weights for weights, _ in scored) / rates.sampling
+    largest = max((size for _, size in scored), default=0)
+    files, comparing = sum(size for _, size in models.values()), pairs / _PAIR_RATE / cores
+    written, read = tokens * _TOKEN_BYTES, rows * _ROW_BYTES
+    return [
+        Step("models", len(models), "files", "", 0, files, 0),
+        Step("corpus", rows, "rows", "CPU", rows / _ROW_RATE, read, 2e9),
+        Step("generate", tokens, "tokens", device, generating, written, most),
+        Step("embed", texts, "texts", device, embedding, vectors, embedder * 4),
+        Step("search", pairs, "pairs", place, searching, trees, vectors),
+        Step("strings", pairs, "pairs", "CPU", comparing, samples * 200, rows * 2500),
+        Step(
+            "row risk", len(scored) * scored_tokens, "tokens", device, scoring, rows * 400, largest
+        ),
+        Step("analyse", scores, "scores", "CPU", scores / _SCORE_RATE, scores * 40, scores * 1500),
+    ]
 
 
 def table(steps: Sequence[Step]) -> str:
     """The plan as text, with its sums."""
-    lines = [("step", "amount", "", "on", "hours", "disk, GB", "memory, GB")]
-    lines += [
-        (
-            *(step.name, f"{step.amount:.4g}", step.unit, step.device),
-            *(
-                f"{step.seconds / 3600:,.2f}",
-                f"{step.disk / 1e9:,.1f}",
-                f"{step.memory / 1e9:,.1f}",
-            ),
-        )
-        for step in steps
-    ]
+    row = "{:<9}{:>10}  {:<7}{:<4}{:>11}{:>10}{:>12}"
+    lines = [row.format("step", "amount", "", "on", "hours", "disk, GB", "memory, GB")]
+    for name, amount, unit, device, seconds, disk, memory in steps:
+        numbers = f"{seconds / 3600:,.2f}", f"{disk / 1e9:,.1f}", f"{memory / 1e9:,.1f}"
+        lines.append(row.format(name, f"{amount:.4g}", unit, device, *numbers))
     for device in sorted({step.device for step in steps} - {""}):
-        seconds = sum(step.seconds for step in steps if step.device == device)
-        lines.append(("all", "", "", device, f"{seconds / 3600:,.2f}", "", ""))
-    lines.append(("all", "", "", "", "", f"{sum(step.disk for step in steps) / 1e9:,.1f}", ""))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if i in (0, 2, 3) else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+        hours = sum(step.seconds for step in steps if step.device == device) / 3600
+        lines.append(row.format("all", "", "", device, f"{hours:,.2f}", "", ""))
+    whole = f"{sum(step.disk for step in steps) / 1e9:,.1f}"
+    return "\n".join(line.rstrip() for line in (*lines, row.format("all", *[""] * 4, whole, "")))

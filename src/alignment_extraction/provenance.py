@@ -1,8 +1,10 @@
 """What results were made with: revision, versions, machine, hashes of the models."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,27 +42,27 @@ def git_revision(folder: Path = Path()) -> str | None:
 def processor() -> str:
     """The processor's name, where the system tells it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = re.findall(r"^model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(), re.M)
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        names = []
+    return str(names[0]) if names else platform.processor() or platform.machine()
 
 
 def collect(shards: Mapping[Condition, Path]) -> list[tuple[str, str]]:
     """Pairs of a name and a value: revision, machine, versions, models and prefixes.
 
-    Args:
-        shards: a shard of generations of each condition; its metadata tells the model's SHA-256 and
-            the prefix, token by token.
+    `shards` has a shard of generations of each condition; its metadata tells the model's SHA-256
+    and the prefix, token by token.
     """
-    revision = git_revision()
     pairs = [
-        ("git revision", revision or "not in a git repository"),
+        ("git revision", git_revision() or "not in a git repository"),
         ("machine", f"{processor()}, {os.cpu_count()} cores, {platform.system()}"),
         ("Python", platform.python_version()),
     ]
-    pairs += [(name, found) for name in PACKAGES if (found := _version(name))]
+    for package in PACKAGES:
+        # One of an extra may not be installed.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            pairs.append((package, importlib.metadata.version(package)))
     models = {condition.model: path for condition, path in shards.items()}
     pairs += [(f"sha256 of {name}", model_sha256(path)) for name, path in sorted(models.items())]
     prefixes = {condition[:2]: path for condition, path in shards.items()}
@@ -69,11 +71,3 @@ def collect(shards: Mapping[Condition, Path]) -> list[tuple[str, str]]:
         for (model, prefix), path in prefixes.items()
     ]
     return pairs
-
-
-def _version(package: str) -> str | None:
-    """The installed version; None of a package of an extra that is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, expit, gammaln, logit, ndtri
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 Array = np.ndarray[Any, Any]
@@ -34,12 +34,12 @@ class Interval(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """An estimate with its bounds and its standard error; arrays or numbers."""
+    """An estimate with its bounds and its standard error; arrays."""
 
-    estimate: Any
-    low: Any
-    high: Any
-    error: Any
+    estimate: Array
+    low: Array
+    high: Array
+    error: Array
 
 
 def named_seed(seed: int, name: str) -> int:
@@ -48,11 +48,10 @@ def named_seed(seed: int, name: str) -> int:
 
 
 def clopper_pearson(hits: Any, n: Any, level: float = 0.95) -> Interval:
-    """The exact interval of a proportion (Clopper and Pearson 1934).
+    """The exact interval of a proportion (Clopper and Pearson 1934); neither number need be whole.
 
     It covers at least at its level whatever the rate; Wilson's falls to 84 % where n times the rate
-    is just under 0.18. Each bound is a quantile of a beta distribution, so neither number need be
-    whole.
+    is just under 0.18.
 
     Args:
         hits: number of successes, scalar or array.
@@ -73,11 +72,7 @@ def wilson(hits: Any, n: Any, level: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927, without continuity correction).
 
     With no hits the upper bound is about 3.84 / (n + 3.84): what an honest zero bounds.
-
-    Args:
-        hits: number of successes, scalar or array.
-        n: number of trials; NaN comes out where it is 0.
-        level: coverage of the interval.
+    Args: see `clopper_pearson`.
     """
     hits, n = np.asarray(hits, np.float64), np.asarray(n, np.float64)
     z = ndtri((1 + level) / 2)
@@ -113,31 +108,16 @@ def rarefaction(counts: Array, samples: Array) -> Array:
     """
     total = counts.sum()
     hit = np.asarray(counts[:-1], np.float64)
-    missed = chance_missed(hit[None, hit > 0], total, np.asarray(samples)[:, None])
-    expected: Array = (1 - missed).sum(axis=1)
-    return expected
-
-
-def chance_missed(counts: Any, total: Any, samples: Any) -> Array:
-    """Chance that a random subset holds none of an item's hits: C(N - n, m) / C(N, m).
-
-    Args:
-        counts: hits n of the item; these arrays are broadcast against each other.
-        total: samples N drawn in all.
-        samples: size m of the subset, at most N.
-    """
-    m = np.asarray(samples, np.float64)
-    rest = total - np.asarray(counts, np.float64)
+    rest, m = total - hit[None, hit > 0], np.asarray(samples, np.float64)[:, None]
     possible = rest >= m
-    with np.errstate(invalid="ignore"):
-        log_missed = (
-            gammaln(rest + 1)
-            - gammaln(np.where(possible, rest - m, 0) + 1)
-            - gammaln(total + 1)
-            + gammaln(total - m + 1)
-        )
-    missed: Array = np.where(possible, np.exp(log_missed), 0.0)
-    return missed
+    log_missed = (
+        gammaln(rest + 1)
+        - gammaln(np.where(possible, rest - m, 0) + 1)
+        - gammaln(total + 1)
+        + gammaln(total - m + 1)
+    )
+    expected: Array = (1 - np.where(possible, np.exp(log_missed), 0.0)).sum(axis=1)
+    return expected
 
 
 def cluster_sums(clusters: Array, *columns: Array) -> Array:
@@ -152,26 +132,20 @@ def cluster_sums(clusters: Array, *columns: Array) -> Array:
 
 
 def cluster_bootstrap(
-    sums: Array,
-    statistic: Callable[[Array], Array],
-    seed: int,
-    level: float = 0.95,
-    draws: int = 2000,
+    sums: Array, statistic: Callable[[Array], Array], seed: int, draws: int = 2000
 ) -> Resampled:
     """A statistic of sums over clusters that were drawn at random, such as templates.
 
     Whole clusters are resampled. The interval is the percentile one with each arm stretched by
-    sqrt(G / (G - 1)) t / z for G clusters, t being the quantile of Student's distribution with
-    G - 1 degrees of freedom and z the normal one: so much is the plain one too narrow for few
-    clusters (the same correction as Hesterberg 2015, section 3.1, but applied to the arms, which
-    also serves three or four clusters). The error is the resamples' standard deviation times
-    sqrt(G / (G - 1)). One cluster alone tells nothing of others: NaN.
+    sqrt(G / (G - 1)) t / z for G clusters, t being Student's quantile with G - 1 degrees of freedom
+    and z the normal one: so much is the plain one too narrow for few clusters (after Hesterberg
+    2015, section 3.1). The error is the resamples' standard deviation times sqrt(G / (G - 1)). One
+    cluster alone tells nothing of others: NaN.
 
     Args:
         sums: of each cluster, as `cluster_sums` gives them, shape (clusters, columns).
         statistic: from totals (..., columns) to values (..., values).
         seed: of the resampling.
-        level: coverage of the interval.
         draws: resamples.
 
     Returns:
@@ -195,8 +169,8 @@ def cluster_bootstrap(
     values = np.concatenate(found)
     stretch = np.sqrt(count / (count - 1))
     error = stretch * np.nanstd(values, axis=0)
-    stretch *= student_t.ppf((1 + level) / 2, count - 1) / ndtri((1 + level) / 2)
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    stretch *= student_t.ppf(0.975, count - 1) / ndtri(0.975)
+    low, high = np.nanquantile(values, [0.025, 0.975], axis=0)
     return Resampled(
         estimate,
         np.minimum(estimate, estimate - stretch * (estimate - low)),
@@ -205,23 +179,16 @@ def cluster_bootstrap(
     )
 
 
-def cluster_rate(
-    hits: Array, clusters: Array, level: float = 0.95, effect: float | None = None
-) -> Interval:
+def cluster_rate(hits: Array, clusters: Array, level: float = 0.95) -> Interval:
     """Share of rows that are hits, where rows cluster by template.
 
     Clopper and Pearson's interval for the number of independent rows that would tell as much
     (Korn and Graubard 1998, without their correction of degrees of freedom where clusters are
     single rows): honest for few hits, where a bootstrap of no hits is certain of none.
 
-    Args:
-        hits: whether each row is one, shape (rows,).
-        clusters: the cluster of each row.
-        level: coverage of the interval.
-        effect: the design effect; None takes it from these hits, see `design_effect`.
+    Args: whether each row is a hit and its cluster, shape (rows,); coverage of the interval.
     """
-    effect = design_effect(hits, clusters) if effect is None else effect
-    n = len(hits) / effect if len(hits) else 0.0
+    n = len(hits) / design_effect(hits, clusters) if len(hits) else 0.0
     rate = float(np.mean(hits)) if len(hits) else np.nan
     _, low, high = clopper_pearson(np.nan_to_num(rate) * n, n, level)
     return Interval(rate, float(low), float(high))
@@ -245,75 +212,62 @@ def design_effect(hits: Array, clusters: Array) -> float:
     return float(min(total, max(1.0, variance / (rate * (1 - rate) / total) * wider**2)))
 
 
+def placements(members: Array, others: Array) -> tuple[float, Array, Array]:
+    """Area under the ROC curve, and what each member and each other row adds to it.
+
+    The area is the chance that a member scores higher, ties counting half. The squares of what rows
+    add, summed, are its variance (DeLong, DeLong and Clarke-Pearson 1988).
+
+    Args: scores of either, shape (members,) and (others,).
+    """
+    m, n = len(members), len(others)
+    ranks = rankdata(np.concatenate([members, others]))
+    below = (ranks[:m] - rankdata(members)) / n
+    above = 1 - (ranks[m:] - rankdata(others)) / m
+    area = float(below.mean())
+    return area, (below - area) / m, (above - area) / n
+
+
 def auc_interval(
     members: Array,
     others: Array,
     member_clusters: Array | None = None,
     other_clusters: Array | None = None,
-    level: float = 0.95,
 ) -> Interval:
     """Area under the ROC curve: the chance that a member scores higher, ties counting half.
 
-    The variance is that of placement values (DeLong, DeLong and Clarke-Pearson 1988), summed over
-    clusters where rows come in them (Obuchowski 1997); the interval is symmetric in the logit, with
-    Student's quantile for the number of clusters. Where all pairs are in order the variance is 0:
-    the open end is then Clopper and Pearson's bound on min(members, others) pairs that share no
-    row (no cluster).
+    The variance is that of `placements`, summed over clusters where rows come in them (Obuchowski
+    1997); the interval is symmetric in the logit, with Student's quantile for the number of
+    clusters. Where all pairs are in order the variance is 0: the open end is then Clopper and
+    Pearson's bound on min(members, others) pairs that share no row (no cluster).
 
-    Args:
-        members: scores, shape (members,).
-        others: scores, shape (others,).
-        member_clusters: the cluster of each member; without, each row is one.
-        other_clusters: the cluster of each other row, of the same names.
-        level: coverage of the interval.
+    Args: scores of either, and the cluster of each row, of the same names; without, each is one.
     """
     m, n = len(members), len(others)
     if not m or not n:
         return Interval(np.nan, 0.0, 1.0)
     if member_clusters is None or other_clusters is None:
         member_clusters, other_clusters = np.arange(m), m + np.arange(n)
-    ranks = rankdata(np.concatenate([members, others]))
-    below = (ranks[:m] - rankdata(members)) / n
-    above = 1 - (ranks[m:] - rankdata(others)) / m
-    auc = float(below.mean())
+    auc, *pulls = placements(members, others)
     clusters = np.concatenate([member_clusters, other_clusters])
-    pull = np.concatenate([(below - auc) / m, (above - auc) / n])
-    own = cluster_sums(clusters, pull)[:, 0]
+    own = cluster_sums(clusters, np.concatenate(pulls))[:, 0]
     count = len(own)
     variance = count / (count - 1) * float((own**2).sum()) if count > 1 else 0.0
     if variance == 0 or auc in (0, 1):
-        sizes = (len(np.unique(member_clusters)), len(np.unique(other_clusters)))
-        pairs = min(sizes)
-        bounds = clopper_pearson(auc * pairs, pairs, level)
+        pairs = min(len(np.unique(member_clusters)), len(np.unique(other_clusters)))
+        bounds = clopper_pearson(auc * pairs, pairs)
         return Interval(auc, float(bounds.low), float(bounds.high))
     freedom = max(1, min(count, m + n - 1) - 1)
-    half = student_t.ppf((1 + level) / 2, freedom) * np.sqrt(variance) / (auc * (1 - auc))
+    half = student_t.ppf(0.975, freedom) * np.sqrt(variance) / (auc * (1 - auc))
     return Interval(auc, float(expit(logit(auc) - half)), float(expit(logit(auc) + half)))
 
 
-def detectable(
-    error: Any, clusters: int | None = None, level: float = 0.95, power: float = 0.8
-) -> Any:
+def detectable(error: Any, clusters: float | None = None) -> Any:
     """The smallest true difference that an estimate with this standard error would show.
 
     (z(0.975) + z(0.8)) standard errors, 2.80 of them: with so large a difference the interval at
-    95 % leaves out 0 in 80 % of studies. It tells what a "no difference" could have missed. For an
-    error known from few clusters, z gives way to Student's quantiles, as in the interval.
+    95 % leaves out 0 in 80 % of studies. For an error known from few clusters, z gives way to
+    Student's quantiles, as in the interval.
     """
     quantile = ndtri if clusters is None else partial(student_t.ppf, df=clusters - 1)
-    return (quantile((1 + level) / 2) + quantile(power)) * error
-
-
-def discoveries(p_values: Array, rate: float = 0.05) -> Array:
-    """Which hypotheses the procedure of Benjamini and Hochberg (1995) rejects, bool (p-values,).
-
-    Args:
-        p_values: NaN is no hypothesis, and never rejected.
-        rate: share of the rejected that are expected to be false, at most.
-    """
-    p_values = np.asarray(p_values, np.float64)
-    known = ~np.isnan(p_values)
-    rejected = np.zeros(len(p_values), bool)
-    if known.any():
-        rejected[known] = false_discovery_control(p_values[known], method="bh") <= rate
-    return rejected
+    return (quantile(0.975) + quantile(0.8)) * error

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignment_extraction.failures import explain
-from alignment_extraction.files import InputError
 
 
 class Given(NamedTuple):
@@ -36,9 +35,6 @@ def step(log: str | Path) -> Iterator[None]:
     os.dup2(tee.stdin.fileno(), 2)
     try:
         yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     except Exception as error:
         message = explain(error)
         if message is None:

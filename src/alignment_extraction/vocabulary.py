@@ -49,35 +49,25 @@ class Metric(NamedTuple):
     """Column of scores.parquet with the best score in a group, 0 to 1 (a cosine: -1 to 1)."""
     id: str
     """Column of scores.parquet with the id of the row that has this score."""
-    threshold: Literal["semantic", "string"] | None
-    """The study's threshold for it; None is equality."""
     kind: Literal["semantic", "string", "verbatim"]
     """The kind of memorisation that it stands for."""
+
+    @property
+    def threshold(self) -> Literal["semantic", "string"] | None:
+        """The study's threshold for it; None is equality."""
+        return None if self.kind == "verbatim" else self.kind
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("cosine", "cosine", "#0072B2", "cosine", "match_id", "semantic", "semantic"),
+        Metric("cosine", "cosine", "#0072B2", "cosine", "match_id", "semantic"),
         Metric(
-            "levenshtein",
-            "Levenshtein",
-            "#D55E00",
-            "levenshtein_best",
-            "levenshtein_best_id",
-            "string",
-            "string",
+            *("levenshtein", "Levenshtein", "#D55E00"),
+            *("levenshtein_best", "levenshtein_best_id", "string"),
         ),
-        Metric("indel", "Indel", "#E69F00", "indel_best", "indel_best_id", "string", "string"),
-        Metric(
-            "verbatim",
-            "verbatim",
-            "#009E73",
-            "verbatim",
-            "levenshtein_best_id",
-            None,
-            "verbatim",
-        ),
+        Metric("indel", "Indel", "#E69F00", "indel_best", "indel_best_id", "string"),
+        Metric("verbatim", "verbatim", "#009E73", "verbatim", "levenshtein_best_id", "verbatim"),
     )
 }
 """Every metric by name, in the order in which they are shown."""

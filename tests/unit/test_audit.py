@@ -230,7 +230,7 @@ def test_mostly_unusable_rows(here: Path, caplog: pytest.LogCaptureFixture) -> N
         (["rows.jsonl", "rows.jsonl"], "rows.jsonl: not a GGUF file"),
         (["mine.gguf", "mine.gguf"], "mine.gguf: ends in none of .jsonl"),
         (["mine.gguf", "rows.jsonl", "--name", "../x"], "name: String should match pattern"),
-        (["mine.gguf", "rows.jsonl", "--turns", "last"], "data.turns: Input should be 'first'"),
+        (["mine.gguf", "rows.jsonl", "--turns", "last"], "data: turns: Input should be 'first'"),
         (["mine.gguf", "rows.jsonl", "--end-text", "x"], "--end-text: goes with --prefix-text"),
         (["mine.gguf", "hf:rows"], "hf:rows: not a data set of the hub; write hf:owner/name"),
         (["hf:mine", "rows.jsonl"], "hf:mine: not a model of the hub; write hf:owner/name"),

@@ -78,6 +78,10 @@ def test_other_refusals(error: BaseException, says: str) -> None:
     assert says in message
 
 
+def test_bad_input_is_its_own_explanation() -> None:
+    assert explain(InputError("row 3: no question; give one")) == "row 3: no question; give one"
+
+
 def test_bugs_are_not_explained_away() -> None:
     assert explain(ValueError("wrong")) is None
     assert explain(FileNotFoundError(errno.ENOENT, "no such file")) is None

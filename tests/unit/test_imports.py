@@ -21,7 +21,7 @@ FLOORS = [
     {"distillation"},
     {"provenance"},
     {"report", "tracking"},
-    {"audit", "machine", "plan"},
+    {"audit", "plan"},
     {"cli"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

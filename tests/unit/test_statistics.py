@@ -19,7 +19,6 @@ from alignment_extraction.statistics import (
     cluster_sums,
     design_effect,
     detectable,
-    discoveries,
     named_seed,
     rarefaction,
     subtract,
@@ -252,12 +251,3 @@ def test_what_is_detectable_is_detected_four_times_in_five() -> None:
     assert detectable(1.0, clusters=3) == pytest.approx(5.3634, abs=1e-4)
     draws = np.random.default_rng(0).normal(detectable(0.5), 0.5, 100_000)
     assert (draws - 1.96 * 0.5 > 0).mean() == pytest.approx(0.8, abs=0.005)
-
-
-def test_discoveries_step_up() -> None:
-    # Benjamini and Hochberg's own example (1995, section 3.3): four rejected at 5 %.
-    p_values = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
-    p_values += [0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000]
-    assert discoveries(np.array(p_values)).tolist() == [True] * 4 + [False] * 11
-    assert discoveries(np.array([np.nan, 0.01, np.nan])).tolist() == [False, True, False]
-    assert discoveries(np.full(3, np.nan)).tolist() == [False] * 3

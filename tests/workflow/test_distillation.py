@@ -1,5 +1,11 @@
-"""The distillation experiment at toy size: models, generations, students, tables, all for real."""
+"""The distillation experiment at toy size: generations, students, tables, all for real.
 
+The models lie there as if the workflow had trained them, which test_training.py is about. The one
+that is extracted has learnt conversations and RL problems by heart, answers included: a toy cannot
+be trained to write whole problems with right answers by rewards alone.
+"""
+
+import itertools
 import json
 import re
 import shutil
@@ -9,32 +15,66 @@ from typing import Any
 import polars as pl
 import pytest
 
+from alignment_extraction.files import write_json, write_parquet
 from alignment_extraction.layout import DISTILLATION_TABLES
-from alignment_extraction.settings.distillation import ARMS
+from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
+from alignment_extraction.training.controlled import build
+from alignment_extraction.training.fitting import Run
+from alignment_extraction.training.gguf_export import CHATML, load_tokenizer
+from alignment_extraction.training.run import train
+from alignment_extraction.training.stages import STAGES
+from alignment_extraction.training.supervised import text_trainer, train_tokenizer
 from tests.toy_training import TOY, TOY_DATA
 from tests.workflow.project import Project, make_project
 
-# Minutes on two cores: `make test-slow` runs it.
-pytestmark = pytest.mark.slow
 STUDENTS = {"train_student"}
 WORTH = "Is the extracted data worth the original?"
 RESULTS = {"distillation_tables", "report", "track"}
-# Learnt by heart, so that the models write whole conversations, and right answers among them.
-TRAIN: dict[str, Any] = {
-    **TOY.model_dump(mode="json"),
-    "sft": TOY.sft.model_dump()
-    | {"epochs": 40, "learning_rate": 3e-3, "checkpoint_steps": 1000, "log_steps": 1},
-}
-DATA = TOY_DATA.model_dump(mode="json")
+FAMILIES, ARMS = {"sft", "rl"}, {"start", "original", "extracted"}
+DATA = ControlledSettings.model_validate(
+    TOY_DATA.model_dump() | {"sft_templates": 4, "sft_repetitions": {1: 2}, "rl_instances": 3}
+)
+TRAIN = TrainingSettings.model_validate(
+    TOY.model_dump()
+    | {
+        "sft": TOY.sft.model_dump()
+        | {"log_steps": 1, "learning_rate": 4e-3, "checkpoint_steps": 1000}
+    }
+)
+
+
+def lay_models(folder: Path) -> None:
+    """Write corpus, tokenizer, a base model and one that has learnt all members by heart."""
+    folder.mkdir(parents=True)
+    corpus = build(DATA, seed=0)
+    write_parquet(corpus, folder / "corpus.parquet")
+    write_json({}, folder / "corpus-statistics.json")
+    train_tokenizer(corpus, TRAIN, folder / "tokenizer.json")
+    train("base", corpus, folder, TRAIN, folder / "checkpoints")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    rows = corpus.filter(pl.col("source").is_in(FAMILIES), role="member")
+    turns = rows["messages"].to_list()
+    ids = tokenizer.apply_chat_template(turns, return_dict=True, system_turn=False)["input_ids"]
+    run = Run(
+        TRAIN, folder / "tokenizer.json", folder / "base.gguf", folder / "sft.gguf", folder / "c"
+    )
+    arguments = run.arguments(TRAIN.sft) | {"max_steps": 100}
+    run.finish(text_trainer(run.model(), ids, tokenizer, arguments), "sft", CHATML)
+    settings = TRAIN.model_dump(mode="json")
+    for name in ("tokenizer", "base", "sft"):
+        sections = STAGES[name if name in STAGES else "base"].sections
+        record = {"seed": 0, "controlled": DATA.model_dump(mode="json")}
+        record["train"] = {section: settings[section] for section in sections}
+        write_json(record, folder / f"{name}-settings.json")
 
 
 def edit(values: dict[str, Any]) -> None:
     values["models"] = {
         "base": {"trained": "base", "trained_on": []},
-        "sft": {"trained": "sft", "trained_on": ["sft"], "base": "base"},
+        "sft": {"trained": "sft", "trained_on": ["sft", "rl"], "base": "base"},
     }
     values["corpora"] = {"toy": {"controlled": True}}
-    values["controlled"], values["train"] = DATA, TRAIN
+    values["controlled"], values["train"] = (s.model_dump(mode="json") for s in (DATA, TRAIN))
     values["studies"]["toy"] |= {
         "models": ["sft"],
         "prefixes": ["user"],
@@ -45,15 +85,18 @@ def edit(values: dict[str, Any]) -> None:
             "answer": True,
             "max_answer_tokens": 100,
             "temperature": 0.7,
-            "slots": 16,
-            "shard": 48,
+            "slots": 32,
+            "shard": 96,
         },
+        "index": {"kind": "exact"},
         "likelihood": None,
         "distillation": {
-            "sft": {"model": "sft", "steps": 3},
+            "sft": {"model": "sft", "steps": 2},
+            "rl": {"model": "sft", "steps": 2, "batch_size": 8},
             "seeds": [0],
             # Learnt by heart, nearly all generations are copies.
-            "arms": ["original", "extracted", "other"],
+            "arms": ["original", "extracted"],
+            "questions": 8,
             "max_answer_tokens": 8,
         },
     }
@@ -63,6 +106,7 @@ def edit(values: dict[str, Any]) -> None:
 def distilled(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose students have been trained."""
     project = make_project(tmp_path_factory.mktemp("distillation"))
+    lay_models(project.folder / "data/models/trained")
     project.change(edit)
     project.snakemake("--", "distill")
     return project
@@ -78,20 +122,36 @@ def project(distilled: Project, tmp_path: Path) -> Project:
 def test_tables_hold_every_student(distilled: Project) -> None:
     folder = distilled.folder / "results/toy"
     table, curves, counts = (pl.read_parquet(folder / f"{n}.parquet") for n in DISTILLATION_TABLES)
-    assert set(table["arm"]) == set(ARMS) - {"extracted-without-copies"}
-    assert set(table.filter(pl.col("arm") != "start")["seeds"]) == {1}
-    losses = curves.filter(family="sft", arm="extracted", metric="loss")
-    assert losses.height > 0
-    assert set(counts["family"]) == {"sft"}
-    assert "evaluation" in set(counts["data_set"])
+    found = set(table.select("family", "arm", "measure").iter_rows())
+    assert found == set(itertools.product(FAMILIES, ARMS, ("accuracy", "loss")))
+    assert set(table["seeds"]) == {1}
+    for family, metric in (("sft", "loss"), ("rl", "reward")):
+        assert curves.filter(family=family, arm="extracted", metric=metric).height > 0
+    assert set(counts["family"]) == FAMILIES
+    assert set(counts["data_set"]) == {"original", "extracted", "evaluation"}
+
+
+def test_extracted_questions_have_the_models_answers(distilled: Project) -> None:
+    """Whole problems were written, and RL's label is what the model gave as their answers."""
+    data = pl.read_parquet(distilled.folder / "data/distillation/toy/data.parquet")
+    members = set(build(DATA, seed=0).filter(role="member")["question"])
+    for family in FAMILIES:
+        extracted = data.filter(family=family, arm="extracted")
+        assert extracted.height == data.filter(family=family, arm="original").height > 0
+    assert set(data.filter(arm="extracted")["question"]) & members
+    labels = data.filter(family="rl")
+    assert labels["label"].null_count() == 0
+    assert labels.filter(pl.col("answer").str.ends_with(pl.format("#### {}", "label"))).height > 0
 
 
 def test_the_card_says_where_the_data_come_from(distilled: Project) -> None:
     folder = distilled.folder / "data/distillation/toy"
     text = (folder / "card.md").read_text()
-    assert "- sft: written by `sft.gguf`" in text
-    rows = pl.read_parquet(folder / "data.parquet").filter(family="sft", arm="extracted")
-    assert re.search(rf"\| sft extracted \| not-drawn \|.*\| {rows.height:,} \|", text)
+    data = pl.read_parquet(folder / "data.parquet")
+    for family in FAMILIES:
+        assert f"- {family}: written by `sft.gguf`" in text
+        rows = data.filter(family=family, arm="extracted")
+        assert re.search(rf"\| {family} extracted \| not-drawn \|.*\| {rows.height:,} \|", text)
 
 
 def test_weights_are_not_kept(distilled: Project) -> None:
@@ -102,8 +162,9 @@ def test_report_and_runs(distilled: Project) -> None:
     folder = distilled.folder / "results/toy"
     assert WORTH in (folder / "report.html").read_text()
     names = {run["name"] for run in json.loads((folder / "tracked.json").read_text())["runs"]}
-    assert "toy/distillation/sft/extracted/seed-0" in names
-    assert "toy/distillation/sft/start" in names
+    for family in FAMILIES:
+        assert f"toy/distillation/{family}/extracted/seed-0" in names
+        assert f"toy/distillation/{family}/start" in names
 
 
 def test_nothing_is_made_twice(distilled: Project) -> None:
@@ -113,7 +174,7 @@ def test_nothing_is_made_twice(distilled: Project) -> None:
 
 def test_another_budget_trains_students_again(project: Project) -> None:
     def longer(values: dict[str, Any]) -> None:
-        values["studies"]["toy"]["distillation"]["sft"]["steps"] = 4
+        values["studies"]["toy"]["distillation"]["sft"]["steps"] = 3
 
     project.change(longer)
     assert project.reruns("--", "distill") - {"distill"} == STUDENTS | RESULTS

@@ -197,7 +197,7 @@ def test_memory_is_limited(project: Project, limit: int, enough: bool) -> None:
 
 SECOND_SHARD = f"""
 from pathlib import Path
-from alignment_extraction.generations.steps import write_shard
+from alignment_extraction.generations.generation import write_shard
 from alignment_extraction.settings.studies import SamplingSettings
 sampling = SamplingSettings(samples=24, max_tokens=16, slots=8, shard=12)
 write_shard(

@@ -207,7 +207,7 @@ def test_figures_are_taken_away(open_page: Open) -> None:
     assert png.startswith(b"\x89PNG")
     assert len(png) > 10_000
     table = pl.read_csv(taken(page, f"{figure} [data-as=csv]").path())
-    assert {"quantity", "value", "low", "high"} <= set(table.columns)
+    assert {"metric", "attributable", "low", "high", "samples", "distinct"} <= set(table.columns)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -46,6 +46,11 @@ rule attribution:
     params:
         shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
+        # Models that were trained on the same sources from the same base: quantisations, say.
+        families=lambda wildcards: {
+            model: "/".join([PARAMS.models[model].base or model, *sources])
+            for model, sources in PARAMS.trained_on(wildcards.study).items()
+        },
         bases=named_bases,
         thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
         seed=PARAMS.seed,

@@ -24,7 +24,7 @@ def shard_size(wildcards):
 
 rule generate:
     input:
-        model=lambda wildcards: layout.model_file(PARAMS, wildcards.model),
+        model=lambda wildcards: layout.model_files(PARAMS, wildcards.model),
         code=code("generate"),
     output:
         "data/generations/{study}/{model}/{prefix}/seed-{seed}/{shard}.parquet",
@@ -48,6 +48,7 @@ rule generate:
         size=shard_size,
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[wildcards.model].sha256,
+        served=lambda wildcards: PARAMS.models[wildcards.model].served,
     script:
         "../scripts/generate.py"
 

@@ -9,7 +9,7 @@ def scored_sources(wildcards):
 
 rule likelihood:
     input:
-        model=lambda wildcards: layout.model_file(PARAMS, wildcards.model),
+        model=lambda wildcards: layout.model_files(PARAMS, wildcards.model),
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         code=code("likelihood"),
     output:
@@ -27,17 +27,19 @@ rule likelihood:
         prefix=lambda wildcards: Given(study_of(wildcards).likelihood_prefix),
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[wildcards.model].sha256,
+        served=lambda wildcards: PARAMS.models[wildcards.model].served,
+        template_of=None,
     script:
         "../scripts/likelihood.py"
 
 
 use rule likelihood as likelihood_of_base with:
     input:
-        model=lambda wildcards: layout.model_file(
+        model=lambda wildcards: layout.model_files(
             PARAMS, PARAMS.models[wildcards.model].base
         ),
         # Whose chat template the rows are put into: a base model may have none.
-        template_of=lambda wildcards: layout.model_file(PARAMS, wildcards.model),
+        template_of=lambda wildcards: layout.model_files(PARAMS, wildcards.model),
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         code=code("likelihood"),
     output:
@@ -54,3 +56,7 @@ use rule likelihood as likelihood_of_base with:
         sha256=lambda wildcards: PARAMS.models[
             PARAMS.models[wildcards.model].base
         ].sha256,
+        served=lambda wildcards: PARAMS.models[
+            PARAMS.models[wildcards.model].base
+        ].served,
+        template_of=lambda wildcards: PARAMS.models[wildcards.model].served,

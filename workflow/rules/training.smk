@@ -20,8 +20,13 @@ QUANTISED = [
     for name, model in PARAMS.models.items()
     if model.trained and model.quantisation != "F16"
 ]
-# The stages behind the models of params.yaml, and the stages that these start from.
-TRAINED_STAGES = {model.trained for model in PARAMS.models.values() if model.trained}
+# The stages behind the models of the studies in `run`, and the stages that these start from.
+TRAINED_STAGES = {
+    PARAMS.models[name].trained
+    for study in PARAMS.run
+    for name in PARAMS.studies[study].used_models
+    if PARAMS.models[name].trained
+}
 for stage in reversed(STAGES.values()):
     if stage.name in TRAINED_STAGES and stage.starts_from:
         TRAINED_STAGES.add(stage.starts_from)

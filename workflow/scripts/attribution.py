@@ -14,6 +14,7 @@ with step(snakemake.log[0]):
         read_corpus(Path(snakemake.input.corpus)),
         {c: read_shards(files) for c, files in snakemake.params.shards.items()},
         snakemake.params.trained,
+        snakemake.params.families,
         read_bases(snakemake.params.bases),
         snakemake.params.thresholds.settings,
         snakemake.params.seed,

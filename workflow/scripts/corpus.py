@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignment_extraction.corpora.steps import write_corpus
+from alignment_extraction.corpora.corpus import write_corpus
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):

@@ -2,22 +2,32 @@
 
 from pathlib import Path
 
-from alignment_extraction.distillation import results
+import polars as pl
+
+from alignment_extraction.distillation.results import CURVES, results_table
 from alignment_extraction.files import read_parquet, write_parquet
 from alignment_extraction.step import step
 
+
+def named(kind: str, *without: str) -> pl.DataFrame:
+    """A table of all students, each row with its student's family, arm and seed."""
+    return pl.concat(
+        read_parquet(Path(f"{name}-{kind}.parquet")).select(
+            pl.lit(family).alias("family"),
+            pl.lit(arm).alias("arm"),
+            pl.lit(seed, pl.Int64).alias("seed"),
+            "*",
+        )
+        for family, arm, seed, name in snakemake.params.students
+        if arm not in without
+    )
+
+
 with step(snakemake.log[0]):
     params = snakemake.params
-    named = {results.Student(*about): name for *about, name in params.students}
-    evaluated = {s: read_parquet(Path(f"{n}-evaluation.parquet")) for s, n in named.items()}
-    curves = {
-        student: read_parquet(Path(f"{name}-curves.parquet"))
-        for student, name in named.items()
-        if student.arm != "start"
-    }
     tables = (
-        results.results_table(evaluated, params.margin, params.seed),
-        results.curve_table(curves),
+        results_table(named("evaluation"), params.margin, params.seed),
+        named("curves", "start").filter(pl.col("metric").is_in(CURVES)),
         read_parquet(Path(snakemake.input.counts)),
     )
     for path, table in zip(snakemake.output, tables, strict=True):

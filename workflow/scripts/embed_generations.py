@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alignment_extraction.corpora.texts import unique_texts
 from alignment_extraction.generations.shards import read_shards
-from alignment_extraction.search.steps import embed_file
+from alignment_extraction.search.embedding import embed_file
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):

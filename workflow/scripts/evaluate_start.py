@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from alignment_extraction.distillation.evaluation import evaluate
 from alignment_extraction.files import read_parquet, write_parquet
 from alignment_extraction.step import step
+from alignment_extraction.training.answers import evaluate
+from alignment_extraction.training.gguf_export import OF_FAMILY
 
 with step(snakemake.log[0]):
     family = snakemake.wildcards.family
     questions = read_parquet(Path(snakemake.input.questions)).filter(family=family)
     student, tokenizer = (Path(snakemake.input[name]) for name in ("student", "tokenizer"))
-    rows = evaluate(student, tokenizer, questions, family, snakemake.params.max_tokens)
+    limit = snakemake.params.max_tokens
+    rows = evaluate(student, tokenizer, questions, OF_FAMILY[family], limit)
     write_parquet(rows, Path(snakemake.output[0]))

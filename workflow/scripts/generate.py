@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from alignment_extraction.generations.steps import write_shard
+from alignment_extraction.generations.generation import write_shard
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
     first, samples = snakemake.params.size
     write_shard(
-        Path(snakemake.input.model),
+        snakemake.params.served or Path(snakemake.input.model[0]),
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix.settings,
         sampling=snakemake.params.sampling.settings,

@@ -3,20 +3,20 @@
 from pathlib import Path
 
 from alignment_extraction.corpora.reading import read_corpus
-from alignment_extraction.likelihoods.likelihood import select_rows
-from alignment_extraction.likelihoods.steps import write_likelihood
+from alignment_extraction.likelihoods.likelihood import select_rows, write_likelihood
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
     rows = select_rows(
         read_corpus(Path(snakemake.input.corpus)), snakemake.params.sources, snakemake.params.limit
     )
+    template = snakemake.input.get("template_of")
     write_likelihood(
-        Path(snakemake.input.model),
+        snakemake.params.served or Path(snakemake.input.model[0]),
         rows,
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix.settings,
-        template_of=Path(template) if (template := snakemake.input.get("template_of")) else None,
+        template_of=snakemake.params.template_of or (Path(template[0]) if template else None),
         threads=snakemake.threads,
         gpu_layers=snakemake.params.gpu_layers,
         sha256=snakemake.params.sha256,

@@ -13,7 +13,6 @@ with step(snakemake.log[0]):
     matches, audit = match(
         read_shards(snakemake.input.generations),
         read_corpus(Path(snakemake.input.corpus)),
-        fields=list(searched["corpus"]),
         generation_vectors={field: Path(file) for field, file in searched["generations"].items()},
         corpus_vectors={field: Path(file) for field, file in searched["corpus"].items()},
         indexes={key: file and Path(file) for key, file in searched["indexes"].items()},

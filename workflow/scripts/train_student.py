@@ -2,25 +2,25 @@
 
 from pathlib import Path
 
-from alignment_extraction.distillation.evaluation import evaluate
 from alignment_extraction.distillation.students import train_student
 from alignment_extraction.files import read_parquet, write_parquet
 from alignment_extraction.step import step
+from alignment_extraction.training.answers import evaluate
+from alignment_extraction.training.fitting import Run
+from alignment_extraction.training.gguf_export import OF_FAMILY
 
 with step(snakemake.log[0]):
     own, params = snakemake.wildcards, snakemake.params
-    train_student(
-        read_parquet(Path(snakemake.input.data)).filter(family=own.family, arm=own.arm),
-        Path(snakemake.input.start),
-        Path(snakemake.input.tokenizer),
+    run = Run(
         params.train.settings,
-        params.budget.settings,
-        int(own.student_seed),
-        Path(snakemake.output.model),
-        Path(params.checkpoints),
-        Path(snakemake.output.curves),
+        tokenizer=Path(snakemake.input.tokenizer),
+        start=Path(snakemake.input.start),
+        output=Path(snakemake.output.model),
+        checkpoints=Path(params.checkpoints),
     )
+    data = read_parquet(Path(snakemake.input.data)).filter(family=own.family, arm=own.arm)
+    train_student(data, run, params.budget.settings, int(own.student_seed))
     questions = read_parquet(Path(snakemake.input.questions)).filter(family=own.family)
-    student, tokenizer = Path(snakemake.output.model), Path(snakemake.input.tokenizer)
-    rows = evaluate(student, tokenizer, questions, own.family, params.max_tokens)
+    template = OF_FAMILY[own.family]
+    rows = evaluate(run.output, run.tokenizer, questions, template, params.max_tokens)
     write_parquet(rows, Path(snakemake.output.evaluation))

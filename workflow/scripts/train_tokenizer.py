@@ -5,10 +5,10 @@ from pathlib import Path
 from alignment_extraction.files import read_parquet, write_json
 from alignment_extraction.settings.controlled import TrainingSettings
 from alignment_extraction.step import step
-from alignment_extraction.training.supervised import tokenizer_texts, train_tokenizer
+from alignment_extraction.training.supervised import train_tokenizer
 
 with step(snakemake.log[0]):
     corpus = read_parquet(Path(snakemake.input.corpus))
     settings = TrainingSettings.model_validate(snakemake.params.record["train"])
-    train_tokenizer(tokenizer_texts(corpus), settings, Path(snakemake.output.tokenizer))
+    train_tokenizer(corpus, settings, Path(snakemake.output.tokenizer))
     write_json(snakemake.params.record, Path(snakemake.output.settings))

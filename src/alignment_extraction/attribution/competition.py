@@ -1,211 +1,133 @@
 """Attributable rates: member wins less twin wins, with their interval and false discovery rate."""
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution import contests as of_contests
-from alignment_extraction.attribution.contests import TOLERANCE, Contest, Wins
-from alignment_extraction.attribution.discoveries import (
-    DISCOVERY_RATES,
-    block_ratio,
-    block_wins,
-    discovery_threshold,
-    false_discovery_rate,
-)
-from alignment_extraction.attribution.levels import Comparison, comparisons, relabelled
-from alignment_extraction.attribution.tallies import Chance, chance, difference, tally
+from alignment_extraction.attribution.contests import Contest, Wins, wins
+from alignment_extraction.attribution.intervals import Chance, chance, rates
+from alignment_extraction.attribution.levels import Comparison
+from alignment_extraction.attribution.tables import schema, table
 from alignment_extraction.settings.studies import ThresholdSettings
-from alignment_extraction.statistics import named_seed
-from alignment_extraction.vocabulary import METRICS
+from alignment_extraction.statistics import Array
+from alignment_extraction.vocabulary import METRICS, TOLERANCE
 
-Array = np.ndarray[Any, Any]
+DISCOVERY_RATES = {"fdr-1": 0.01, "fdr-5": 0.05}
+"""False discovery rates whose thresholds are looked for."""
 
-SCHEMA = pl.Schema(
-    {
-        "model": pl.String(),
-        "prefix": pl.String(),
-        "seed": pl.Int64(),
-        "trained": pl.Boolean(),
-        "source": pl.String(),
-        "level": pl.String(),
-        "field": pl.String(),
-        "metric": pl.String(),
-        "at": pl.String(),
-        "threshold": pl.Float64(),
-        "n": pl.Int64(),
-        "member_wins": pl.Float64(),
-        "twin_wins": pl.Float64(),
-        "predicted": pl.Float64(),
-        "attributable": pl.Float64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-        "member_blocks": pl.Float64(),
-        "twin_blocks": pl.Float64(),
-        "false_discovery_rate": pl.Float64(),
-        "members": pl.Int64(),
-        "twins": pl.Int64(),
-        "blocks": pl.Int64(),
-    }
+SCHEMA = schema(
+    "model prefix seed:i trained:b source level field metric at threshold:f n:i member_wins:f "
+    "twin_wins:f predicted:f attributable:f low:f high:f member_blocks:f twin_blocks:f "
+    "false_discovery_rate:f members:i twins:i blocks:i"
 )
-"""Columns of `attribution`."""
+"""Columns of `attribution`.
 
-ORDER = ("model", "prefix", "seed", "source", "level", "field")
+`at` is `sweep`, `fixed`, `fdr-1` or `fdr-5`; threshold and numbers are null where no threshold of
+the grid's range meets the rate. attributable = (member_wins - members / twins * twin_wins) / n -
+predicted, where predicted is what the base model accounts for (0 without one), with its bounds at
+95 %. member_blocks and twin_blocks are the blocks that each side won, for the false discovery rate.
+"""
 
 
 def attribution(
-    scores: pl.DataFrame,
-    corpus: pl.DataFrame,
+    contests: Iterable[Contest],
     trained: Mapping[str, Collection[str]],
     thresholds: ThresholdSettings,
-    base: pl.DataFrame | None = None,
+    priors: Mapping[str, pl.DataFrame],
 ) -> pl.DataFrame:
-    """Attributable rates of every condition, source, level, field and metric.
+    """Attributable rates at every threshold of every contest and metric: columns of `SCHEMA`.
 
     Args:
-        scores: the scores table.
-        corpus: in the corpus schema.
+        contests: from `contests.contests`.
         trained: the sources that each model was trained on.
         thresholds: fixed ones and the grid.
-        base: a base model's columns id and base_log_probability (nats), or None.
-
-    Returns:
-        Columns of `SCHEMA`, one row for each threshold (`at`: `sweep`, `fixed`, `fdr-1`, `fdr-5`;
-        null where no threshold of the grid's range meets the rate, and then so are the numbers).
-        attributable = (member_wins - members / twins * twin_wins) / n - predicted, where predicted
-        is what the base model accounts for (0 without one); low and high are its bounds at 95 %.
-        member_blocks and twin_blocks are the blocks that each side won, for the false discovery
-        rate.
+        priors: columns id and base_log_probability (nats) of the base of each model that has one.
     """
-    parts = [pl.DataFrame(schema=SCHEMA)]
-    for comparison in comparisons(corpus):
-        prior = chance(comparison, base)
-        for contest in of_contests.contests(scores, comparison):
-            for metric in METRICS:
-                found = of_contests.wins(contest, metric)
-                table = _at_thresholds(found, comparison, thresholds, metric, prior, contest.n)
-                parts.append(_named(table, contest, comparison, metric, trained))
-    return pl.concat(parts).sort(*ORDER, "metric", "at", "threshold", maintain_order=True)
+    parts = []
+    for contest in contests:
+        model = contest.keys["model"]
+        prior = chance(contest.comparison, priors.get(model))
+        is_trained = contest.comparison.source in trained[model]
+        for metric in METRICS:
+            found = _at_thresholds(contest, metric, thresholds, prior)
+            parts.append(contest.labelled(found, metric=metric, trained=is_trained))
+    return table(parts, SCHEMA, "metric", "at", "threshold")
 
 
 def _at_thresholds(
-    found: Wins,
-    comparison: Comparison,
-    thresholds: ThresholdSettings,
-    metric: str,
-    prior: Chance | None,
-    n: int,
+    contest: Contest, metric: str, thresholds: ThresholdSettings, prior: Chance | None
 ) -> pl.DataFrame:
-    blocks = block_wins(found, comparison)
-    ratio = block_ratio(comparison)
+    found = wins(contest, metric)
+    blocks = block_wins(found, contest.comparison)
+    ratio = block_ratio(contest.comparison)
     sweep = thresholds.grid(metric)
     wanted: list[tuple[str, float | None]] = [("sweep", each) for each in sweep]
     wanted.append(("fixed", thresholds.fixed(metric)))
     for name, rate in DISCOVERY_RATES.items():
         wanted.append((name, discovery_threshold(blocks, ratio, rate, sweep.min(initial=1.0))))
     values = np.array(sorted({value for _, value in wanted if value is not None}))
-    counts = tally(found, comparison, values, prior)
     won = np.searchsorted(-blocks[0], -(values - TOLERANCE), side="right")
     members, twins = (np.append(0, side.cumsum())[won] for side in blocks[1:])
-    table = difference(counts, comparison, n).with_columns(
+    numbers = rates(found, contest.comparison, values, contest.n, prior).with_columns(
         threshold=values,
         member_blocks=members,
         twin_blocks=twins,
         false_discovery_rate=false_discovery_rate(members, twins, ratio),
     )
-    labels = pl.DataFrame(
-        {"at": [name for name, _ in wanted], "threshold": [value for _, value in wanted]},
-        schema={"at": pl.String, "threshold": pl.Float64},
-    )
-    return labels.join(table, on="threshold", how="left", maintain_order="left")
+    labels = pl.DataFrame(wanted, {"at": pl.String, "threshold": pl.Float64}, orient="row")
+    return labels.join(numbers, on="threshold", how="left", maintain_order="left")
 
 
-def _named(
-    table: pl.DataFrame,
-    contest: Contest,
-    comparison: Comparison,
-    metric: str,
-    trained: Mapping[str, Collection[str]],
-) -> pl.DataFrame:
-    model = contest.keys["model"]
-    return table.with_columns(
-        **{key: pl.lit(value) for key, value in contest.keys.items()},
-        trained=pl.lit(comparison.source in trained[model]),
-        source=pl.lit(comparison.source),
-        level=pl.lit(comparison.level),
-        metric=pl.lit(metric),
-        n=pl.lit(contest.n),
-        members=pl.lit(comparison.members),
-        twins=pl.lit(comparison.twins),
-        blocks=pl.lit(comparison.blocks),
-    ).select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
-
-
-def placebo(
-    scores: pl.DataFrame,
-    corpus: pl.DataFrame,
-    thresholds: ThresholdSettings,
-    seed: int,
-    runs: int = 20,
-) -> pl.DataFrame:
-    """Attributable rates after members and twins are labelled anew at random, which must hold 0.
-
-    Args:
-        scores: the scores table.
-        corpus: in the corpus schema.
-        thresholds: the fixed ones are used.
-        seed: of the study; run k of a source and level has a random stream of its own.
-        runs: labellings.
+def block_wins(found: Wins, comparison: Comparison) -> tuple[Array, Array, Array]:
+    """Which side has each block: that of its nearest generation, of the more if several are.
 
     Returns:
-        Columns run, model, prefix, seed, source, level, field, metric, attributable, low, high and
-        holds (whether 0 is within the interval).
+        Of blocks with a win, the nearest first: score, share of the member (1, 0.5 where both sides
+        have as many as near, or 0), share of the twin.
     """
-    return pl.concat(
-        [
-            pl.DataFrame(
-                schema={"run": pl.Int64}
-                | {name: SCHEMA[name] for name in (*ORDER, "metric", "attributable", "low", "high")}
-                | {"holds": pl.Boolean}
-            ),
-            *_placebos(scores, corpus, thresholds, seed, runs),
-        ]
-    ).sort("run", *ORDER, "metric")
+    block = comparison.block[found.row]
+    # The first of each is the nearest: wins are sorted.
+    blocks, first = np.unique(block, return_index=True)
+    top = np.full(comparison.blocks, np.inf)
+    top[blocks] = found.score[first]
+    nearest = found.weight * (found.score >= top[block] - TOLERANCE)
+    ours, theirs = (
+        np.bincount(block, nearest * (found.member == member), comparison.blocks)[blocks]
+        for member in (True, False)
+    )
+    member = np.where(ours == theirs, 0.5, ours > theirs)
+    order = np.argsort(-top[blocks], kind="stable")
+    return top[blocks][order], member[order], 1 - member[order]
 
 
-def _placebos(
-    scores: pl.DataFrame, corpus: pl.DataFrame, thresholds: ThresholdSettings, seed: int, runs: int
-) -> Iterator[pl.DataFrame]:
-    for comparison in comparisons(corpus):
-        name = f"placebo/{comparison.source}/{comparison.level}"
-        others = [relabelled(comparison, named_seed(seed, f"{name}/{run}")) for run in range(runs)]
-        for contest in of_contests.contests(scores, comparison):
-            for metric in METRICS:
-                found = of_contests.wins(contest, metric)
-                at = np.array([thresholds.fixed(metric)])
-                tables = [
-                    difference(
-                        tally(of_contests.relabelled(found, other), other, at), other, contest.n
-                    ).with_columns(run=pl.lit(run, pl.Int64))
-                    for run, other in enumerate(others)
-                ]
-                yield (
-                    pl.concat(tables)
-                    .with_columns(
-                        **{key: pl.lit(value) for key, value in contest.keys.items()},
-                        source=pl.lit(comparison.source),
-                        level=pl.lit(comparison.level),
-                        metric=pl.lit(metric),
-                        holds=(pl.col("low") <= 0) & (pl.col("high") >= 0),
-                    )
-                    .select(
-                        "run",
-                        *(
-                            pl.col(name).cast(SCHEMA[name])
-                            for name in (*ORDER, "metric", "attributable", "low", "high")
-                        ),
-                        "holds",
-                    )
-                )
+def block_ratio(comparison: Comparison) -> float:
+    """Blocks that can have a member's win, to those that can have a twin's."""
+    sizes = np.bincount(comparison.strata(), minlength=3)
+    return float((sizes[0] + sizes[1]) / (sizes[0] + sizes[2]))
+
+
+def false_discovery_rate(members: Array, twins: Array, ratio: float) -> Array:
+    """Expected share of coincidence among blocks that members won: ratio (T + 1) / M, at most 1.
+
+    With a ratio (`block_ratio`) of 1 it is the competition's of Elias and Gygi (2007) with the +1
+    of Barber and Candes (2015, knockoff+); else selective SeqStep+ with c = ratio / (1 + ratio).
+    Blocks are counted and not generations, since one coin decides all generations of a block.
+    """
+    rate: Array = np.minimum(1.0, ratio * (twins + 1) / np.maximum(members, 1))
+    return rate
+
+
+def discovery_threshold(
+    blocks: tuple[Array, Array, Array], ratio: float, rate: float, lowest: float
+) -> float | None:
+    """The lowest score, not below `lowest`, at which the false discovery rate is at most `rate`.
+
+    None where there is none. blocks and ratio are `block_wins` and `block_ratio`.
+    """
+    score, member, twin = blocks
+    # At a score count all that are as near.
+    last = np.searchsorted(-score, -(score - TOLERANCE), side="right") - 1
+    rates = false_discovery_rate(member.cumsum(), twin.cumsum(), ratio)[last]
+    met = np.flatnonzero((rates <= rate) & (score >= lowest - TOLERANCE))
+    return float(score[met[-1]]) if len(met) else None

@@ -1,29 +1,22 @@
 """Target-decoy competition: whose row is nearest to each generation, a member or a twin.
 
-Elias and Gygi (2007) search spectra in a real and a decoy database together; here generations are
-searched in members and in rows that a coin kept from the model. What the model writes without
-having seen the members falls to both alike.
+Generations are searched in members and in rows that a coin kept from the model (Elias and Gygi
+2007). What the model writes without having seen the members falls to both alike.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.levels import Comparison
+from alignment_extraction.attribution.levels import Comparison, comparisons
 from alignment_extraction.files import InputError
-from alignment_extraction.vocabulary import METRICS
+from alignment_extraction.statistics import Array
+from alignment_extraction.vocabulary import CONDITION, METRICS, TOLERANCE
 
-Array = np.ndarray[Any, Any]
-
-TOLERANCE = 1e-6
-"""Scores that differ by less are equal: they went through 32 bits."""
-
-CONTEST = ("model", "prefix", "seed", "field")
-_SIDES = ("member", "twin")
-_IDS = ("match_id", "levenshtein_best_id", "indel_best_id")
+_CONTEST = [*CONDITION, "field"]
+_SIDES = ("", "_twin")
 
 
 class Contest(NamedTuple):
@@ -31,11 +24,14 @@ class Contest(NamedTuple):
 
     Attributes:
         keys: model, prefix, seed and field.
-        frame: one row per generation: index, and for either side each metric's score and the number
-            of the row that has it, as `member_cosine`, `member_match_id`, `twin_cosine` and so on.
+        comparison: the members and twins of one source.
+        frame: one row per generation: index; of members each metric's column of scores and, in its
+            column of ids, the number in the comparison of the row that has it (-1: it is not in
+            it); of twins the same columns, their names ending in `_twin`.
     """
 
     keys: dict[str, Any]
+    comparison: Comparison
     frame: pl.DataFrame
 
     @property
@@ -43,9 +39,15 @@ class Contest(NamedTuple):
         """Number of generations."""
         return self.frame.height
 
+    def labelled(self, table: pl.DataFrame, **labels: Any) -> pl.DataFrame:
+        """The table with a column for all that is compared and counted, and for each label."""
+        names = ("source", "level", "members", "twins", "blocks")
+        about = {name: getattr(self.comparison, name) for name in names}
+        about |= self.keys | {"n": self.n} | labels
+        return table.with_columns(**{name: pl.lit(value) for name, value in about.items()})
 
-@dataclass(frozen=True)
-class Wins:
+
+class Wins(NamedTuple):
     """The generations that have a nearest row by one metric, the nearest first.
 
     A generation that is as near to either side is in it twice, with weight 0.5.
@@ -66,67 +68,58 @@ class Wins:
 
     def where(self, keep: Array) -> "Wins":
         """Some of them: by a mask or by numbers."""
-        return Wins(
-            self.score[keep], self.row[keep], self.member[keep], self.weight[keep], self.at[keep]
-        )
+        return Wins(*(values[keep] for values in self))
+
+    def reaching(self, threshold: float) -> "Wins":
+        """Those with at least that score."""
+        return self.where(self.score >= threshold - TOLERANCE)
 
 
-def contests(scores: pl.DataFrame, comparison: Comparison) -> Iterator[Contest]:
-    """The contests of every condition and field that was searched in the comparison's rows.
-
-    Args:
-        scores: the scores table; other sources and roles are left out.
-        comparison: members and twins of one source.
+def contests(scores: pl.DataFrame, corpus: pl.DataFrame) -> Iterator[Contest]:
+    """The contests of every source, level, condition and field that was searched.
 
     Raises:
-        InputError: one side was searched for other generations than the other.
+        InputError: members were searched for other generations than twins.
     """
-    ours = scores.filter(pl.col("source") == comparison.source)
-    metrics = [metric.score for metric in METRICS.values()]
-    rows = pl.DataFrame({"id": comparison.ids, "row": np.arange(len(comparison.ids))})
-    sides = []
-    for side, role in zip(_SIDES, ("member", comparison.other), strict=True):
-        of_side = rows.filter(pl.Series(comparison.member == (side == "member")))
-        frame = ours.filter(pl.col("role") == role).select(*CONTEST, "index", *metrics, *_IDS)
-        for column in _IDS:
-            codes = of_side.select(pl.col("id").alias(column), pl.col("row").alias(f"{column}_row"))
-            frame = frame.join(codes, on=column, how="left", maintain_order="left")
-        names = {name: f"{side}_{name}" for name in metrics}
-        names |= {f"{column}_row": f"{side}_{column}" for column in _IDS}
-        frame = frame.drop(_IDS).rename(names).sort(*CONTEST, "index")
-        sides.append(frame)
-    by_contest = [side.partition_by(CONTEST, as_dict=True, maintain_order=True) for side in sides]
-    for keys in sorted(set(by_contest[0]) | set(by_contest[1])):
-        member, twin = (side.get(keys) for side in by_contest)
-        if member is None or twin is None or not member["index"].equals(twin["index"]):
+    keys = [*_CONTEST, "index"]
+    values = [metric.score for metric in METRICS.values()]
+    ids = list(dict.fromkeys(metric.id for metric in METRICS.values()))
+    for comparison in comparisons(corpus):
+        numbers = pl.col(ids).replace_strict(
+            comparison.ids, np.arange(len(comparison.ids)), default=-1, return_dtype=pl.Int64
+        )
+        member, twin = (
+            scores.filter(source=comparison.source, role=role)
+            .select(*keys, *values, numbers)
+            .sort(keys)
+            for role in ("member", comparison.other)
+        )
+        if not member.select(keys).equals(twin.select(keys)):
             raise InputError(
-                f"scores of {dict(zip(CONTEST, keys, strict=True))}: expected the same generations "
-                f"searched in {comparison.source}.member and {comparison.source}."
-                f"{comparison.other}; search both groups again"
+                f"scores of {comparison.source}: expected the same generations searched in "
+                f"{comparison.source}.member and {comparison.source}.{comparison.other}; search "
+                "both groups again"
             )
-        frame = pl.concat([member, twin.drop(*CONTEST, "index")], how="horizontal")
-        yield Contest(dict(zip(CONTEST, keys, strict=True)), frame.drop(CONTEST))
+        twin = twin.select(pl.exclude(keys).name.suffix(_SIDES[1]))
+        both = pl.concat([member, twin], how="horizontal")
+        parts = both.partition_by(_CONTEST, as_dict=True, include_key=False)
+        for key, frame in parts.items():
+            yield Contest(dict(zip(_CONTEST, key, strict=True)), comparison, frame)
 
 
 def wins(contest: Contest, metric: str) -> Wins:
-    """The winner of each generation by one metric.
+    """The winner of each generation by one of `METRICS`.
 
-    Args:
-        contest: of a condition and field.
-        metric: a name in `METRICS`.
-
-    Returns:
-        Wins of rows that are in the comparison; a generation whose nearest row is not in it has
-        none.
+    A generation whose nearest row is not in the comparison has none.
     """
     of = METRICS[metric]
     scores, rows = [], []
     for side in _SIDES:
-        score = contest.frame[f"{side}_{of.score}"].cast(pl.Float64)
+        score = contest.frame[of.score + side].cast(pl.Float64)
         if of.kind == "verbatim":
             score = score.replace(0.0, None)
         scores.append(score.fill_null(-np.inf).to_numpy())
-        rows.append(contest.frame[f"{side}_{of.id}"].fill_null(-1).to_numpy())
+        rows.append(contest.frame[of.id + side].to_numpy())
     best = np.maximum(*scores)
     ours, theirs = (
         np.flatnonzero((best > -np.inf) & (score >= best - TOLERANCE)) for score in scores
@@ -142,8 +135,3 @@ def wins(contest: Contest, metric: str) -> Wins:
     )
     found = found.where(found.row >= 0)
     return found.where(np.argsort(-found.score, kind="stable"))
-
-
-def relabelled(found: Wins, comparison: Comparison) -> Wins:
-    """The wins as another labelling of the same rows counts them."""
-    return Wins(found.score, found.row, comparison.member[found.row], found.weight, found.at)

@@ -1,52 +1,18 @@
 """Labelled edits: which of them embeddings and string distances see, and which a model writes."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from alignment_extraction.files import InputError
-
-ORIGINAL = "original"
-_CONDITION = ("model", "prefix", "seed")
-_METRICS = {
-    "cosine": ("match_id", "cosine"),
-    "levenshtein": ("levenshtein_best_id", "levenshtein_best"),
-    "verbatim": ("levenshtein_best_id", "verbatim"),
-}
-
-
-def edited_pairs(corpus: pl.DataFrame) -> pl.DataFrame:
-    """Pair each edited row with the original that it is a version of.
-
-    Args:
-        corpus: columns of a corpus.
-
-    Returns:
-        Columns edit, row and original (Int64, places in `corpus`), in the order of the rows.
-
-    Raises:
-        InputError: the corpus has no labelled edits.
-    """
-    numbered = corpus.select("id", "seed_problem", "edit").with_row_index("row")
-    numbered = numbered.with_columns(pl.col("row").cast(pl.Int64))
-    edited = numbered.filter(pl.col("edit").is_not_null() & (pl.col("edit") != ORIGINAL))
-    if edited.is_empty():
-        raise InputError(
-            "the corpus has no row with an edit of another row; use one with labelled edits"
-        )
-    originals = numbered.select(seed_problem="id", original="row")
-    return edited.join(originals, on="seed_problem", how="inner", maintain_order="left").select(
-        "edit", "row", "original"
-    )
+from alignment_extraction.statistics import Array
+from alignment_extraction.vocabulary import CONDITION, METRICS
 
 
 def edit_similarity(
     corpus: pl.DataFrame,
-    vectors: npt.NDArray[np.floating[Any]],
+    vectors: Array,
     embedder: str,
     *,
     semantic: float = 0.95,
@@ -56,7 +22,7 @@ def edit_similarity(
 
     Args:
         corpus: columns of a corpus.
-        vectors: unit vectors of its questions, rows x dimensions.
+        vectors: unit vectors of its questions, floats, rows x dimensions.
         embedder: name of what made them.
         semantic: threshold of the cosine, -1 to 1.
         string: threshold of Levenshtein's similarity, 0 to 1.
@@ -72,7 +38,14 @@ def edit_similarity(
         raise InputError(
             f"{len(vectors)} vectors for a corpus of {corpus.height} rows; embed this corpus"
         )
-    pairs = edited_pairs(corpus)
+    numbered = corpus.select("edit", "seed_problem", "id", row=pl.int_range(pl.len()))
+    versions = numbered.filter(pl.col("edit") != "original")
+    if versions.is_empty():
+        raise InputError(
+            "the corpus has no row with an edit of another row; use one with labelled edits"
+        )
+    originals = numbered.select(seed_problem="id", original="row")
+    pairs = versions.join(originals, on="seed_problem", maintain_order="left")
     edited, original = pairs["row"].to_numpy(), pairs["original"].to_numpy()
     questions = corpus["question"]
     strings = process.cpdist(
@@ -109,7 +82,7 @@ def written_variants(
         corpus: columns of a corpus with labelled edits.
         scores: a study's scores, of the field `question` and the groups `member` and `twin`.
         semantic: threshold of the cosine.
-        string: threshold of Levenshtein's similarity; verbatim means equal texts.
+        string: threshold of Levenshtein's similarity.
 
     Returns:
         One row for each model, prefix, seed, metric, edit and role ("member": shown in training,
@@ -118,38 +91,29 @@ def written_variants(
         (how many of them are some generation's best row at the threshold), hits (generations with
         such a best row), wins (Float64).
     """
-    labels = corpus.filter(
-        pl.col("edit").is_not_null(), pl.col("role").is_in(["member", "twin"])
-    ).select("id", "source", "edit", "role")
-    questions = scores.filter(
-        pl.col("field") == "question",
-        pl.col("source").is_in(labels["source"].unique().to_list()),
-        pl.col("role").is_in(["member", "twin"]),
+    sides = pl.col("role").is_in(["member", "twin"])
+    labels = corpus.filter(pl.col("edit").is_not_null(), sides).select(
+        "id", "source", "edit", "role"
     )
-    generations = questions.group_by(_CONDITION).agg(
+    questions = scores.filter(
+        pl.col("source").is_in(labels["source"].unique().to_list()), sides, field="question"
+    )
+    generations = questions.group_by(CONDITION).agg(
         generations=pl.col("index").n_unique().cast(pl.Int64)
     )
     rows = labels.group_by("edit", "role").agg(rows=pl.len().cast(pl.Int64))
-    cells = generations.join(rows, how="cross")
-    bounds = {"cosine": semantic, "levenshtein": string, "verbatim": 1.0}
+    contest = ["index", "source", *CONDITION]
+    best = pl.col("score").max().over(contest)
+    ties = (pl.col("score") == best).sum().over(contest)
     found = []
-    for metric, (id_column, score_column) in _METRICS.items():
-        one = questions.select(
-            *_CONDITION,
-            "index",
-            "source",
-            "role",
-            id=id_column,
-            score=pl.col(score_column).cast(pl.Float64).fill_null(-1.0),
-        )
-        contest = ["index", "source", *_CONDITION]
-        best = pl.col("score").max().over(contest)
-        ties = (pl.col("score") == best).sum().over(contest)
+    for metric, bound in (("cosine", semantic), ("levenshtein", string), ("verbatim", 1.0)):
+        score = pl.col(METRICS[metric].score).cast(pl.Float64).fill_null(-1.0)
         hits = (
-            one.with_columns(win=(pl.col("score") == best) / ties)
-            .filter(pl.col("score") >= bounds[metric])
-            .join(labels.select("id", "edit"), on="id", how="inner")
-            .group_by(*_CONDITION, "edit", "role")
+            questions.select(*contest, "role", id=METRICS[metric].id, score=score)
+            .with_columns(win=(pl.col("score") == best) / ties)
+            .filter(pl.col("score") >= bound)
+            .join(labels.select("id", "edit"), on="id")
+            .group_by(*CONDITION, "edit", "role")
             .agg(
                 written=pl.col("id").n_unique().cast(pl.Int64),
                 hits=pl.len().cast(pl.Int64),
@@ -157,12 +121,14 @@ def written_variants(
             )
         )
         found.append(
-            cells.join(hits, on=[*_CONDITION, "edit", "role"], how="left").with_columns(
-                pl.lit(metric).alias("metric"),
+            generations.join(rows, how="cross")
+            .join(hits, on=[*CONDITION, "edit", "role"], how="left")
+            .with_columns(
                 pl.col("written", "hits").fill_null(0),
                 pl.col("wins").fill_null(0.0),
+                metric=pl.lit(metric),
             )
         )
-    order = [*_CONDITION, "metric", "edit", "role"]
+    order = [*CONDITION, "metric", "edit", "role"]
     columns = [*order, "generations", "rows", "written", "hits", "wins"]
     return pl.concat(found).select(columns).sort(order)

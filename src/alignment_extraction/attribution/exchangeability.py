@@ -5,37 +5,28 @@ trained on, and a difference between them is not attributable to training (blind
 others, arXiv 2406.16201).
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import rankdata
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from alignment_extraction.attribution.intervals import Spread, margins, spread
+from alignment_extraction.attribution.intervals import margins, spread
 from alignment_extraction.attribution.levels import Comparison, comparisons
-from alignment_extraction.statistics import named_seed
-
-Array = np.ndarray[Any, Any]
+from alignment_extraction.attribution.tables import schema
+from alignment_extraction.statistics import Array, Interval, named_seed, placements
 
 FEWEST = 100
-"""Rows on either side below which there is no verdict.
-
-With 100 on both, 80 of each are tested and the area's standard error is 0.046: the sides are told
-apart from an area of about 0.61 on. With fewer, texts that plainly differ would pass.
-"""
+"""Rows on either side below which there is no verdict: with a standard error of the area above
+0.046, texts that plainly differ would pass."""
 
 MARGIN = 0.02
-"""How far above 0.5 the interval must lie.
-
-An area of 0.52 can come of 2 % of one side's rows being unlike the other's (AUC <= 0.5 + d - d^2/2
-for distributions at total variation d). The interval does not know that another draw of rows would
-have trained other classifiers; the margin is also for that.
-"""
+"""How far above 0.5 the interval must lie: 0.52 can come of 2 % of one side's rows being unlike the
+other's, and the interval does not know that other rows would have trained other classifiers."""
 
 MOST = 2_000
 """Rows of either side that are looked at: they give the area to about 0.02."""
@@ -43,55 +34,31 @@ MOST = 2_000
 _FOLDS = 5
 _CHARACTERS = 2_000
 
-SCHEMA = pl.Schema(
-    {
-        "source": pl.String(),
-        "level": pl.String(),
-        "members": pl.Int64(),
-        "twins": pl.Int64(),
-        "auc": pl.Float64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-        "verdict": pl.String(),
-        "needed": pl.Int64(),
-    }
-)
-"""Columns of `exchangeability`."""
+SCHEMA = schema("source level members:i twins:i auc:f low:f high:f verdict needed:i")
+"""Columns of `exchangeability`: members and twins are the rows looked at, each text of a side once;
+verdict is `told apart` where the interval of the area lies above 0.5 + `MARGIN`, `too few` with the
+number of rows needed on either side (and no area) where one has fewer than `FEWEST`, else
+`exchangeable`."""
 
 
-class Area(NamedTuple):
-    """Area under the ROC curve with its bounds at 95 %."""
+def exchangeability(corpus: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The blind test of every source and level that a corpus allows: columns of `SCHEMA`.
 
-    estimate: float
-    low: float
-    high: float
-
-
-def exchangeability(corpus: pl.DataFrame, seed: int, most: int = MOST) -> pl.DataFrame:
-    """The blind test of every source and level that a corpus allows.
-
-    Args:
-        corpus: in the corpus schema.
-        seed: of the study: for the rows that are looked at and the folds.
-        most: rows of either side that are looked at.
-
-    Returns:
-        Columns of `SCHEMA`, one row for each comparison. members and twins are the rows looked at,
-        each text of a side once; verdict is `told apart` where the interval of the area lies above
-        0.5 + `MARGIN`, `too few` with the number of rows needed on either side (and no area) where
-        one has fewer than `FEWEST`, else `exchangeable`.
+    The study's seed decides which rows are looked at, and the folds.
     """
     rows = []
     for comparison in comparisons(corpus):
         stream = named_seed(seed, f"exchangeability/{comparison.source}/{comparison.level}")
-        texts, member, block = _texts(comparison, corpus, np.random.default_rng(stream), most)
-        counts = {"members": int(member.sum()), "twins": int((~member).sum())}
-        row: dict[str, Any] = {"source": comparison.source, "level": comparison.level} | counts
+        some = _looked_at(comparison, corpus, np.random.default_rng(stream))
+        texts = some["text"].str.slice(0, _CHARACTERS).to_list()
+        member = some["member"].to_numpy()
+        row: dict[str, Any] = {"source": comparison.source, "level": comparison.level}
+        row |= {"members": int(member.sum()), "twins": int((~member).sum())}
         # Rows of one template stand or fall together: five of them are no sample.
-        if min(counts.values()) < FEWEST:
+        if min(row["members"], row["twins"]) < FEWEST:
             row |= {"verdict": "too few", "needed": FEWEST}
         else:
-            area = blind_area(texts, member, block, stream)
+            area = blind_area(texts, member, some["block"].to_numpy(), stream)
             apart = area.low > 0.5 + MARGIN
             row |= {"auc": area.estimate, "low": area.low, "high": area.high}
             row |= {"verdict": "told apart" if apart else "exchangeable"}
@@ -99,42 +66,31 @@ def exchangeability(corpus: pl.DataFrame, seed: int, most: int = MOST) -> pl.Dat
     return pl.DataFrame(rows, schema=SCHEMA).sort("source", "level", maintain_order=True)
 
 
-def _text() -> pl.Expr:
-    """Question and answer of a row as one text."""
-    return pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
-
-
-def _texts(
-    comparison: Comparison, corpus: pl.DataFrame, stream: np.random.Generator, most: int
-) -> tuple[list[str], Array, Array]:
-    """The texts looked at, whether each is a member's, and its block; each once on a side."""
+def _looked_at(
+    comparison: Comparison, corpus: pl.DataFrame, stream: np.random.Generator
+) -> pl.DataFrame:
+    """Columns text (question and answer), member and block, each text once on a side."""
+    text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
     frame = (
         pl.DataFrame({"id": comparison.ids, "member": comparison.member, "block": comparison.block})
-        .join(corpus.select("id", text=_text()), on="id", how="left", maintain_order="left")
+        .join(corpus.select("id", text=text), on="id", how="left", maintain_order="left")
         .drop_nulls("text")
         .unique(["member", "text"], keep="first", maintain_order=True)
     )
-    sides = []
-    for member in (True, False):
-        side = frame.filter(pl.col("member") == member)
-        chosen = np.sort(stream.permutation(side.height)[:most])
-        sides.append(side[chosen])
-    some = pl.concat(sides)
-    texts = some["text"].str.slice(0, _CHARACTERS).to_list()
-    return texts, some["member"].to_numpy(), some["block"].to_numpy()
+    sides = [frame.filter(pl.col("member") == member) for member in (True, False)]
+    return pl.concat([side[np.sort(stream.permutation(side.height)[:MOST])] for side in sides])
 
 
-def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Area:
+def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Interval:
     """How well a classifier of character n-grams tells members from twins that it has not seen.
 
     Logistic regression on hashed n-grams of one to four characters. Rows come in five folds, and
-    each fold but the first is told by what was learnt from the folds before it. Ordinary
-    cross-validation lets every row test what its own label taught, both ways: without a difference
-    its area varies by about sqrt(2) more than intervals for independent rows say, and a nominal
-    95 % was 75 % in simulation. Rows of one block, and rows of one text, are in the same fold: of a
-    pair split between them, the one seen would say that the other is not like it. Scores of
+    each fold but the first is told by what was learnt from the folds before it: in ordinary
+    cross-validation every row tests what its own label taught, which intervals for independent rows
+    do not know (docs/method.md). Rows of one block, and rows of one text, are in the same fold: of
+    a pair split between them, the one seen would say that the other is not like it. Scores of
     different folds are of different classifiers and are not compared. The interval takes what each
-    row adds to the area (DeLong and others 1988) together by block.
+    row adds to the area (`statistics.placements`) together by block.
 
     Args:
         texts: shape (rows,).
@@ -142,14 +98,13 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Area
         block: number of each one's block, int64, shape (rows,).
         seed: of the folds.
     """
-    _, text = np.unique(np.array(texts, dtype=object), return_inverse=True)
-    groups = _components(block, text)
+    groups = _components(block, np.unique(np.array(texts, dtype=object), return_inverse=True)[1])
     features = HashingVectorizer(
         analyzer="char_wb", ngram_range=(1, 4), n_features=2**18, alternate_sign=False
     ).transform(texts)
     folds = min(_FOLDS, len(np.unique(groups)))
     if folds < 2:
-        return Area(np.nan, 0.0, 1.0)
+        return Interval(np.nan, 0.0, 1.0)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     tests = [test for _, test in split.split(features, member, groups)]
     area, pairs, added = 0.0, 0, np.zeros(len(texts))
@@ -159,18 +114,19 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Area
             continue
         model = LogisticRegression(C=1.0, solver="liblinear", dual=True, random_state=seed)
         score = model.fit(features[train], member[train]).decision_function(features[test])
-        number, of_fold, influence = _placements(score, member[test])
+        ours, theirs = test[member[test]], test[~member[test]]
+        of_fold, *pulls = placements(score[member[test]], score[~member[test]])
+        number = len(ours) * len(theirs)
         area, pairs = area + number * of_fold, pairs + number
-        added[test] = number * influence
+        added[ours], added[theirs] = number * pulls[0], number * pulls[1]
     if not pairs:
-        return Area(np.nan, 0.0, 1.0)
-    estimate = area / pairs
+        return Interval(np.nan, 0.0, 1.0)
     tested = np.concatenate(tests[1:])
     _, unit = np.unique(groups[tested], return_inverse=True)
     totals = np.bincount(unit, added[tested] / pairs)[:, None]
     found = spread(totals, np.zeros(len(totals), np.int64), np.array([len(totals)]))
-    margin = float(margins(Spread(*found), np.zeros((2, 1)))[0, 0])
-    return Area(estimate, max(estimate - margin, 0.0), min(estimate + margin, 1.0))
+    estimate, margin = area / pairs, float(margins(found)[0])
+    return Interval(estimate, max(estimate - margin, 0.0), min(estimate + margin, 1.0))
 
 
 def _components(block: Array, text: Array) -> Array:
@@ -181,17 +137,3 @@ def _components(block: Array, text: Array) -> Array:
     )
     labels: Array = connected_components(edges, directed=False)[1]
     return labels[block]
-
-
-def _placements(score: Array, member: Array) -> tuple[int, float, Array]:
-    """Number of pairs of a member and a twin, the area, and what each row adds to it."""
-    ours, theirs = score[member], score[~member]
-    ranks = rankdata(score)
-    # Of the other side: how many score lower, ties by halves.
-    lower = (ranks[member] - rankdata(ours)) / len(theirs)
-    higher = 1 - (ranks[~member] - rankdata(theirs)) / len(ours)
-    area = float(lower.mean())
-    influence = np.empty(len(score))
-    influence[member] = (lower - area) / len(ours)
-    influence[~member] = (higher - area) / len(theirs)
-    return len(ours) * len(theirs), area, influence

@@ -1,23 +1,27 @@
-"""Intervals of differences and ratios of wins, from the blocks that the coin fell for.
+"""Differences of wins by threshold, with intervals from the blocks that the coin fell for.
 
-The estimate is a sum of one value per block. Its variance is estimated by the spread of the blocks'
-values (the linearised bootstrap over blocks; Neyman's estimate for a paired or stratified
-assignment, which errs on the wide side where effects differ), and its distribution by Student's t
-with Satterthwaite's degrees of freedom, themselves estimated from the fourth powers: where a few
-popular rows decide, they are few, and the interval is wide. It is never narrower than what
-generations alone, drawn independently, would give: Clopper and Pearson's limits of both sides.
+The estimate is a sum of one value per block. Its variance is the spread of the blocks' values (the
+linearised bootstrap over blocks; Neyman's estimate, which errs on the wide side), its distribution
+Student's t with Satterthwaite's degrees of freedom, from the fourth powers: where a few popular
+rows decide, they are few. It is never narrower than what generations alone, drawn independently,
+would give.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from scipy.special import stdtrit
 
-from alignment_extraction.statistics import clopper_pearson
+from alignment_extraction.attribution.contests import Wins
+from alignment_extraction.attribution.levels import Comparison
+from alignment_extraction.statistics import Array, clopper_pearson
+from alignment_extraction.vocabulary import TOLERANCE
 
-Array = np.ndarray[Any, Any]
+FEWEST_BLOCKS = 20
+"""With fewer blocks nothing is predicted: a slope fitted on so few would bias the difference."""
 
-LEVEL = 0.95
+_ENTRIES = 8_000_000  # of the arrays that blocks are counted in
 
 
 class Spread(NamedTuple):
@@ -30,10 +34,10 @@ class Spread(NamedTuple):
 def spread(values: Array, strata: Array, sizes: Array) -> Spread:
     """Variance of the sum of the blocks' values, blocks drawn anew within their strata.
 
-    In a stratum of B blocks it is B / (B - 1) times the sum of squares about the mean; a single
-    block counts its own square. With S2 and S4 the sums of second and fourth powers about the mean,
-    the degrees of freedom are 3 S2^2 / S4, between 1 and B - 1: Satterthwaite's 2 V^2 / Var(V)
-    with Var(V) = (2 / 3) S4, as it is for normal values. Strata are combined as Welch does.
+    In a stratum of B blocks it is B / (B - 1) times S2, the sum of squares about the mean (a single
+    block's own square); with S4 that of fourth powers, the degrees of freedom are 3 S2^2 / S4,
+    between 1 and B - 1: Satterthwaite's 2 V^2 / Var(V) with Var(V) = (2 / 3) S4, as it is for
+    normal values. Strata are combined as Welch does.
 
     Args:
         values: of the blocks that have any that is not 0, float64, shape (some blocks, columns).
@@ -61,7 +65,7 @@ def spread(values: Array, strata: Array, sizes: Array) -> Spread:
         return Spread(variance, np.where(variance > 0, variance**2 / uncertainty, np.inf))
 
 
-def generation_margins(members: Array, twins: Array, weight: Array, n: Array) -> Array:
+def generation_margins(members: Array, twins: Array, weight: float, n: int) -> Array:
     """How far members - weight * twins may be off below and above, by chance of sampling alone.
 
     Clopper and Pearson's limits of both, recovered into limits of the difference (Zou and Donner
@@ -75,9 +79,9 @@ def generation_margins(members: Array, twins: Array, weight: Array, n: Array) ->
         n: generations.
 
     Returns:
-        Margins as numbers of generations, float64, shape (2, numbers).
+        Numbers of generations, float64, shape (2, numbers).
     """
-    sides = [clopper_pearson(side, n, LEVEL) for side in (members, twins)]
+    sides = [clopper_pearson(side, n) for side in (members, twins)]
     below = [side.estimate - side.low for side in sides]
     above = [side.high - side.estimate for side in sides]
     odds = [side.estimate / np.maximum(1 - side.estimate, 1e-12) for side in sides]
@@ -89,16 +93,8 @@ def generation_margins(members: Array, twins: Array, weight: Array, n: Array) ->
     return np.stack(margins) * n
 
 
-def margins(found: Spread, generation: Array) -> Array:
-    """Margins below and above an estimate at 95 %: the blocks', at least the generations'.
-
-    Args:
-        found: of the estimates.
-        generation: from `generation_margins`, shape (2, numbers).
-
-    Returns:
-        Float64, shape (2, numbers).
-    """
+def margins(found: Spread, generation: Array | float = 0.0) -> Array:
+    """Margins of estimates at 95 %: the blocks', at least those of `generation_margins`."""
     wider: Array = np.maximum(quantile(found.freedom) * np.sqrt(found.variance), generation)
     return wider
 
@@ -106,39 +102,140 @@ def margins(found: Spread, generation: Array) -> Array:
 def quantile(freedom: Array) -> Array:
     """Student's t at 97.5 %, float64, of the shape of the degrees of freedom."""
     # Student's t is normal in the limit; the function takes no infinity.
-    value: Array = stdtrit(np.minimum(freedom, 1e9), (1 + LEVEL) / 2)
+    value: Array = stdtrit(np.minimum(freedom, 1e9), 0.975)
     return value
 
 
-def ratio(
-    numerator: float, denominator: float, covariance: float, margin: tuple[float, float]
-) -> tuple[float, float, float]:
-    """Ratio of two differences counted on the same blocks, with Fieller's interval (1954).
+class Chance(NamedTuple):
+    """What a base model predicts of each block; float64 arrays of shape (blocks,).
 
-    It holds every rho >= 0 for which numerator - rho * denominator is within its margin of 0.
+    Attributes:
+        signed: chance of its member rows less weight times that of its twins.
+        size: variance of that many wins, up to a factor: both chances added, the twins' with the
+            weight's square.
+    """
+
+    signed: Array
+    size: Array
+
+
+def chance(comparison: Comparison, base: pl.DataFrame | None) -> Chance | None:
+    """The chances of the blocks under a base model; None without one.
+
+    base: columns id and base_log_probability (nats; null and rows left out: no chance).
+    """
+    if base is None:
+        return None
+    known = pl.DataFrame({"id": comparison.ids}).join(
+        base, on="id", how="left", maintain_order="left"
+    )
+    rows = known["base_log_probability"].exp().fill_null(0.0).to_numpy()
+    weight, block = comparison.weight, comparison.block
+    signed = np.bincount(block, np.where(comparison.member, rows, -weight * rows))
+    size = np.bincount(block, np.where(comparison.member, rows, weight**2 * rows))
+    return Chance(signed, size)
+
+
+def block_values(found: Wins, comparison: Comparison, thresholds: Array, blocks: Array) -> Array:
+    """Member wins less weight times twin wins of some blocks, counted at each threshold.
 
     Args:
-        numerator: an estimate.
-        denominator: another.
-        covariance: of the two, times the square of the quantile that the margins were made with.
-        margin: the larger margin of each.
+        found: wins by one metric.
+        comparison: members and twins.
+        thresholds: rising, shape (thresholds,).
+        blocks: sorted numbers of the blocks asked for.
 
     Returns:
-        Ratio and bounds. The ratio is infinite where only the numerator is above 0, 0 where only
-        the denominator is, and NaN where neither is. The upper bound is infinite unless the
-        denominator is above 0 by more than its margin.
+        Float64, shape (blocks asked for, thresholds).
     """
-    if denominator > 0:
-        estimate = max(numerator, 0.0) / denominator
-    else:
-        estimate = np.inf if numerator > 0 else np.nan
-    a = denominator**2 - margin[1] ** 2
-    # The covariance cannot exceed what the margins allow.
-    most = margin[0] * margin[1]
-    b = numerator * denominator - min(max(covariance, -most), most)
-    c = numerator**2 - margin[0] ** 2
-    root = np.sqrt(max(b**2 - a * c, 0.0))
-    if a > 0 and denominator > 0:
-        return estimate, max((b - root) / a, 0.0), max((b + root) / a, 0.0)
-    low = (b - root) / a if a < 0 and c > 0 and numerator > 0 else 0.0
-    return estimate, float(max(low, 0.0)), np.inf
+    reached = np.searchsorted(thresholds, found.score + TOLERANCE, side="right")
+    block = comparison.block[found.row]
+    place = np.minimum(np.searchsorted(blocks, block), max(len(blocks) - 1, 0))
+    counted = (reached > 0) & (blocks[place] == block if len(blocks) else False)
+    signed = found.weight * np.where(found.member, 1.0, -comparison.weight)
+    size = len(blocks) * len(thresholds)
+    cells = place[counted] * len(thresholds) + reached[counted] - 1
+    values = np.bincount(cells, signed[counted], size).reshape(len(blocks), len(thresholds))
+    # A win at one threshold is one at every lower one.
+    totals: Array = values[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return totals
+
+
+def rates(
+    found: Wins, comparison: Comparison, thresholds: Array, n: int, base: Chance | None = None
+) -> pl.DataFrame:
+    """Wins at or above each threshold, and the attributable rate with its bounds.
+
+    The base model's chances are a control variate: the coin makes the expected difference of
+    chances 0, so that a multiple of it can be taken off without bias. For each block the multiple
+    is fitted on the others (least squares through 0, weighted by one over the blocks' chances).
+
+    Args:
+        found: wins by one metric.
+        comparison: members and twins.
+        thresholds: at least one, rising, shape (thresholds,).
+        n: generations.
+        base: of the blocks, from `chance`; None takes nothing off.
+
+    Returns:
+        Columns member_wins, twin_wins, predicted (what is taken off), attributable, low, high (the
+        last four rates of n), one row for each threshold.
+    """
+    strata, weight = comparison.strata(), comparison.weight
+    hit = np.zeros(comparison.blocks, bool) if base is None else base.size > 0
+    hit[comparison.block[found.reaching(thresholds[0]).row]] = True
+    blocks = np.flatnonzero(hit)
+    step = max(1, _ENTRIES // max(1, len(blocks)))
+    predicted, parts = [], []
+    for start in range(0, len(thresholds), step):
+        values = block_values(found, comparison, thresholds[start : start + step], blocks)
+        left = residuals(values, base, blocks)
+        predicted.append(values.sum(axis=0) - left.sum(axis=0))
+        parts.append(spread(left, strata[blocks], np.bincount(strata, minlength=3)))
+    total = np.concatenate(predicted)
+    reached = np.searchsorted(thresholds, found.score + TOLERANCE, side="right")
+    counts = (
+        np.bincount(reached, found.weight * (found.member == side), len(thresholds) + 1)
+        for side in (True, False)
+    )
+    # Of the counts by thresholds reached those at each or above; the first reached none.
+    members, twins = (each[:0:-1].cumsum()[::-1] for each in counts)
+    estimate = members - weight * twins - total
+    of_blocks = Spread(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    below, above = margins(of_blocks, generation_margins(members, twins, weight, n))
+    return pl.DataFrame(
+        {
+            "member_wins": members,
+            "twin_wins": twins,
+            "predicted": total / n,
+            "attributable": estimate / n,
+            # A share of the generations; few blocks make margins wider than that.
+            "low": np.maximum((estimate - below) / n, -weight),
+            "high": np.minimum((estimate + above) / n, 1.0),
+        }
+    )
+
+
+def residuals(values: Array, base: Chance | None, blocks: Array) -> Array:
+    """The `block_values` of some blocks less what the base model predicts, fitted on the others.
+
+    They come back as they are at thresholds where their squares would grow: a base model that knows
+    nothing of the rows does no harm.
+    """
+    largest = 0.0 if base is None else base.size.max(initial=0.0)
+    if base is None or largest == 0 or len(base.size) < FEWEST_BLOCKS:
+        return values
+    signed, size = base.signed[blocks] / largest, base.size[blocks] / largest
+    share = np.divide(signed, size, out=np.zeros_like(signed), where=size > 0)
+    cross, square = share[:, None] * values, share * signed
+    others = square.sum() - square
+    known = others > 1e-9 * square.sum()
+    slope = np.where(
+        known[:, None], (cross.sum(axis=0) - cross) / np.where(known, others, 1)[:, None], 0
+    )
+    # A slope fitted on few chances may be anything; no prior explains more than there is.
+    most = np.abs(values).sum(axis=0) / max(float(np.abs(signed).sum()), 1e-300)
+    left = values - np.clip(slope, 0, most) * signed[:, None]
+    narrower = (left**2).sum(axis=0) < (values**2).sum(axis=0)
+    chosen: Array = np.where(narrower, left, values)
+    return chosen

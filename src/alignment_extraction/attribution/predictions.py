@@ -3,33 +3,19 @@
 p is the probability of a row's question and the end token behind it after the bare template prefix,
 which one teacher-forced pass gives. The chance that n samples contain the row is 1 - (1 - p)^n (the
 (n, q)-discoverable extraction of Hayes et al. 2024, arXiv 2410.19482, whose prompt is the text's
-own beginning; here it is the template's alone). p is of the text's own tokenisation: the same text
-in other tokens, or ended by another end token, is left out, so that p is, if anything, too small.
-It speaks of samples of the model's own distribution: temperature 1, nothing cut off.
+own beginning; here it is the template's alone). Its limits are in docs/method.md.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
+from alignment_extraction.attribution.tables import schema
 from alignment_extraction.files import InputError
-from alignment_extraction.statistics import clopper_pearson
-from alignment_extraction.vocabulary import Condition
-
-Array = np.ndarray[Any, Any]
-
-CONDITION = list(Condition._fields)
-"""Columns that name a condition."""
-
-REASONS = {
-    "settings": "the generations do not say how they were drawn",
-    "prefix": "the likelihood was computed after another prefix",
-    "sampling": "the generations are not of the model's own distribution",
-}
-"""Why the generations of a condition cannot be held against the likelihood."""
+from alignment_extraction.statistics import Array, clopper_pearson
+from alignment_extraction.vocabulary import CONDITION, Condition
 
 _UNCUT = {"temperature": 1.0, "top_k": 0.0, "top_p": 1.0, "min_p": 0.0}
 
@@ -37,9 +23,7 @@ _UNCUT = {"temperature": 1.0, "top_k": 0.0, "top_p": 1.0, "min_p": 0.0}
 def chance(log_probability: Array, samples: Array | float) -> Array:
     """Chance that so many samples contain a row: 1 - (1 - p)^n, exact for tiny p too.
 
-    Args:
-        log_probability: log p of a row, in nats; NaN gives NaN.
-        samples: n; broadcast against `log_probability`.
+    Both broadcast; log p is in nats, and NaN gives NaN.
     """
     with np.errstate(divide="ignore"):
         missed = np.log1p(-np.exp(np.minimum(log_probability, 0.0)))
@@ -58,44 +42,23 @@ def sampled_conditions(shards: Mapping[Condition, Sequence[Path]]) -> pl.DataFra
     rows = []
     for condition, files in shards.items():
         about = pl.read_parquet_metadata(files[0])
-        told = {"prefix", "max_tokens", *_UNCUT} <= about.keys()
-        uncut = told and all(float(about[name]) == value for name, value in _UNCUT.items())
-        rows.append(
-            {
-                **condition._asdict(),
-                "samples": pl.scan_parquet(list(files)).select(pl.len()).collect().item(),
-                "prefix_text": about["prefix"] if told else None,
-                "max_tokens": int(about["max_tokens"]) if told else None,
-                "uncut": uncut if told else None,
-            }
-        )
-    schema = {"model": pl.String, "prefix": pl.String, "seed": pl.Int64, "samples": pl.Int64}
-    schema |= {"prefix_text": pl.String, "max_tokens": pl.Int64, "uncut": pl.Boolean}
-    return pl.DataFrame(rows, schema=schema)
-
-
-def predictable(conditions: pl.DataFrame, likelihood: pl.DataFrame) -> pl.DataFrame:
-    """The conditions of one model with `reason`: null, or the key of `REASONS` why not.
-
-    Args:
-        conditions: from `sampled_conditions`, of the model that was scored.
-        likelihood: of that model.
-    """
-    scored = likelihood.filter("template")["prefix"].unique().to_list()
-    return conditions.with_columns(
-        reason=pl.when(pl.col("uncut").is_null())
-        .then(pl.lit("settings"))
-        .when(~pl.col("prefix_text").is_in(scored))
-        .then(pl.lit("prefix"))
-        .when(~pl.col("uncut"))
-        .then(pl.lit("sampling"))
-    )
+        samples = pl.scan_parquet(list(files)).select(pl.len()).collect().item()
+        told: tuple[str | None, int | None, bool | None] = (None, None, None)
+        if {"prefix", "max_tokens", *_UNCUT} <= about.keys():
+            uncut = all(float(about[name]) == value for name, value in _UNCUT.items())
+            told = (about["prefix"], int(about["max_tokens"]), uncut)
+        rows.append((*condition, samples, *told))
+    columns = schema("model prefix seed:i samples:i prefix_text max_tokens:i uncut:b")
+    return pl.DataFrame(rows, columns, orient="row")
 
 
 def predictions(
     likelihood: pl.DataFrame, corpus: pl.DataFrame, scores: pl.DataFrame, conditions: pl.DataFrame
 ) -> pl.DataFrame:
     """Predicted and observed verbatim hits of each row in each condition that can be predicted.
+
+    Those can whose prefix is the likelihood's, and whose generations are known to be of the model's
+    own distribution.
 
     Args:
         likelihood: of one model.
@@ -109,27 +72,29 @@ def predictions(
         where the model cannot write it: longer than its context or the condition's limit),
         expected (hits among the samples), hits.
     """
-    searched = scores.filter(field="question").select("source", "role").unique()
+    questions = scores.filter(field="question")
+    searched = questions.select("source", "role").unique()
     own = asked(likelihood, corpus).join(searched, on=["source", "role"], how="semi")
+    hits = (
+        questions.filter("verbatim")
+        .join(own.select("first", levenshtein_best_id="id"), on="levenshtein_best_id")
+        .group_by(*CONDITION, id="first")
+        .agg(hits=pl.len().cast(pl.Int64))
+    )
     # A question as long as the limit is cut there, and needs no end token.
     spare = pl.col("max_tokens") - pl.col("tokens").cast(pl.Int64)
-    log_probability = (
-        pl.when(spare > 0)
-        .then(pl.col("question_log_probability") + pl.col("end"))
-        .when(spare == 0)
-        .then("question_log_probability")
-    )
+    scored = likelihood.filter("template")["prefix"].unique().to_list()
     return (
-        predictable(conditions, likelihood)
-        .filter(pl.col("reason").is_null())
+        conditions.filter(pl.col("prefix_text").is_in(scored), pl.col("uncut"))
         .join(own.filter(pl.col("id") == pl.col("first")), how="cross")
-        .join(
-            verbatim_hits(scores, corpus).rename({"first": "id"}),
-            on=[*CONDITION, "id"],
-            how="left",
-            maintain_order="left",
+        .join(hits, on=[*CONDITION, "id"], how="left", maintain_order="left")
+        .with_columns(
+            log_probability=pl.when(spare > 0)
+            .then("log_probability")
+            .when(spare == 0)
+            .then("question_log_probability"),
+            hits=pl.col("hits").fill_null(0),
         )
-        .with_columns(log_probability=log_probability, hits=pl.col("hits").fill_null(0))
         .with_columns(expected=pl.col("log_probability").exp() * pl.col("samples"))
         .select(
             *CONDITION, "source", "role", "id", "samples", "log_probability", "expected", "hits"
@@ -137,59 +102,41 @@ def predictions(
     )
 
 
-CALIBRATION = pl.Schema(
-    {
-        "model": pl.String(),
-        "prefix": pl.String(),
-        "seed": pl.Int64(),
-        "source": pl.String(),
-        "role": pl.String(),
-        "samples": pl.Int64(),
-        "rows": pl.Int64(),
-        "predicted": pl.Float64(),
-        "observed": pl.Int64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-        "agrees": pl.Boolean(),
-    }
+CALIBRATION = schema(
+    "model prefix seed:i source role samples:i rows:i predicted:f observed:i low:f high:f agrees:b"
 )
-"""Columns of `calibration`."""
+"""Columns of `calibration`: rows (distinct ones that the model can write), predicted, observed,
+low, high (hits, at 95 %), agrees (whether the prediction lies in the interval)."""
 
 
 def calibration(predicted: pl.DataFrame) -> pl.DataFrame:
-    """Predicted against observed verbatim hits: does the likelihood say what sampling finds?
+    """`predictions` against observed hits of each condition x source x role: `CALIBRATION`.
 
     Samples are drawn apart and one sample hits at most one row, so the hits of a group are
     binomial: the interval is Clopper and Pearson's of the hits observed.
-
-    Args:
-        predicted: from `predictions`.
-
-    Returns:
-        One row for each condition x source x role: model, prefix, seed, source, role, samples,
-        rows (distinct ones that the model can write), predicted, observed, low, high (hits, at
-        95 %), agrees (whether the prediction lies in the interval).
     """
+    keys = [*CONDITION, "source", "role"]
     table = (
         predicted.drop_nulls("log_probability")
-        .group_by("model", "prefix", "seed", "source", "role")
+        .group_by(keys)
         .agg(
             pl.col("samples").first(),
             rows=pl.len().cast(pl.Int64),
             predicted=pl.col("expected").sum(),
             observed=pl.col("hits").sum(),
         )
-        .sort("model", "prefix", "seed", "source", "role")
+        .sort(keys)
     )
-    bounds = clopper_pearson(table["observed"].to_numpy(), table["samples"].to_numpy())
+    _, low, high = clopper_pearson(table["observed"].to_numpy(), table["samples"].to_numpy())
     return table.with_columns(
-        low=pl.Series(bounds.low) * pl.col("samples"),
-        high=pl.Series(bounds.high) * pl.col("samples"),
+        low=pl.Series(low) * pl.col("samples"), high=pl.Series(high) * pl.col("samples")
     ).with_columns(agrees=pl.col("predicted").is_between("low", "high"))
 
 
 def questions(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    """Each question inside the template: id, tokens, question_log_probability, end (nats).
+    """Each question inside the template: id, tokens, question_log_probability, log_probability.
+
+    Both in nats, the latter with the end token behind it.
 
     Raises:
         InputError: the likelihood is of another corpus, or holds no question in the template.
@@ -206,26 +153,17 @@ def questions(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
             "the likelihood table holds no question inside the chat template, which is where row "
             "risk comes from; score a model that has a chat template"
         )
-    return own.select("id", "tokens", "end", question_log_probability="log_probability")
-
-
-def first_id() -> pl.Expr:
-    """Of equal questions of a group the first id."""
-    return pl.col("id").first().over("source", "role", "question").alias("first")
-
-
-def asked(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    """The corpus with `questions` of each row, and `first` (see `first_id`)."""
-    return corpus.with_columns(first_id()).join(
-        questions(likelihood, corpus), on="id", how="left", maintain_order="left"
+    return own.select(
+        *("id", "tokens"),
+        question_log_probability="log_probability",
+        log_probability=pl.col("log_probability") + pl.col("end"),
     )
 
 
-def verbatim_hits(scores: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
-    """Verbatim hits: model, prefix, seed, first (see `first_id`), hits."""
-    return (
-        scores.filter(pl.col("verbatim"), field="question")
-        .join(corpus.select(first_id(), levenshtein_best_id="id"), on="levenshtein_best_id")
-        .group_by(*CONDITION, "first")
-        .agg(hits=pl.len().cast(pl.Int64))
+def asked(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
+    """The corpus with `questions` of each row, and `first`: of equal questions of a group the id of
+    the first."""
+    first = pl.col("id").first().over("source", "role", "question")
+    return corpus.with_columns(first=first).join(
+        questions(likelihood, corpus), on="id", how="left", maintain_order="left"
     )

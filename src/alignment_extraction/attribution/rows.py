@@ -1,21 +1,14 @@
 """Row risk: how likely a model is to write each row of a corpus, and what of it was seen."""
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.stats import false_discovery_control
 
-from alignment_extraction.attribution.predictions import (
-    CONDITION,
-    asked,
-    chance,
-    first_id,
-    questions,
-)
-from alignment_extraction.statistics import discoveries
-
-Array = np.ndarray[Any, Any]
+from alignment_extraction.attribution.predictions import asked, chance, questions
+from alignment_extraction.statistics import Array
+from alignment_extraction.vocabulary import CONDITION, SCORES
 
 CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9": 1e9}
 """Numbers of samples for which `rows` gives a row's chance to appear."""
@@ -30,7 +23,18 @@ ROWS = [
     *("best_condition", "best_index", "best_generation", "best_cosine", "best_levenshtein"),
     *("question", "answer"),
 ]
-"""Columns of `rows`."""
+"""Columns of `rows`.
+
+- trained: whether the model was trained on this row;
+- log_probability, base_log_probability: nats, question and end after the prefix; null where they do
+  not fit the context;
+- expected: hits in the samples of the conditions that can be predicted;
+- score (nats), p_value, flagged: see `rows`; the latter two of members alone, null without twins;
+- verbatim_hits, near_hits: generations that are equal, or near by cosine or Levenshtein, equal ones
+  among them; null where the group was not searched. Equal questions of a group share their hits;
+- best_condition (model/prefix/seed-N), best_index, best_generation, best_cosine, best_levenshtein:
+  the nearest generation, a verbatim one, else by cosine.
+"""
 
 
 def controls(corpus: pl.DataFrame) -> pl.Series:
@@ -57,7 +61,7 @@ def rows(
     base: pl.DataFrame | None = None,
     scores: pl.DataFrame | None = None,
     predicted: pl.DataFrame | None = None,
-    generations: pl.DataFrame | pl.LazyFrame | None = None,
+    generations: pl.LazyFrame | None = None,
     semantic: float = 0.95,
     string: float = 0.9,
 ) -> pl.DataFrame:
@@ -66,15 +70,12 @@ def rows(
     The p-value asks how a member's score ranks among the twins of its source: (1 + twins that score
     at least as high) / (1 + twins). The score is the question's log-probability less that under the
     base model, which takes off what any model would make of the text (the reference attack of
-    Carlini et al. 2021; more telling than the log-probability alone); without a base model it is
-    the log-probability after the prefix. Which of them is fixed by what is given, not by the
-    result, so that the p-value is valid where a coin made the twins. The flag is Benjamini and
-    Hochberg's, valid for p-values that share their twins (Bates et al. 2023): at that rate it also
-    is the target-decoy estimate (twins above + 1) / (members above).
+    Carlini et al. 2021); without a base model it is the log-probability after the prefix. The flag
+    is Benjamini and Hochberg's, valid for p-values that share their twins (Bates et al. 2023).
 
     Args:
         model: its name.
-        likelihood: of the model, as `likelihoods` writes it.
+        likelihood: of the model.
         corpus: in the corpus schema.
         trained_on: the sources whose members the model was trained on.
         base: likelihood of the model before training, where there is one.
@@ -85,63 +86,40 @@ def rows(
         string: Levenshtein similarity from which it does.
 
     Returns:
-        One row for each corpus row, most likely first within source and role: model, id, source,
-        role, template, repetitions, edit, trained (whether the model was trained on this row),
-        log_probability, base_log_probability (nats, question and end after the prefix; null where
-        they do not fit the context), expected (hits in the samples of the conditions that can be
-        predicted), the columns of `CHANCES`, score (nats), p_value, flagged (members alone; null
-        without twins), verbatim_hits, near_hits (generations at least `semantic` or `string` near,
-        the verbatim ones among them; null where the group was not searched), best_condition
-        (model/prefix/seed-N), best_index, best_generation, best_cosine, best_levenshtein (the
-        nearest generation: a verbatim one, else by cosine). Equal questions of a group share their
-        hits.
+        Columns `ROWS`, one row for each corpus row, most likely first within source and role.
 
     Raises:
-        InputError: the likelihood is of another corpus, or holds no question in the template.
+        InputError: see `predictions.questions`.
     """
-    table = asked(likelihood, corpus).with_columns(
-        log_probability=pl.col("question_log_probability") + pl.col("end")
-    )
+    table = asked(likelihood, corpus)
     score = pl.col("log_probability")
     table = table.with_columns(base_log_probability=pl.lit(None, pl.Float64))
     if base is not None:
-        before = questions(base, corpus)
-        table = table.join(
-            before.select("id", before="question_log_probability", base_end="end"),
-            on="id",
-            how="left",
-            maintain_order="left",
-        ).with_columns(base_log_probability=pl.col("before") + pl.col("base_end"))
+        before = questions(base, corpus).select(
+            "id", before="question_log_probability", base_log_probability="log_probability"
+        )
+        table = table.drop("base_log_probability").join(
+            before, on="id", how="left", maintain_order="left"
+        )
         # Without the end tokens: a base model that does not know the template spoils its own.
         score = pl.col("question_log_probability") - pl.col("before")
     log_probability = table["log_probability"].to_numpy()
-    table = table.with_columns(
-        pl.lit(model).alias("model"),
-        pl.Series("trained", table["source"].is_in(list(trained_on)) & (table["role"] == "member")),
-        score.alias("score"),
-        *[
-            pl.Series(name, chance(log_probability, samples)).fill_nan(None)
-            for name, samples in CHANCES.items()
-        ],
-    )
+    chances = [
+        pl.Series(name, chance(log_probability, samples)).fill_nan(None)
+        for name, samples in CHANCES.items()
+    ]
+    trained = pl.col("source").is_in(list(trained_on)) & (pl.col("role") == "member")
+    table = table.with_columns(*chances, model=pl.lit(model), trained=trained, score=score)
     table = _tested(table, controls(corpus).to_numpy())
-    table = _seen(table, corpus, scores, generations, semantic, string)
+    table = _seen(table, scores, generations, semantic, string)
     expected = pl.DataFrame(schema={"first": pl.String, "expected": pl.Float64})
     if predicted is not None:
         writable = predicted.drop_nulls("expected")
         expected = writable.group_by(first="id").agg(pl.col("expected").sum())
-    return (
-        table.join(expected, on="first", how="left")
-        .select(ROWS)
-        .sort(
-            "source",
-            "role",
-            "log_probability",
-            "id",
-            descending=[False, False, True, False],
-            nulls_last=True,
-        )
-    )
+    order = ["source", "role", "log_probability", "id"]
+    descending = [name == "log_probability" for name in order]
+    joined = table.join(expected, on="first", how="left").select(ROWS)
+    return joined.sort(order, descending=descending, nulls_last=True)
 
 
 def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
@@ -154,10 +132,10 @@ def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
     for source in table["source"].unique().to_list():
         own = (table["source"] == source).to_numpy()
         twins, members = np.sort(score[own & control & known]), own & member
-        if len(twins):
+        if len(twins) and members.any():
             above = len(twins) - np.searchsorted(twins, score[members], side="left")
             p_values[members] = (1 + above) / (1 + len(twins))
-            flagged[members] = discoveries(p_values[members], DISCOVERY_RATE)
+            flagged[members] = false_discovery_control(p_values[members]) <= DISCOVERY_RATE
     return table.with_columns(
         pl.Series("p_value", p_values, nan_to_null=True), flagged=pl.Series(flagged)
     ).with_columns(flagged=pl.when(pl.col("p_value").is_not_null()).then("flagged"))
@@ -165,85 +143,53 @@ def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
 
 def _seen(
     table: pl.DataFrame,
-    corpus: pl.DataFrame,
     scores: pl.DataFrame | None,
-    generations: pl.DataFrame | pl.LazyFrame | None,
+    generations: pl.LazyFrame | None,
     semantic: float,
     string: float,
 ) -> pl.DataFrame:
     """With the hits of each row, and its nearest generation."""
-    schema = {"verbatim_hits": pl.Int64, "near_hits": pl.Int64, "best_condition": pl.String}
-    schema |= {"best_index": pl.Int64, "best_generation": pl.String}
-    schema |= {"best_cosine": pl.Float32, "best_levenshtein": pl.Float64}
-    if scores is None:
-        return table.with_columns(pl.lit(None, kind).alias(name) for name, kind in schema.items())
-    own = scores.filter(field="question")
+    own = (pl.DataFrame(schema=SCORES) if scores is None else scores).filter(field="question")
     place = [*CONDITION, "index"]
     # A generation speaks of the row nearest by meaning and of the one nearest as a string, which
     # may be the same; the cosine of the latter is known only then.
-    by_meaning = own.filter(pl.col("match_id").is_not_null()).select(
-        *place,
-        "cosine",
-        "levenshtein",
-        id="match_id",
-        verbatim=pl.col("verbatim") & (pl.col("match_id") == pl.col("levenshtein_best_id")),
+    same = pl.col("match_id").eq_missing(pl.col("levenshtein_best_id"))
+    by_meaning = own.select(
+        *place, "cosine", "levenshtein", id="match_id", verbatim=pl.col("verbatim") & same
     )
-    by_string = own.filter(
-        pl.col("levenshtein_best_id").is_not_null()
-        & pl.col("levenshtein_best_id").ne_missing(pl.col("match_id"))
-    ).select(
-        *place,
-        pl.lit(None, own.schema["cosine"]).alias("cosine"),
-        "verbatim",
-        levenshtein="levenshtein_best",
-        id="levenshtein_best_id",
-    )
-    columns = [*place, "id", "cosine", "levenshtein", "verbatim"]
-    pairs = (
-        pl.concat([by_meaning.select(columns), by_string.select(columns)])
-        .join(corpus.select("id", first_id()), on="id")
-        .drop("id")
-        .sort("verbatim", "cosine", "levenshtein", descending=True, nulls_last=True)
-        .unique([*place, "first"], keep="first", maintain_order=True)
+    by_string = own.filter(~same).select(
+        *place, "verbatim", levenshtein="levenshtein_best", id="levenshtein_best_id"
     )
     near = (pl.col("cosine") >= semantic) | (pl.col("levenshtein") >= string) | pl.col("verbatim")
-    ranked = pairs.sort(
-        "verbatim",
-        "cosine",
-        "levenshtein",
-        *place,
-        descending=[True, True, True, False, False, False, False],
-        nulls_last=True,
-    )
-    best = ranked.group_by("first", maintain_order=True).agg(
-        verbatim_hits=pl.col("verbatim").sum().cast(pl.Int64),
-        near_hits=near.sum().cast(pl.Int64),
-        **{name: pl.col(name).first() for name in (*place, "cosine", "levenshtein")},
-    )
-    text = pl.lit(None, pl.String).alias("best_generation")
-    if generations is not None:
-        texts = (
-            generations.lazy()
-            .select(*place, best_generation="question")
-            .join(best.lazy().select(place).unique(), on=place, how="semi")
-            .collect()
+    nearness = ["verbatim", "cosine", "levenshtein"]
+    best = (
+        pl.concat([by_meaning, by_string], how="diagonal_relaxed")
+        .join(table.select("id", "first"), on="id")
+        .sort(*nearness, *place, descending=[True] * 3 + [False] * len(place), nulls_last=True)
+        .unique([*place, "first"], keep="first", maintain_order=True)
+        .group_by("first", maintain_order=True)
+        .agg(
+            pl.col(*place, "cosine", "levenshtein").first(),
+            verbatim_hits=pl.col("verbatim").sum().cast(pl.Int64),
+            near_hits=near.sum().cast(pl.Int64),
         )
-        best = best.join(texts, on=place, how="left")
-        text = pl.col("best_generation")
-    best = best.select(
-        "first",
-        "verbatim_hits",
-        "near_hits",
-        text,
+    )
+    texts = pl.LazyFrame(schema=best.select(place).schema | {"question": pl.String})
+    texts = (texts if generations is None else generations).select(
+        *place, best_generation="question"
+    )
+    best = best.join(
+        texts.join(best.lazy(), on=place, how="semi").collect(), on=place, how="left"
+    ).select(
+        *("first", "verbatim_hits", "near_hits", "best_generation"),
         best_condition=pl.format("{}/{}/seed-{}", *CONDITION),
         best_index="index",
         best_cosine="cosine",
         best_levenshtein="levenshtein",
     )
-    searched = own.select("source", "role").unique().with_columns(searched=True)
-    hits = ["verbatim_hits", "near_hits"]
+    searched = own.select("source", "role", searched=True).unique()
     return (
         table.join(best, on="first", how="left", maintain_order="left")
         .join(searched, on=["source", "role"], how="left", maintain_order="left")
-        .with_columns(pl.when("searched").then(pl.col(hits).fill_null(0)))
+        .with_columns(pl.when("searched").then(pl.col("verbatim_hits", "near_hits").fill_null(0)))
     )

@@ -5,49 +5,45 @@ and under the model after RL. What training did to any text of the kind shows in
 it did to the members beyond that is memory.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from alignment_extraction.attribution.rows import controls
+from alignment_extraction.attribution.tables import schema
 from alignment_extraction.files import InputError
 from alignment_extraction.statistics import (
+    Array,
     cluster_bootstrap,
     cluster_sums,
     detectable,
     named_seed,
 )
 
-Array = np.ndarray[Any, Any]
-
 THRESHOLDS = (-5, -6, -7, -8)
 """log10 of the paper's probabilities of a question, counted from above."""
 
-SHIFT = pl.Schema(
-    {
-        "model": pl.String(),
-        "base": pl.String(),
-        "source": pl.String(),
-        "target": pl.String(),
-        "template": pl.Boolean(),
-        "per": pl.String(),
-        "members": pl.Int64(),
-        "twins": pl.Int64(),
-        "member_change": pl.Float64(),
-        "twin_change": pl.Float64(),
-        "difference": pl.Float64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-        "detectable": pl.Float64(),
-        "resampled": pl.String(),
-    }
+COMPARED = ["model", "base", "source", "target", "template"]
+"""Columns of `compared` within which rows are compared; template: whether the chat template stood
+around the text."""
+
+SHIFT = schema(
+    "model base source target template:b per members:i twins:i member_change:f twin_change:f "
+    "difference:f low:f high:f detectable:f resampled"
 )
+"""Columns of `shift`: per (`question`: the whole text, also where the target is an answer, in nats;
+`token`: its mean), members, twins (rows of each), member_change, twin_change (mean log-likelihood
+after less before), difference (of these two) with its interval, detectable (the difference that
+would have been seen in 80 % of studies like this one; see `statistics.detectable`), resampled."""
 
 
 def compared(
-    likelihood: pl.DataFrame, corpus: pl.DataFrame, base: pl.DataFrame | None = None
+    model: str,
+    likelihood: pl.DataFrame,
+    corpus: pl.DataFrame,
+    base_name: str | None = None,
+    base: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The scored members of each source and the rows they are held against.
 
@@ -55,16 +51,18 @@ def compared(
     have. Twins are weighted so that each template weighs as much as it does among the members.
 
     Args:
-        likelihood: of one model.
+        model: name of the model.
+        likelihood: of it.
         corpus: in the corpus schema.
-        base: likelihood of the model before training, of the same rows.
+        base_name: name of the model before training, where there is one.
+        base: its likelihood.
 
     Returns:
-        The columns of `likelihood`, base_log_probability (null without a base), source, role,
-        member (Boolean), weight (1 for members; sums to the members' number over the twins),
-        cluster (what is resampled together), resampled (`template`; `pair` or `row` where there are
-        fewer than two templates). Rows that do not fit a context are left out, as are those without
-        tokens.
+        The columns of `likelihood`, model, base, base_log_probability (null without a base),
+        source, role, member (Boolean), weight (1 for members; sums to the members' number over the
+        twins), cluster (what is resampled together), resampled (`template`; `pair` or `row` where
+        there are fewer than two templates). Rows that do not fit a context are left out, as are
+        those without tokens.
 
     Raises:
         InputError: the two models split a text into different numbers of tokens.
@@ -102,72 +100,39 @@ def compared(
         table = table.drop("base_tokens")
     table = table.join(about, on="id", maintain_order="left")
     kind = ["source", "target", "template"]
-    stratum = [*kind, "stratum"]
-    own = pl.col("member").sum().over(stratum)
-    others = (~pl.col("member")).sum().over(stratum)
-    table = table.filter((own > 0) & (others > 0))
-    resampled = (
-        pl.when(pl.col("pattern").drop_nulls().n_unique().over(kind) > 1)
-        .then(pl.lit("template"))
-        .when(pl.col("pair").is_not_null().all().over(kind))
-        .then(pl.lit("pair"))
-        .otherwise(pl.lit("row"))
+    own, others = (
+        side.sum().over(*kind, "stratum") for side in (pl.col("member"), ~pl.col("member"))
     )
+    templates = pl.col("pattern").drop_nulls().n_unique().over(kind) > 1
+    paired = pl.col("pair").is_not_null().all().over(kind)
+    without = pl.when(paired).then(pl.lit("pair")).otherwise(pl.lit("row"))
+    single = pl.when(paired).then("pair").otherwise("id")
     return (
-        table.with_columns(
-            weight=pl.when("member").then(1.0).otherwise(own / others), resampled=resampled
-        )
+        table.filter((own > 0) & (others > 0))
         .with_columns(
-            cluster=pl.when(pl.col("resampled") == "template")
-            .then(pl.coalesce("pattern", "id"))
-            .when(pl.col("resampled") == "pair")
-            .then("pair")
-            .otherwise("id")
+            model=pl.lit(model),
+            base=pl.lit(base_name, pl.String),
+            weight=pl.when("member").then(1.0).otherwise(own / others),
+            resampled=pl.when(templates).then(pl.lit("template")).otherwise(without),
+            cluster=pl.when(templates).then(pl.coalesce("pattern", "id")).otherwise(single),
         )
         .drop("pattern", "stratum", "pair")
     )
 
 
-def shift(
-    model: str,
-    base_name: str,
-    likelihood: pl.DataFrame,
-    base: pl.DataFrame,
-    corpus: pl.DataFrame,
-    seed: int,
-) -> pl.DataFrame:
+def shift(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     """How much more training changed the members' log-likelihood than their twins'.
 
-    Args:
-        model: name of the model after training.
-        base_name: name of the one before.
-        likelihood: of the model.
-        base: of the one before.
-        corpus: in the corpus schema.
-        seed: of the resampling.
-
-    Returns:
-        Columns `SHIFT`, for each source x target x template (whether the chat template stood around
-        it) x per (`question`: the whole text, in nats; `token`: its mean): members, twins (rows of
-        each), member_change, twin_change (mean log-likelihood after less before), difference (of
-        these two) with its interval, detectable (the difference that would have been seen in 80 %
-        of studies like this one; see `statistics.detectable`), resampled. `question` is a
-        whole text, also where the target is an answer.
-
-    Raises:
-        InputError: see `compared`.
+    Columns `SHIFT`, for each source x target x template x per, from what is `compared` with a base.
     """
-    table = compared(likelihood, corpus, base).with_columns(
-        question=pl.col("log_probability") - pl.col("base_log_probability")
-    )
-    table = table.with_columns(token=pl.col("question") / pl.col("tokens"))
+    change = pl.col("log_probability") - pl.col("base_log_probability")
+    table = table.with_columns(question=change, token=change / pl.col("tokens"))
     found = []
-    for (source, target, template), own in sorted(table.group_by("source", "target", "template")):
-        stream = named_seed(seed, f"shift/{model}/{base_name}/{source}/{target}/{template}")
+    for key, own in sorted(table.group_by(COMPARED)):
+        stream = named_seed(seed, "/".join(["shift", *map(str, key)]))
         for per in ("question", "token"):
-            numbers = _difference(own, per, stream)
-            about = {"model": model, "base": base_name, "source": source, "target": target}
-            found.append(about | {"template": template, "per": per} | numbers)
+            about = dict(zip(COMPARED, key, strict=True)) | {"per": per}
+            found.append(about | _difference(own, per, stream))
     return pl.DataFrame(found, schema=SHIFT).fill_nan(None)
 
 
@@ -185,70 +150,35 @@ def _difference(own: pl.DataFrame, column: str, seed: int) -> dict[str, Any]:
         return np.stack([first, second, first - second], axis=-1)
 
     found = cluster_bootstrap(sums, means, seed)
-    return {
+    changes = dict(zip(("member_change", "twin_change", "difference"), found.estimate, strict=True))
+    return changes | {
         "members": int(member.sum()),
         "twins": int((~member).sum()),
-        "member_change": float(found.estimate[0]),
-        "twin_change": float(found.estimate[1]),
-        "difference": float(found.estimate[2]),
-        "low": float(found.low[2]),
-        "high": float(found.high[2]),
-        "detectable": float(detectable(found.error[2], len(sums))),
+        "low": found.low[2],
+        "high": found.high[2],
+        "detectable": detectable(found.error[2], len(sums)),
         "resampled": own["resampled"][0],
     }
 
 
-def tails(
-    model: str,
-    base_name: str | None,
-    likelihood: pl.DataFrame,
-    corpus: pl.DataFrame,
-    base: pl.DataFrame | None = None,
-) -> pl.DataFrame:
+def tails(table: pl.DataFrame) -> pl.DataFrame:
     """How many members and twins have more than a given probability, before and after training.
 
     The paper's bars (its figure of RL questions above 10^-5 to 10^-8), with the twins beside them.
 
-    Args:
-        model: name of the model after training.
-        base_name: name of the one before.
-        likelihood: of the model.
-        corpus: in the corpus schema.
-        base: of the one before.
-
     Returns:
         Columns model, base, source, role, target, template, threshold (log10 of the probability of
-        the whole text), rows, before (null without a base), after: counts of the rows that
-        `compared` gives.
-
-    Raises:
-        InputError: see `compared`.
+        the whole text), rows, before (null without a base), after: counts of the rows `compared`.
     """
-    keys = ["source", "role", "target", "template"]
-    table = compared(likelihood, corpus, base)
-    counts: Mapping[str, str] = {"before": "base_log_probability", "after": "log_probability"}
+    keys = ["model", "base", "source", "role", "target", "template"]
+    after, before = pl.col("log_probability"), pl.col("base_log_probability")
     found = [
         table.group_by(keys).agg(
             pl.lit(threshold, pl.Int64).alias("threshold"),
-            pl.len().cast(pl.Int64).alias("rows"),
-            *[
-                (pl.col(column) > threshold * np.log(10)).sum().cast(pl.Int64).alias(name)
-                for name, column in counts.items()
-            ],
+            rows=pl.len().cast(pl.Int64),
+            before=pl.when(before.is_not_null().any()).then((before > limit).sum().cast(pl.Int64)),
+            after=(after > limit).sum().cast(pl.Int64),
         )
-        for threshold in THRESHOLDS
+        for threshold, limit in ((each, each * np.log(10)) for each in THRESHOLDS)
     ]
-    before = pl.col("before") if base is not None else pl.lit(None, pl.Int64)
-    return (
-        pl.concat(found)
-        .select(
-            pl.lit(model).alias("model"),
-            pl.lit(base_name, pl.String).alias("base"),
-            *keys,
-            "threshold",
-            "rows",
-            before.alias("before"),
-            "after",
-        )
-        .sort(*keys, "threshold", descending=[False] * 4 + [True])
-    )
+    return pl.concat(found).sort(*keys, "threshold", descending=[False] * 6 + [True])

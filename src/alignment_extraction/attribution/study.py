@@ -6,20 +6,22 @@ from pathlib import Path
 import polars as pl
 
 from alignment_extraction.attribution.competition import attribution
+from alignment_extraction.attribution.contests import contests
+from alignment_extraction.attribution.differences import differences
 from alignment_extraction.attribution.exchangeability import exchangeability
-from alignment_extraction.attribution.kinds import kinds
+from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.membership import MEMBERSHIP, membership
 from alignment_extraction.attribution.predictions import (
     CALIBRATION,
     calibration,
     predictions,
+    questions,
     sampled_conditions,
 )
 from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.attribution.risk import RISK, risk
 from alignment_extraction.attribution.rows import rows
-from alignment_extraction.attribution.shift import SHIFT, shift, tails
+from alignment_extraction.attribution.shift import SHIFT, compared, shift, tails
 from alignment_extraction.files import read_parquet
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
@@ -30,15 +32,9 @@ Bases = Mapping[str, tuple[str, pl.DataFrame]]
 """Name and likelihood of the base of each model that has one, in the model's own template."""
 
 
-_TABLES: Mapping[str, pl.Schema | None] = {
-    "rows": None,
-    "risk": RISK,
-    "calibration": CALIBRATION,
-    "shift": SHIFT,
-    "tails": None,
-    "membership": MEMBERSHIP,
-}
-"""The tables that likelihoods give; the schemas of those that may have no part."""
+def read_bases(files: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, pl.DataFrame]]:
+    """The base of each model from its name and the file of its likelihood."""
+    return {model: (name, read_parquet(Path(file))) for model, (name, file) in files.items()}
 
 
 def attribute(
@@ -46,6 +42,7 @@ def attribute(
     corpus: pl.DataFrame,
     generations: Mapping[Condition, pl.DataFrame],
     trained: Trained,
+    families: Mapping[str, str],
     bases: Bases,
     thresholds: ThresholdSettings,
     seed: int,
@@ -57,34 +54,31 @@ def attribute(
         corpus: in the corpus schema.
         generations: columns index, question, answer of each condition.
         trained: what each model was trained on; a model that was not is the placebo.
+        families: of each model; conditions of one family are compared with each other.
         bases: of each model that has one; its probability of a row is a control variate.
         thresholds: fixed ones, and the grid.
         seed: of the study.
     """
-    by_model = [
-        attribution(own, corpus, trained, thresholds, _prior(bases.get(str(model))))
-        for (model,), own in scores.group_by("model", maintain_order=True)
-    ]
+    found = list(contests(scores, corpus))
+    priors = {
+        model: questions(base, corpus).select("id", base_log_probability="log_probability")
+        for model, (_, base) in bases.items()
+    }
+    models = pl.Enum(scores["model"].unique(maintain_order=True))
+    rates = attribution(found, trained, thresholds, priors)
     return {
-        "attribution": pl.concat(by_model),
-        "repetitions": repetitions(scores, corpus, thresholds),
-        "kinds": kinds(scores, corpus, generations, thresholds),
-        "ratios": ratios(scores, corpus, thresholds),
+        "attribution": rates.sort(pl.col("model").cast(models), maintain_order=True),
+        "repetitions": repetitions(found, thresholds),
+        "kinds": kinds(found, corpus, generations, thresholds),
+        "ratios": ratios(found, thresholds),
+        "comparisons": differences(
+            [each for each in found if each.comparison.source in trained[each.keys["model"]]],
+            families,
+            thresholds,
+            priors,
+        ),
         "exchangeability": exchangeability(corpus, seed),
     }
-
-
-def read_bases(files: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, pl.DataFrame]]:
-    """The base of each model from its name and the file of its likelihood."""
-    return {model: (name, read_parquet(Path(file))) for model, (name, file) in files.items()}
-
-
-def _prior(base: tuple[str, pl.DataFrame] | None) -> pl.DataFrame | None:
-    """Columns id and base_log_probability of the questions after the prefix, with their end."""
-    if base is None:
-        return None
-    own = base[1].filter("template", target="question")
-    return own.select("id", base_log_probability=pl.col("log_probability") + pl.col("end"))
 
 
 def assess(
@@ -99,25 +93,25 @@ def assess(
 ) -> dict[str, pl.DataFrame]:
     """The tables that likelihoods give, by name (`layout.RISK_TABLES`).
 
-    Args:
+    Args: those of `attribute`, and
         likelihoods: of each scored model.
-        bases: of each model that has one.
-        scores: `vocabulary.SCORES`, of all conditions.
-        corpus: in the corpus schema.
         shards: files of generations of each condition.
-        trained: the sources that each model was trained on.
-        thresholds: the fixed ones say which generations are near a row.
-        seed: of the resampling.
     """
-    tables: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
+    tables: dict[str, list[pl.DataFrame]] = {
+        "rows": [],
+        "risk": [pl.DataFrame(schema=RISK)],
+        "calibration": [pl.DataFrame(schema=CALIBRATION)],
+        "shift": [pl.DataFrame(schema=SHIFT)],
+        "tails": [],
+        "membership": [pl.DataFrame(schema=MEMBERSHIP)],
+    }
     for model, likelihood in likelihoods.items():
         base_name, base = bases.get(model, (None, None))
         own_shards = {c: files for c, files in shards.items() if c.model == model}
-        own = scores.filter(model=model)
+        own = scores.filter(model=model) if own_shards else None
         predicted = None
-        if own_shards:
-            drawn = sampled_conditions(own_shards)
-            predicted = predictions(likelihood, corpus, own, drawn)
+        if own is not None:
+            predicted = predictions(likelihood, corpus, own, sampled_conditions(own_shards))
             tables["calibration"].append(calibration(predicted))
         own_rows = rows(
             model,
@@ -125,35 +119,27 @@ def assess(
             corpus,
             trained_on=trained.get(model, ()),
             base=base,
-            scores=own if own_shards else None,
+            scores=own,
             predicted=predicted,
             generations=_texts(own_shards) if own_shards else None,
             semantic=thresholds.semantic,
             string=thresholds.string,
         )
+        both = compared(model, likelihood, corpus, base_name, base)
         tables["rows"].append(own_rows)
         tables["risk"].append(risk(own_rows, seed, predicted))
-        tables["tails"].append(tails(model, base_name, likelihood, corpus, base))
-        tables["membership"].append(membership(model, likelihood, corpus, base_name, base))
-        if base_name is not None and base is not None:
-            tables["shift"].append(shift(model, base_name, likelihood, base, corpus, seed))
-    return {
-        name: pl.concat(frames, how="vertical_relaxed")
-        if frames
-        else pl.DataFrame(schema=_TABLES[name])
-        for name, frames in tables.items()
-    }
+        tables["tails"].append(tails(both))
+        tables["membership"].append(membership(both))
+        if base is not None:
+            tables["shift"].append(shift(both, seed))
+    return {name: pl.concat(frames, how="vertical_relaxed") for name, frames in tables.items()}
 
 
 def _texts(shards: Mapping[Condition, Sequence[Path]]) -> pl.LazyFrame:
-    """Columns model, prefix, seed, index, question of a model's generations."""
+    """Columns index, question, model, prefix, seed of a model's generations."""
     return pl.concat(
-        [
-            pl.scan_parquet(list(files)).select(
-                *[pl.lit(value).alias(name) for name, value in condition._asdict().items()],
-                "index",
-                "question",
-            )
-            for condition, files in shards.items()
-        ]
+        pl.scan_parquet(list(files))
+        .select("index", "question")
+        .with_columns(**{name: pl.lit(value) for name, value in condition._asdict().items()})
+        for condition, files in shards.items()
     )

@@ -6,7 +6,6 @@ import typer
 
 from alignment_extraction.cli import audits, steps, studies
 from alignment_extraction.failures import explain
-from alignment_extraction.files import InputError
 
 # Modules of the steps are imported inside the verbs: torch, MLflow and matplotlib take seconds,
 # and a verb needs one of them at most.
@@ -29,13 +28,9 @@ def main() -> None:
     """
     try:
         app(standalone_mode=True)
-    except InputError as error:
-        message = str(error)
     except Exception as error:
-        message = explain(error) or ""
-        if not message:
+        message = explain(error)
+        if message is None:
             raise
-    else:
-        return
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(1) from None
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(1) from None

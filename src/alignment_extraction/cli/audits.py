@@ -108,7 +108,7 @@ def report(
     study: Study,
     mask: Annotated[
         Path | None,
-        typer.Option(help="also write a page to this file that shows no text of the data"),
+        typer.Option(help="show no text of the data, and write a page without any to this file"),
     ] = None,
     params: ParamsFile = Path("params.yaml"),
     study_file: StudyFile = None,
@@ -117,14 +117,10 @@ def report(
 
     Example: alignment-extraction report controlled
     """
-    from alignment_extraction.report.study import show_report, write_masked
+    from alignment_extraction.report.study import show_report
     from alignment_extraction.settings import config
 
-    settings = config.study(params, study, study_file)
-    show_report(study, settings)
-    if mask is not None:
-        write_masked(study, settings, mask)
-        print(f"Without a text of the data: {mask}")
+    show_report(study, config.study(params, study, study_file), mask)
 
 
 @app.command(rich_help_panel=PANEL)

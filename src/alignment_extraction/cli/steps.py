@@ -44,7 +44,8 @@ def generate(
 
     Example: alignment-extraction generate data/models/smollm2.gguf --samples 8 --max-tokens 64
     """
-    from alignment_extraction.generations.steps import shown_prefix, write_shard
+    from alignment_extraction.generations.generation import write_shard
+    from alignment_extraction.generations.prefix import shown_prefix
     from alignment_extraction.settings.studies import LiteralPrefix, SamplingSettings
 
     form: Any = prefix
@@ -122,8 +123,7 @@ def likelihood(
     data/corpora/controlled/corpus.parquet --source rl
     """
     from alignment_extraction.corpora.reading import read_corpus
-    from alignment_extraction.likelihoods.likelihood import select_rows
-    from alignment_extraction.likelihoods.steps import write_likelihood
+    from alignment_extraction.likelihoods.likelihood import select_rows, write_likelihood
     from alignment_extraction.settings.studies import LiteralPrefix
 
     rows = select_rows(read_corpus(corpus), source or [], limit)

@@ -44,19 +44,18 @@ def plan(
     params: ParamsFile = Path("params.yaml"),
     model: Annotated[Path | None, typer.Option(help="a GGUF to measure rates with")] = None,
     embedder: Annotated[Path | None, typer.Option(help="an embedder to measure them with")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="of each of four measurements")] = 8,
+    seconds: Annotated[float, typer.Option(min=0.1, help="of each of two measurements")] = 8,
 ) -> None:
     """Print what a study takes, by rates measured now on this machine: hours, disk, memory.
 
     Example: alignment-extraction plan olmo2-7b
     """
-    from alignment_extraction import machine
     from alignment_extraction import plan as module
     from alignment_extraction.settings import config
 
     checked = config.load(params)
     # What is wrong with the study is said before anything is measured.
-    module.plan(checked, study, machine.Rates("CPU", 1, 1, 1, 1))
+    module.plan(checked, study, module.Rates("CPU", 1, 1))
     model = model or module.nearest_model(checked, study)
     embedder = embedder or next(iter(sorted(Path("data/embedders").glob("[!.]*"))), None)
     if model is None or embedder is None:
@@ -64,7 +63,7 @@ def plan(
             "nothing to measure rates with: name a model and an embedder, or fetch small ones: "
             "snakemake data/models/smollm2.gguf data/embedders/minilm"
         )
-    rates = machine.measure(model, embedder, seconds=seconds, gpu_layers=checked.gpu_layers)
+    rates = module.measure(model, embedder, seconds, checked.gpu_layers)
     print(module.table(module.plan(checked, study, rates)))
     print(f"\nRates were measured with {model} and {embedder} on the {rates.device}.")
 

@@ -4,8 +4,9 @@ A row that cannot be used becomes a `RowError`, in its place in the file; it sto
 """
 
 import functools
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -101,20 +102,6 @@ def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:
     return found
 
 
-def conversation(question: str, answer: str, rest: Mapping[str, Any]) -> Conversation:
-    """A conversation of one question and one answer.
-
-    Args:
-        question: the user turn.
-        answer: the assistant turn.
-        rest: what else is known of it, kept as metadata.
-
-    Raises:
-        RowError: the question is blank, or a text is not Unicode.
-    """
-    return conversations(([Turn("user", question), Turn("assistant", answer)], rest))[0]
-
-
 def read_rows(
     path: Path,
     form: FileFormat = "auto",
@@ -151,20 +138,16 @@ def read_rows(
         )
     rows = raw_rows(path, name)
     for number, value in rows if question_field else _trees(rows):
+        found: Sequence[Conversation | RowError]
         try:
-            if isinstance(value, RowError):
-                raise value
-            found = conversations(adapter(value), turns)
+            found = [value] if isinstance(value, RowError) else conversations(adapter(value), turns)
         except RowError as error:
-            if error is not value:
-                excerpt = json.dumps(value, ensure_ascii=False, default=str)
-                error = RowError(str(error), excerpt)
-            yield NumberedRow(number, error)
+            excerpt = json.dumps(value, ensure_ascii=False, default=str)
+            found = [RowError(str(error), excerpt)]
         except RecursionError:
-            yield NumberedRow(number, RowError("it is nested too deeply"))
-        else:
-            for turn, row in enumerate(found, 1):
-                yield NumberedRow(number, row, turn)
+            found = [RowError("it is nested too deeply")]
+        for turn, row in enumerate(found, 1):
+            yield NumberedRow(number, row, turn)
 
 
 def _trees(rows: Rows) -> Rows:
@@ -172,41 +155,31 @@ def _trees(rows: Rows) -> Rows:
 
     A tree's messages follow each other, and its row has the number of the first.
     """
-    own: list[tuple[int, Mapping[str, Any]]] = []
-    for number, row in rows:
+
+    def tree(numbered: tuple[int, Any]) -> tuple[bool, Any]:
+        number, row = numbered
         single = isinstance(row, Mapping) and {"message_tree_id", "parent_id", "text"} <= set(row)
-        if own and not (single and row["message_tree_id"] == own[0][1]["message_tree_id"]):
-            yield own[0][0], _tree_of([message for _, message in own])
-            own = []
-        if single:
-            own.append((number, row))
-        else:
-            yield number, row
-    if own:
-        yield own[0][0], _tree_of([message for _, message in own])
+        return single, row["message_tree_id"] if single else number
 
-
-def _tree_of(flat: list[Mapping[str, Any]]) -> dict[str, Any]:
-    nodes: dict[str, dict[str, Any]] = {}
-    for message in flat:  # a reply follows what it replies to
-        node = {**message, "replies": []}
-        if parent := nodes.get(str(message["parent_id"])):
-            parent["replies"].append(node)
-        nodes[str(message.get("message_id"))] = node
-    root = next(iter(nodes.values()))
-    return {"prompt": root, "message_tree_id": flat[0]["message_tree_id"]}
+    for (single, name), group in itertools.groupby(rows, tree):
+        numbered = list(group)
+        if not single:
+            yield numbered[0]
+            continue
+        nodes: dict[str, dict[str, Any]] = {}
+        for _, message in numbered:  # a reply follows what it replies to
+            node = {**message, "replies": []}
+            if parent := nodes.get(str(message["parent_id"])):
+                parent["replies"].append(node)
+            nodes[str(message.get("message_id"))] = node
+        root = next(iter(nodes.values()))
+        yield numbered[0][0], {"prompt": root, "message_tree_id": name}
 
 
 def generate_rows(
     dataset: str, size: int, options: Mapping[str, Any], seed: int
 ) -> Iterator[NumberedRow]:
-    """Draw problems of a reasoning-gym data set.
-
-    Args:
-        dataset: its name in reasoning-gym.
-        size: number of problems.
-        options: its settings.
-        seed: of the draws.
+    """Draw `size` problems of a reasoning-gym data set, by its name and settings there.
 
     Yields:
         `size` rows; their metadata is what `tasks.verify` takes.
@@ -227,8 +200,8 @@ def generate_rows(
         row: Conversation | RowError
         try:
             entry = problems[index]
-            about = {"dataset": dataset, "entry": entry}
-            row = conversation(str(entry["question"]), str(entry["answer"]), about)
+            turns = [Turn("user", str(entry["question"])), Turn("assistant", str(entry["answer"]))]
+            row = conversations((turns, {"dataset": dataset, "entry": entry}))[0]
         except Exception as error:
             # A few generators divide by a zero that they drew themselves.
             row = RowError(f"the generator failed ({error})")

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,23 +16,19 @@ from alignment_extraction.corpora.conversations import (
     generate_rows,
     read_rows,
 )
+from alignment_extraction.corpora.reading import stream_parquet
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, write_json, write_parquet
 from alignment_extraction.models.lock import LOCK
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import CORPUS
 
 _logger = logging.getLogger(__name__)
 
+_TEXT = pl.String()
 REJECTS = pl.Schema(
-    {
-        "source": pl.String(),
-        "file": pl.String(),
-        "line": pl.Int64(),
-        "reason": pl.String(),
-        "excerpt": pl.String(),
-    }
+    {"source": _TEXT, "file": _TEXT, "line": pl.Int64(), "reason": _TEXT, "excerpt": _TEXT}
 )
 """Rows that could not be used: `line` is that of a JSON Lines file, a row's number elsewhere."""
 
@@ -87,14 +84,36 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
     frame = pl.concat([part.frame for part in parts])
     rejects = pl.concat([part.rejects for part in parts])
     roles = frame.group_by("role").len().collect(engine="streaming")
+    shared = frame.group_by(pl.col("question").hash()).agg(several=pl.col("role").n_unique() > 1)
     statistics = {
         "rows": sum(part.statistics["rows"] for part in parts),
         **_counts(frame, rejects),
-        "questions_in_several_roles": _shared_questions(frame),
+        "questions_in_several_roles": shared.sum().collect(engine="streaming")["several"].item(),
         "roles": dict(sorted(roles.iter_rows())),
         "sources": {name: part.statistics for name, part in zip(names, parts, strict=True)},
     }
     return Corpus(frame, rejects, statistics)
+
+
+def write_corpus(
+    sources: Sequence[CorpusSource],
+    seed: int,
+    output: Path,
+    rejects: Path,
+    statistics: Path,
+    lock: Path = LOCK,
+) -> None:
+    """`build` a corpus; write its rows and those that could not be used as Parquet, counts as JSON.
+
+    Raises:
+        InputError: see `build`.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        built = build(sources, seed, Path(folder), lock)
+        write_parquet(built.rejects, rejects)
+        write_json(built.statistics, statistics)
+        stream_parquet(built.frame, output)
 
 
 def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
@@ -102,17 +121,7 @@ def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
     # differ share one in 3 of 10^8 builds.
     pair = pl.struct("question", "answer").hash()
     usable, distinct = frame.select(pl.len(), pair.n_unique()).collect(engine="streaming").row(0)
-    return {
-        "usable": usable,
-        "rejected": rejects.height,
-        "duplicates": usable - distinct,
-    }
-
-
-def _shared_questions(frame: pl.LazyFrame) -> int:
-    roles = frame.select(pl.col("question").hash(), "role").unique()
-    counted = roles.group_by("question").len().filter(pl.col("len") > 1).select(pl.len())
-    return int(counted.collect(engine="streaming").item())
+    return {"usable": usable, "rejected": rejects.height, "duplicates": usable - distinct}
 
 
 def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> Corpus:
@@ -122,18 +131,18 @@ def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> C
     count = files = 0
     with tqdm(desc=source.group, unit=" rows", unit_scale=True) as bar:
         for file, numbered in _inputs(source, seed, lock):
-            rows = _counted(numbered, count, source.limit)
+            rows = _numbered(numbered, count, source.limit)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
-                frame = _frame(source, file, batch)
+                frame, refused = _frames(source, file, batch)
                 pieces.append(folder / f"{len(pieces):06d}.parquet")
                 frame.write_parquet(pieces[-1])
-                rejects.append(_rejects(source, file, batch))
+                if not usable and refused.height:
+                    reason = "row {2}: {3}".format(*refused.row(0))
+                rejects.append(refused)
+                usable += frame.height
                 bar.update(batch[-1][0] - count)
                 count = batch[-1][0]
-                if not usable and rejects[-1].height:
-                    reason = "row {2}: {3}".format(*rejects[-1].row(0))
-                usable += frame.height
             if not usable:
                 raise InputError(
                     f"{file}: no usable row ({reason}); correct the file, or name the fields of "
@@ -159,17 +168,10 @@ def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> C
 def check_rejects(
     name: str, rows: int, rejected: int, reasons: Mapping[str, int], allowed: bool
 ) -> None:
-    """Say on the terminal that rows cannot be used, where they are more than one in a hundred.
-
-    Args:
-        name: what the message calls the rows.
-        rows: all that were read.
-        rejected: those of them that cannot be used.
-        reasons: the commonest reasons, with the number of each.
-        allowed: go on where more than half cannot be used.
+    """Say on the terminal, with the commonest reasons, that over 1 % of the rows cannot be used.
 
     Raises:
-        InputError: more than half cannot be used, and this is not allowed.
+        InputError: more than half cannot be used, and this is not `allowed`.
     """
     if rejected * 100 <= rows:
         return
@@ -183,12 +185,11 @@ def check_rejects(
     _logger.warning(message)
 
 
-Counted = tuple[int, NumberedRow]
-"""A row of a source: its number there, and in its file."""
+_Counted = tuple[int, NumberedRow]
+"""A row of a source: its number there, which all turns of a row share, and in its file."""
 
 
-def _counted(rows: Iterator[NumberedRow], before: int, limit: int | None) -> Iterator[Counted]:
-    """Rows with their numbers in the source, up to its limit; the turns of a row share its."""
+def _numbered(rows: Iterator[NumberedRow], before: int, limit: int | None) -> Iterator[_Counted]:
     for row in rows:
         before += row.turn == 1
         if limit and before > limit:
@@ -196,41 +197,33 @@ def _counted(rows: Iterator[NumberedRow], before: int, limit: int | None) -> Ite
         yield before, row
 
 
-def _frame(source: CorpusSource, file: str, batch: Sequence[Counted]) -> pl.DataFrame:
-    """The usable rows of a batch."""
-    good = [(n, row.turn, row.row) for n, row in batch if isinstance(row.row, Conversation)]
-    columns = {
-        "id": [
-            f"{source.id_prefix}/{n:07d}{f'.{turn}' if turn > 1 else ''}" for n, turn, _ in good
-        ],
-        **{name: [getattr(row, name) for _, _, row in good] for name in Conversation._fields},
-    }
-    given: dict[str, Any] = {
+def _frames(
+    source: CorpusSource, file: str, batch: Sequence[_Counted]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The usable rows of a batch (`CORPUS`), and the others (`REJECTS`)."""
+    good: list[tuple[Any, ...]] = []
+    bad: list[tuple[Any, ...]] = []
+    for number, (line, row, turn) in batch:
+        if isinstance(row, RowError):
+            bad.append((source.name, file, line, str(row), row.excerpt))
+        else:
+            good.append((f"{source.id_prefix}/{number:07d}{f'.{turn}' if turn > 1 else ''}", *row))
+    fields = ("id", *Conversation._fields)
+    frame = pl.DataFrame(good, schema={name: CORPUS[name] for name in fields}, orient="row")
+    given = {
         "source": source.name,
         "role": source.role,
         "template": file if source.datasets else None,
         "repetitions": 1,
     }
-    schema = {name: dtype for name, dtype in CORPUS.items() if name in columns}
-    return (
-        pl.DataFrame(columns, schema=schema)
-        .with_columns(
-            pl.lit(given.get(name), dtype).alias(name)
-            for name, dtype in CORPUS.items()
-            if name not in columns
-        )
-        .with_columns(text=pl.concat_str("question", "answer", separator="\n", ignore_nulls=True))
-        .select(CORPUS.names())
-    )
-
-
-def _rejects(source: CorpusSource, file: str, batch: Sequence[Counted]) -> pl.DataFrame:
-    rows = [
-        (source.name, file, row.number, str(row.row), row.row.excerpt)
-        for _, row in batch
-        if isinstance(row.row, RowError)
+    columns = [
+        pl.col(name) if name in fields else pl.lit(given.get(name), dtype).alias(name)
+        for name, dtype in CORPUS.items()
     ]
-    return pl.DataFrame(rows, schema=REJECTS, orient="row")
+    text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
+    return frame.select(columns).with_columns(text=text), pl.DataFrame(
+        bad, schema=REJECTS, orient="row"
+    )
 
 
 def _inputs(

@@ -17,15 +17,16 @@ FileFormat = Literal["auto", "messages", "orz", "gsm8k", "alpaca", "text"]
 TURN_KEYS = ("messages", "conversations", "conversation", "dialogue", "dialog", "data")
 """Keys that lists of turns are kept under: the chat format, ShareGPT, WildChat, UltraChat."""
 QUESTION_KEYS = ("instruction", "prompt", "question", "problem", "query", "input")
-CONTEXT_KEYS = ("input", "context")
-"""What belongs to the question where another key holds that: Alpaca's input, Dolly's context."""
+CONTEXT_KEYS = ("input", "context", "instances.0.input")
+"""What belongs to the question: Alpaca's input, Dolly's context, self-instruct's first instance."""
 SYSTEM_KEYS = ("system_prompt", "system")
 ANSWER_KEYS = (
     *("output", "response", "completion", "chosen", "answer", "final_answer", "solution"),
     *("reward_model.ground_truth", "ground_truth", "generated_solution", "expected_answer"),
-    "target",
+    *("target", "instances.0.output"),
 )
 """In order of preference: of a problem with `answer` and `solution`, the answer."""
+_SPEAKER_KEYS = ("role", "from", "speaker")
 
 Parsed = tuple[list[Turn], Mapping[str, Any]]
 """A row's turns and what else it holds."""
@@ -34,9 +35,18 @@ Parsed = tuple[list[Turn], Mapping[str, Any]]
 # Values -----------------------------------------------------------------------------------------
 
 
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+def _mapping(value: Any, what: str = "the row") -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise RowError(f"{what} is {_kind(value)}, not an object with keys")
+    return value
+
+
+def _plain(value: Any, key: str, what: str = "the row") -> str:
+    """A text, or a number as text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise RowError(f"`{key}` of {what} is {_kind(value)}, not text")
     return value
 
 
@@ -50,27 +60,22 @@ def at(row: Any, path: str) -> Any:
 
     A key that has dots itself comes first; capitals in keys do not matter.
     """
+    head, _, rest = path.partition(".")
     if isinstance(row, Mapping):
         if path in row:
             return row[path]
         keys = {str(key).lower(): key for key in row}
         if path.lower() in keys:
             return row[keys[path.lower()]]
-        head, _, rest = path.partition(".")
         return at(row[keys[head.lower()]], rest) if rest and head.lower() in keys else None
-    head, _, rest = path.partition(".")
     if isinstance(row, list) and head.isdecimal() and int(head) < len(row):
         return at(row[int(head)], rest) if rest else row[int(head)]
     return None
 
 
-def _present(row: Mapping[str, Any]) -> set[str]:
-    return {str(key).lower() for key, value in row.items() if value is not None}
-
-
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     """The first name under which the row has a value."""
-    keys = _present(row)
+    keys = {str(key).lower() for key, value in row.items() if value is not None}
     return next(
         (n for n in names if n.lower() in keys or ("." in n and at(row, n) is not None)), None
     )
@@ -88,31 +93,26 @@ def _turn(value: Any, place: int) -> Turn:
     """A turn as the chat format, ShareGPT, OpenAI's content parts and ORZ have it."""
     what = f"message {place}"
     turn = _mapping(value, what)
-    role = _first(turn, ("role", "from", "speaker"))
-    if role is None:
+    speaker = _first(turn, _SPEAKER_KEYS)
+    if speaker is None:
         raise RowError(f"{what} has no `role`")
-    if not isinstance(at(turn, role), str):
-        raise RowError(f"`{role}` of {what} is {_kind(at(turn, role))}, not text")
-    named = at(turn, role).strip().lower()
+    role = at(turn, speaker)
+    if not isinstance(role, str):
+        raise RowError(f"`{speaker}` of {what} is {_kind(role)}, not text")
+    role = role.strip().lower()
+    role = ROLES.get(role, role)
     key = _first(turn, ("content", "value", "text", "ground_truth.value"))
-    content = at(turn, key) if key else None
-    if isinstance(content, list):
-        content = _joined_parts(content)
-    if content is None and not ({"content", "value", "tool_calls", "function_call"} & set(turn)):
-        raise RowError(f"{what} has no `content`")
-    if isinstance(content, int | float) and not isinstance(content, bool):
-        content = str(content)
-    if content is not None and not isinstance(content, str):
-        raise RowError(f"`{key}` of {what} is {_kind(content)}, not text")
-    return Turn(ROLES.get(named, named), content)
-
-
-def _joined_parts(parts: list[Any]) -> Any:
-    """The text of content parts, as chat templates join it; None where they have none."""
-    if not all(isinstance(part, str | Mapping) for part in parts):
-        return parts
-    texts = [part if isinstance(part, str) else part.get("text") for part in parts]
-    return "".join(text for text in texts if isinstance(text, str)) or None
+    if key is None:
+        if not {"content", "value", "tool_calls", "function_call"} & set(turn):
+            raise RowError(f"{what} has no `content`")
+        return Turn(role, None)
+    content = at(turn, key)
+    if isinstance(content, list) and all(isinstance(part, str | Mapping) for part in content):
+        # As chat templates join parts; there may be no text among them.
+        texts = [part if isinstance(part, str) else part.get("text") for part in content]
+        joined = "".join(text for text in texts if isinstance(text, str))
+        return Turn(role, joined or None)
+    return Turn(role, _plain(content, key, what))
 
 
 def _turns(value: Any, what: str) -> list[Turn]:
@@ -129,25 +129,23 @@ def _turns(value: Any, what: str) -> list[Turn]:
     return [_turn(turn, place) for place, turn in enumerate(value, 1)]
 
 
+def _turn_key(row: Mapping[str, Any]) -> str | None:
+    """The key that holds turns: objects with a speaker, texts, or JSON of either."""
+    for key in TURN_KEYS:
+        value = at(row, key)
+        if isinstance(value, str) and value.lstrip()[:1] == "[" and "{" in value:
+            return key
+        one = value[0] if isinstance(value, list) and value else None
+        if isinstance(one, str) or (isinstance(one, Mapping) and _first(one, _SPEAKER_KEYS)):
+            return key
+    return None
+
+
 def messages(row: Any) -> Parsed:
     """A list of turns: chat messages, ShareGPT, UltraChat's alternating texts."""
-    row = _mapping(row, "the row")
+    row = _mapping(row)
     key = _turn_key(row) or _first(row, TURN_KEYS) or "messages"
     return _with_system(row, _turns(at(row, key), f"`{key}` of the row"), key)
-
-
-def _turn_key(row: Mapping[str, Any]) -> str | None:
-    keys = _present(row)
-    return next((key for key in TURN_KEYS if key in keys and _holds_turns(at(row, key))), None)
-
-
-def _holds_turns(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.lstrip()[:1] == "[" and "{" in value
-    one = value[0] if isinstance(value, list) and value else None
-    return isinstance(one, str) or (
-        isinstance(one, Mapping) and _first(one, ("role", "from", "speaker")) is not None
-    )
 
 
 def _with_system(row: Mapping[str, Any], turns: list[Turn], *used: str | None) -> Parsed:
@@ -163,9 +161,9 @@ def turn_list(row: Any) -> Parsed:
     ground_truth: {value, pass_at_n}}]`."""
     if not isinstance(row, list) or not row:
         raise RowError("the row is not a list of turns")
-    truths = [turn.get("ground_truth") for turn in row if isinstance(turn, Mapping)]
     rest: dict[str, Any] = {}
-    for truth in truths:
+    for turn in row:
+        truth = turn.get("ground_truth") if isinstance(turn, Mapping) else None
         rest |= truth if isinstance(truth, Mapping) else {}
     return _turns(row, "the row"), _others(rest, "value")
 
@@ -183,38 +181,29 @@ def pair(
     Either may be text, a number or a list of turns; the context follows the question on a line of
     its own. `alone`: a question will do.
     """
-    row = _mapping(row, "the row")
-    question = _first(row, questions)
+    row = _mapping(row)
+    question, answer, context = _first(row, questions), _first(row, answers), None
     if question is None:
         raise RowError(f"the row has no `{questions[0]}`" if len(questions) == 1 else _unknown(row))
-    asked = at(row, question)
-    prompt = _turns(asked, f"`{question}`") if isinstance(asked, list) else None
-    context = None
-    if prompt is None:
+    asked, replied = at(row, question), at(row, answer) if answer else None
+    if answer is None and not alone and isinstance(asked, str):
+        raise RowError(f"the row has no `{answers[0]}`" if len(answers) < 3 else _unknown(row))
+    if isinstance(asked, list):
+        turns = _turns(asked, f"`{question}`")
+    else:
         text = _plain(asked, question)
         context = _first(row, tuple(key for key in contexts if key != question))
         if context and _plain(at(row, context), context).strip():
             text = f"{text}\n{at(row, context)}" if text.strip() else ""
-        prompt = _asked(text)
-    answer = _first(row, answers)
-    used = (question, context, answer)
-    if answer is None:
-        instances = at(row, "instances")
-        if isinstance(instances, list) and instances:  # self-instruct
-            one = {"instruction": prompt[-1].content, **_mapping(instances[0], "instance 1")}
-            return pair(one, ("instruction",), ("output",))[0], _others(row, question, "instances")
-        if not alone and isinstance(asked, str):
-            raise RowError(f"the row has no `{answers[0]}`" if len(answers) < 3 else _unknown(row))
-        return _with_system(row, prompt, *used)
-    replied = at(row, answer)
+        turns = _asked(text)
     if isinstance(replied, list):
         reply = _turns(replied, f"`{answer}`")
-        whole = any(turn.role == "user" for turn in reply)
-        return _with_system(row, reply if whole else prompt + reply, *used)
-    text = _plain(replied, answer)
-    # Completions begin with the space between them and the prompt.
-    text = text.lstrip(" ") if answer == "completion" else text
-    return _with_system(row, [*prompt, Turn("assistant", text)], *used)
+        turns = reply if any(turn.role == "user" for turn in reply) else turns + reply
+    elif answer:
+        text = _plain(replied, answer)
+        # Completions begin with the space between them and the prompt.
+        turns.append(Turn("assistant", text.lstrip(" ") if answer == "completion" else text))
+    return _with_system(row, turns, question, context, answer)
 
 
 def _asked(text: str) -> list[Turn]:
@@ -222,14 +211,6 @@ def _asked(text: str) -> list[Turn]:
     turns = transcript(text) or []
     ends = len(turns) > 1 and turns[-1].role == "assistant" and not turns[-1].content
     return turns[:-1] if ends else [Turn("user", text)]
-
-
-def _plain(value: Any, key: str) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise RowError(f"`{key}` of the row is {_kind(value)}, not text")
-    return value
 
 
 def _unknown(row: Mapping[str, Any]) -> str:
@@ -242,7 +223,7 @@ def _unknown(row: Mapping[str, Any]) -> str:
 
 def text(row: Any) -> Parsed:
     """A bare `text`, such as pretraining has: all of it is the question."""
-    row = _mapping(row, "the row")
+    row = _mapping(row)
     if _first(row, ("text",)) is None:
         raise RowError("the row has no `text`")
     return [Turn("text", _plain(at(row, "text"), "text"))], _others(row, "text")
@@ -250,43 +231,40 @@ def text(row: Any) -> Parsed:
 
 def tree(row: Mapping[str, Any]) -> Parsed:
     """OpenAssistant's tree of messages: the best ranked reply to each, from the root down."""
+
+    def rank(message: Mapping[str, Any]) -> float:
+        value = message.get("rank")
+        return value if isinstance(value, int | float) else float("inf")
+
     turns: list[Turn] = []
     node = at(row, "prompt")
     while isinstance(node, Mapping):
         turns.append(_turn(node, len(turns) + 1))
         replies = [reply for reply in node.get("replies") or [] if isinstance(reply, Mapping)]
-        node = min(replies, key=_rank, default=None)
+        node = min(replies, key=rank, default=None)
     return turns, _others(row, "prompt")
-
-
-def _rank(message: Mapping[str, Any]) -> float:
-    rank = message.get("rank")
-    return rank if isinstance(rank, int | float) else float("inf")
 
 
 def auto(row: Any) -> Parsed:
     """The shape that the row's keys tell."""
     if isinstance(row, list):
         return turn_list(row)
-    row = _mapping(row, "the row")
+    row = _mapping(row)
     if isinstance(at(row, "prompt"), Mapping) and "replies" in at(row, "prompt"):
         return tree(row)
     if _turn_key(row):
         return messages(row)
-    question = _first(row, QUESTION_KEYS)
-    chosen = at(row, "chosen")
-    if question is None and isinstance(chosen, list):
-        return _turns(chosen, "`chosen`"), _others(row, "chosen")
+    if _first(row, QUESTION_KEYS) is not None:
+        return pair(row)
     for key in ("chosen", "text"):
         value = at(row, key)
-        turns = transcript(value) if question is None and isinstance(value, str) else None
-        if turns:
+        if key == "chosen" and isinstance(value, list):
+            return _turns(value, "`chosen`"), _others(row, key)
+        if isinstance(value, str) and (turns := transcript(value)):
             return turns, _others(row, key)
-    if question is None and at(row, "text") is not None:
+    if at(row, "text") is not None:
         return text(row)
-    if question is None and _first(row, TURN_KEYS[:3]):
-        return messages(row)
-    return pair(row)
+    return messages(row) if _first(row, TURN_KEYS[:3]) else pair(row)
 
 
 ADAPTERS: dict[FileFormat, Callable[[Any], Parsed]] = {

@@ -18,16 +18,12 @@ _ID = re.compile(
 
 
 class HubData(NamedTuple):
-    """One split of a data set of the hub."""
+    """One split of a data set of the hub; `revision` is a commit, branch or tag."""
 
     repo: str
-    """`owner/name`."""
-    config: str | None
-    """None where the repository has one alone, or says which is meant by default."""
+    config: str | None  # the only one, or the repository's default
     revision: str
-    """A commit, branch or tag; "main" unless given."""
-    split: str | None
-    """None for `train`, or for everything where nothing is called so."""
+    split: str | None  # `train`, or everything where nothing is called so
 
 
 def hub_data(text: str) -> HubData:
@@ -57,7 +53,9 @@ def hub_files(data: HubData, commit: str) -> list[tuple[str, Path]]:
     """
     folder = download_hub(data.repo, commit, "dataset", ["README.md"])
     configs = _configs(folder / "README.md", data.repo)
-    wanted = data.config or _default(configs)
+    marked = [name for name, config in configs.items() if config.get("default")]
+    likely = list(configs) if len(configs) == 1 else [*marked, *({"default"} & configs.keys())]
+    wanted = data.config or next(iter(likely), None)
     if configs and wanted not in configs:
         raise InputError(
             f"hf:{data.repo}: {f'it has no config {wanted}' if wanted else 'which config?'}; name "
@@ -70,45 +68,45 @@ def hub_files(data: HubData, commit: str) -> list[tuple[str, Path]]:
             raise InputError(
                 f"hf:{data.repo}/{split}: it has no such split but {', '.join(patterns)}; name one"
             )
-        return _matching(data, commit, patterns[split])
-    folder_of = f"{wanted}/" if wanted and wanted != "default" else ""
-    split = data.split or "train"
-    called = re.compile(rf"(?:^|[/_.-]){re.escape(split)}(?:[/_.-]|$)")
-    found = [
-        (name, path)
-        for name, path in _matching(data, commit, [f"{folder_of}*{split}*"], required=False)
-        if called.search(name.removeprefix(folder_of))
-    ]
-    if found or data.split:
-        return found or _matching(data, commit, [f"{folder_of}*/{split}/*"])
-    return _matching(data, commit, [f"{folder_of}*{end}*" for end in ENDINGS])
-
-
-def _default(configs: dict[str, dict[str, Any]]) -> str | None:
-    """The config that is meant where none is named: the only one, or the one that says so."""
-    if len(configs) == 1:
-        return next(iter(configs))
-    marked = [name for name, config in configs.items() if config.get("default")]
-    return next(iter([*marked, *(name for name in configs if name == "default")]), None)
+        asked = patterns[split]
+        found = matching_files(data.repo, commit, asked)
+    else:
+        folder_of = f"{wanted}/" if wanted and wanted != "default" else ""
+        split = data.split or "train"
+        asked = [f"{folder_of}*{split}*"]
+        called = re.compile(rf"(?:^|[/_.-]){re.escape(split)}(?:[/_.-]|$)")
+        found = [
+            (name, path)
+            for name, path in matching_files(data.repo, commit, asked)
+            if is_data_file(name) and called.search(name.removeprefix(folder_of))
+        ]
+        if not found and not data.split:
+            asked = [f"{folder_of}*{end}*" for end in ENDINGS]
+            found = matching_files(data.repo, commit, asked)
+    found = [(name, path) for name, path in found if is_data_file(name)]
+    if not found:
+        raise InputError(
+            f"hf:{data.repo}@{data.revision}: no file of {data.split or 'its rows'} that can be "
+            f"read ({', '.join(asked)}); name the split, or the files: hf, revision and files "
+            "in params.yaml"
+        )
+    return found
 
 
 def _configs(card: Path, repo: str) -> dict[str, dict[str, Any]]:
     """The configs that a repository's card describes, by name; none where it has no card."""
+    from huggingface_hub import metadata_load
+
     try:
-        text = card.read_text(errors="replace")
-    except OSError:
-        return {}
-    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    try:
-        about = yaml.safe_load(front[1]) if front else {}
-    except yaml.YAMLError as error:
+        about = (metadata_load(card) if card.is_file() else None) or {}
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"hf:{repo}: the card's YAML cannot be read ({reason}); name the files instead: "
             "hf, revision and files in params.yaml"
         ) from None
-    configs = about.get("configs") if isinstance(about, dict) else None
-    found = [one for one in configs or [] if isinstance(one, dict) and one.get("config_name")]
+    configs = about.get("configs") or []
+    found = [one for one in configs if isinstance(one, dict) and one.get("config_name")]
     return {str(one["config_name"]): one for one in found}
 
 
@@ -116,11 +114,8 @@ def _patterns(config: dict[str, Any]) -> dict[str, list[str]]:
     """The globs of each split, from a config's `data_files`; none where it leaves them open."""
     folder = f"{str(config['data_dir']).strip('/')}/" if config.get("data_dir") else ""
     files = config.get("data_files")
-    if not files:
-        return {}
-    entries = files if isinstance(files, list) else [files]
     splits: dict[str, list[str]] = {}
-    for entry in entries:
+    for entry in files if isinstance(files, list) else [files] if files else []:
         one = entry if isinstance(entry, dict) else {"path": entry}
         paths = one.get("path") or []
         paths = paths if isinstance(paths, list) else [paths]
@@ -130,24 +125,17 @@ def _patterns(config: dict[str, Any]) -> dict[str, list[str]]:
     return splits
 
 
-def _matching(
-    data: HubData, commit: str, patterns: list[str], *, required: bool = True
-) -> list[tuple[str, Path]]:
-    folder = download_hub(data.repo, commit, "dataset", patterns)
+def matching_files(repo: str, commit: str, patterns: list[str]) -> list[tuple[str, Path]]:
+    """Download the files of a data set that match a glob; their names there and where they lie.
+
+    `*` crosses folders; a `**/` stands for any folders, none included.
+
+    Raises:
+        InputError: see `hub.download_hub`.
+    """
+    folder = download_hub(repo, commit, "dataset", patterns)
     # The hub's cache can also hold files of this commit that were asked for by another glob.
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     named = [(path.relative_to(folder).as_posix(), path) for path in paths]
-    # A path in a card may be a glob with `**` for any folders, none included.
-    globs = [*patterns, *(pattern.replace("**/", "") for pattern in patterns)]
-    found = [
-        (name, path)
-        for name, path in named
-        if is_data_file(name) and any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-    ]
-    if required and not found:
-        raise InputError(
-            f"hf:{data.repo}@{data.revision}: no file of {data.split or 'its rows'} that can be "
-            f"read ({', '.join(patterns)}); name the split, or the files: hf, revision and files "
-            "in params.yaml"
-        )
-    return found
+    globs = {*patterns, *(pattern.replace("**/", "") for pattern in patterns)}
+    return [(name, path) for name, path in named if any(fnmatch.fnmatch(name, g) for g in globs)]

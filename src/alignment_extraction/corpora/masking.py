@@ -8,7 +8,6 @@ NUMBER, NAME = "\ue000", "\ue001"
 _NUMBER = r"\d+(?:[.,:/]\d+)*"
 # The word before is kept: a capital after the end of a sentence says nothing.
 _NAME = r"([^\s.!?:][^\S\n]+)\p{Lu}\p{Ll}+(?:[^\S\n]+\p{Lu}\p{Ll}+)*"
-_TOKEN = r"\w+|[^\w\s]"
 
 
 def masked(texts: pl.Series) -> pl.Series:
@@ -24,18 +23,3 @@ def masked(texts: pl.Series) -> pl.Series:
         .str.replace_all(r"\s+", " ")
         .str.strip_chars()
     )
-
-
-def numbers(texts: pl.Series) -> pl.Series:
-    """The numbers of each text, as written, in order."""
-    return texts.str.extract_all(_NUMBER)
-
-
-def words(texts: pl.Series) -> pl.Series:
-    """The words of each text: runs of letters, digits and underscores."""
-    return texts.str.extract_all(r"\w+")
-
-
-def tokens(texts: pl.Series) -> pl.Series:
-    """The words and single punctuation marks of each text."""
-    return texts.str.extract_all(_TOKEN)

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from alignment_extraction.files import atomic_path, read_parquet
+from alignment_extraction.vocabulary import CORPUS
 
 UNUSED = ("messages", "text", "metadata")
 """Columns that repeat the conversation: two thirds of a corpus, and only training reads them."""
@@ -25,8 +26,4 @@ def read_corpus(path: Path) -> pl.DataFrame:
     Raises:
         InputError: the file is missing, truncated or not Parquet.
     """
-    try:
-        names = pl.read_parquet_schema(path)
-    except (pl.exceptions.PolarsError, OSError):
-        return read_parquet(path)  # which says what is wrong
-    return pl.read_parquet(path, columns=[name for name in names if name not in UNUSED])
+    return read_parquet(path, [name for name in CORPUS if name not in UNUSED])

@@ -4,7 +4,6 @@ Rows are read one after the other, in memory that does not grow with their numbe
 is read all at once. A row that cannot be read becomes a `RowError` in its place and stops nothing.
 """
 
-import codecs
 import csv
 import gzip
 import io
@@ -24,13 +23,6 @@ EXCERPT = 200
 """Characters of a malformed row that are shown."""
 _BATCH = 1000  # rows of a Parquet file that are Python objects at one time
 _FIELD = 1 << 24  # characters that a field of CSV may have; more is a quote that never ends
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _WRAPPERS = ("data", "rows", "examples", "train")  # keys that some files keep all rows under
 
 Rows = Iterator[tuple[int, Any]]
@@ -109,17 +101,13 @@ def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
     elif packed == ".zst":
         import pyarrow as pa
 
-        raw = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+        raw = pa.input_stream(file, compression="zstd")
     stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
-    start = stream.peek(4)[:4]
-    for mark, encoding in _MARKS:
-        if start.startswith(mark):
-            if encoding == "utf-8":
-                stream.read(len(mark))
-            return stream, encoding
     # Without a mark, as JSON's first characters are ASCII; of CSV's names the first one is.
-    found = json.detect_encoding(start) if start else "utf-8"
-    return stream, found.removesuffix("-sig")
+    encoding = json.detect_encoding(stream.peek(4)[:4])
+    if encoding == "utf-8-sig":
+        stream.read(3)
+    return stream, encoding.removesuffix("-sig")
 
 
 # JSON -------------------------------------------------------------------------------------------
@@ -127,6 +115,14 @@ def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
 
 def _parse(text: bytes | str) -> Any:
     return json.loads(text, parse_constant=lambda _: None)
+
+
+def _row(line: bytes) -> Any:
+    try:
+        return _parse(line)
+    except (ValueError, RecursionError) as error:
+        start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
+        return RowError(f"the line is not JSON ({error})", start)
 
 
 def _byte_lines(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
@@ -143,25 +139,20 @@ def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -
     lines = _byte_lines(stream, encoding)
     head = _until_text(lines)
     first = head[-1].strip() if head else b""
-    value = first[:1] == b"[" or (array and first[:1] == b"{")
+    opens = first[:1] == b"[" or (array and first[:1] == b"{")
     likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
-    whole = value and likely and not _valid(first)
-    if array and not whole:
+    whole = opens and likely and isinstance(_row(first), RowError)
+    if array and opens and not whole:
         # One line may be all the file has; several are rows, though they be arrays.
         more = _until_text(lines)
-        whole = value and not (more and more[-1].strip())
+        whole = not (more and more[-1].strip())
         head += more
     if whole:
         yield from enumerate(_whole(b"".join([*head, *lines]), name), 1)
         return
     for number, line in enumerate(itertools.chain(head, lines), 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, _parse(line)
-        except (ValueError, RecursionError) as error:
-            start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
-            yield number, RowError(f"the line is not JSON ({error})", start)
+        if line.strip():
+            yield number, _row(line)
 
 
 def _until_text(lines: Iterator[bytes]) -> list[bytes]:
@@ -174,25 +165,17 @@ def _until_text(lines: Iterator[bytes]) -> list[bytes]:
     return taken
 
 
-def _valid(line: bytes) -> bool:
-    try:
-        _parse(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def _whole(text: bytes, name: str) -> list[Any]:
     """The rows of a file that is one value: an array, or an object with the rows under one key."""
     try:
         value = _parse(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{name}, line {error.lineno}: not JSON ({error.msg}); the file is cut off or damaged, "
-            "fetch it again"
-        ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not JSON ({error}); fetch it again") from error
+        where, reason = name, str(error)
+        if isinstance(error, json.JSONDecodeError):
+            where, reason = f"{name}, line {error.lineno}", error.msg
+        raise InputError(
+            f"{where}: not JSON ({reason}); the file is cut off or damaged, fetch it again"
+        ) from error
     if isinstance(value, list):
         return value
     wrapped = [value[key] for key in _WRAPPERS if isinstance(value.get(key), list)]

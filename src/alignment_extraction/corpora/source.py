@@ -1,6 +1,5 @@
 """The sources of a corpus: settings of each, and the files that it consists of."""
 
-import fnmatch
 import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from alignment_extraction.corpora.conversations import Turns
 from alignment_extraction.corpora.formats import FileFormat
-from alignment_extraction.corpora.hub_data import hub_data, hub_files
+from alignment_extraction.corpora.hub_data import hub_data, hub_files, matching_files
 from alignment_extraction.files import InputError
-from alignment_extraction.models.hub import HubName, Revision, download_hub
+from alignment_extraction.models.hub import HubName, Revision
 from alignment_extraction.models.lock import (
     LOCK,
     LockedSource,
@@ -19,8 +18,7 @@ from alignment_extraction.models.lock import (
     listing_sha256,
     locked_commit,
 )
-
-Role = Literal["member", "twin", "held-out", "control", "unknown"]
+from alignment_extraction.vocabulary import Role, group_name
 
 
 class GeneratedData(BaseModel):
@@ -101,7 +99,7 @@ class CorpusSource(BaseModel):
     @property
     def group(self) -> str:
         """What its rows are called together: its name and their role."""
-        return f"{self.name}.{self.role}"
+        return group_name(self.name, self.role)
 
     @property
     def id_prefix(self) -> str:
@@ -136,26 +134,21 @@ def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Pat
     Raises:
         InputError: nothing matches, or it cannot be downloaded, or it is not what the lock pins.
     """
-    if source.path and source.path.startswith("hf:"):
+    if source.hf:
+        repo, revision = source.hf, str(source.revision)
+        name = f"dataset {repo}@{revision}:{source.files}"
+    elif source.path and source.path.startswith("hf:"):
         data = hub_data(source.path)
-        name = f"dataset {source.path}"
-        commit = locked_commit(lock, name, data.repo, data.revision, "dataset")
-        found = hub_files(data, commit)
-        check_lock(lock, name, LockedSource(commit, listing_sha256(found)))
-        return found
-    if not source.hf:
+        repo, revision, name = data.repo, data.revision, f"dataset {source.path}"
+    else:
         return [(str(path), path) for path in source.local_files()]
-    pattern, revision = str(source.files), str(source.revision)
-    name = f"dataset {source.hf}@{revision}:{pattern}"
-    commit = locked_commit(lock, name, source.hf, revision, "dataset")
-    folder = download_hub(source.hf, commit, "dataset", [pattern])
-    # The hub's cache can also hold files of this commit that were asked for by another glob.
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = [(path.relative_to(folder).as_posix(), path) for path in paths]
-    found = [(file, path) for file, path in named if fnmatch.fnmatch(file, pattern)]
+    commit = locked_commit(lock, name, repo, revision, "dataset")
+    found = (
+        matching_files(repo, commit, [str(source.files)]) if source.hf else hub_files(data, commit)
+    )
     if not found:
         raise InputError(
-            f"{source.hf}: files {pattern!r} matches nothing in it; correct files of source "
+            f"{repo}: files {source.files!r} matches nothing in it; correct files of source "
             f"{source.name}"
         )
     check_lock(lock, name, LockedSource(commit, listing_sha256(found)))

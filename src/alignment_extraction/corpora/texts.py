@@ -1,11 +1,8 @@
 """The texts of corpora and generations that are compared: their fields, and a corpus's groups."""
 
-from typing import Any
-
-import numpy as np
 import polars as pl
 
-from alignment_extraction.vocabulary import group_expression
+from alignment_extraction.vocabulary import SEARCHED_ROLES, group_expression
 
 
 def texts_of(frame: pl.DataFrame, field: str) -> pl.Series:
@@ -29,13 +26,13 @@ def unique_texts(frame: pl.DataFrame, field: str) -> list[str]:
     return texts.filter(texts.str.len_bytes() > 0).unique(maintain_order=True).to_list()
 
 
-def corpus_texts(corpus: pl.DataFrame, field: str) -> tuple[list[str], Any]:
-    """The texts of the rows that have `field`, and the numbers of those rows."""
-    texts = texts_of(corpus, field)
-    rows = np.flatnonzero((texts.str.len_bytes() > 0).fill_null(False).to_numpy())
-    return texts[rows].to_list(), rows
+def searched_rows(corpus: pl.DataFrame, field: str) -> pl.DataFrame:
+    """The rows that generations are held against: those of searched roles that have `field`.
 
-
-def groups_of(corpus: pl.DataFrame) -> pl.Series:
-    """The group of each corpus row: its source and role."""
-    return corpus.select(group_expression())["group"]
+    Returns:
+        The corpus's columns, `group` (its source and role) and `compared` (see `texts_of`, not
+        empty).
+    """
+    return corpus.with_columns(group_expression(), compared=texts_of(corpus, field)).filter(
+        pl.col("role").is_in(SEARCHED_ROLES), pl.col("compared").str.len_bytes() > 0
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from jinja2 import Environment, PackageLoader
 
 from alignment_extraction.files import InputError
 
@@ -40,34 +41,10 @@ def card(
 ) -> str:
     """A data-set card in Markdown, with the front matter that Hugging Face reads.
 
-    Args:
-        title: of the card.
-        counts: columns data_set and `curation.COUNTS`, and perhaps family.
-        origins: of `origin`, by the name under which it is listed.
-        thresholds: of a copy (see `data_sets.copies`), where copies were looked for.
+    `counts` has the columns data_set and `curation.COUNTS`, and perhaps family; `origins` are those
+    of `origin` by name, `thresholds` those of `data_sets.copies`, where copies were looked for.
     """
-    lines = ["---", "tags: [synthetic, extracted]", "license: other", "---", "", f"# {title}", ""]
-    for name, about in origins.items():
-        sampling = ", ".join(f"{key} {value}" for key, value in about["sampling"].items())
-        lines.append(
-            f"- {name}: written by `{about['model']}` (SHA-256 `{about['model_sha256']}`) after "
-            f"`{about['prefix']!r}`, seeds {about['seeds']}; {sampling}."
-        )
-    if thresholds:
-        lines.append(
-            f"- A copy reaches a cosine of {thresholds['semantic']} or a string similarity of "
-            f"{thresholds['string']} to a training row, or equals one; hits by chance are among "
-            "them."
-        )
-    lines += [
-        "- The texts are a model's own and may repeat its training data, whose licences apply to "
-        "what is repeated. Nobody has checked whether they are right.",
-        "",
-        "| data set | step | before | dropped | left |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    names = [name for name in ("family", "data_set") if name in counts.columns]
-    for row in counts.iter_rows(named=True):
-        numbers = " | ".join(f"{row[key]:,}" for key in ("before", "dropped", "left"))
-        lines.append(f"| {' '.join(row[name] for name in names)} | {row['step']} | {numbers} |")
-    return "\n".join(lines) + "\n"
+    environment = Environment(loader=PackageLoader(__package__, ""), keep_trailing_newline=True)
+    return environment.get_template("card.md.jinja").render(
+        title=title, counts=counts.to_dicts(), origins=origins, thresholds=thresholds
+    )

@@ -9,14 +9,14 @@ The steps, in this order; each looks only at what the earlier ones left:
    (after the repetition rules of Rae et al. 2021, arXiv 2112.11446, table A1).
 5. `exact-duplicate`: question and answer were there before, but for case and white space.
 6. `near-duplicate`: the word 5-grams of question and answer have a Jaccard similarity to those of
-   an earlier generation that reaches a threshold.
+   an earlier generation that reaches a threshold (Lee et al. 2022, arXiv 2107.06499).
 """
 
 from typing import Literal
 
 import polars as pl
 
-from alignment_extraction.distillation.near_duplicates import near_duplicates
+from alignment_extraction.training.problems import ANSWER_MARK
 
 COUNTS = pl.Schema(
     {"step": pl.String(), "before": pl.Int64(), "dropped": pl.Int64(), "left": pl.Int64()}
@@ -25,10 +25,8 @@ COUNTS = pl.Schema(
 
 # A carriage return before a line feed is a line break; alone it is a control character.
 _BROKEN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]|\r(?:[^\n]|$)|<\|[a-z_]+\|>"
-_REPEATED_WORDS, _DUPLICATE_WORDS = 4, 5
-_LEAST_DISTINCT = 0.5
-_ANSWER_MARK = "####"
 _TEXTS = ("question", "answer")
+_ROUNDING = 1e-9
 
 
 class Curated:
@@ -50,12 +48,9 @@ class Curated:
 
 
 def word_runs(texts: pl.Series, length: int) -> pl.Series:
-    """The runs of `length` words of each text, in lower case, joined by spaces.
+    """The runs of `length` words of each text, in lower case, joined by spaces, as List(String).
 
     A text of fewer words has one run, all of it; one without words has none.
-
-    Returns:
-        List(String), as long as `texts`.
     """
     words = [pl.element().shift(-i).fill_null("") for i in range(length)]
     runs = pl.concat_str(words, separator=" ").str.strip_chars_end()
@@ -65,8 +60,46 @@ def word_runs(texts: pl.Series, length: int) -> pl.Series:
 
 
 def _says_the_same(texts: pl.Series) -> pl.Series:
-    runs = word_runs(texts, _REPEATED_WORDS)
-    return runs.list.n_unique() / runs.list.len() < _LEAST_DISTINCT
+    runs = word_runs(texts, 4)
+    return runs.list.n_unique() / runs.list.len() < 0.5
+
+
+def near_duplicates(sets: pl.Series, similarity: float) -> pl.Series:
+    """Whether each set is a near-duplicate of an earlier one; no pair is missed.
+
+    Two sets of at most a tokens whose Jaccard similarity is at least t share one of the a - ta + 1
+    rarest tokens of either (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007), so only
+    sets that share a rare token are compared.
+
+    `sets` are tokens, List(String), of which repeated ones count once; `similarity` is the least
+    Jaccard similarity of near-duplicates, in (0, 1].
+    """
+    rarest_first = pl.struct(pl.len().over("token"), "token").rank("dense")
+    tokens = (
+        pl.select(row=pl.int_range(len(sets)), token=sets)
+        .explode("token")
+        .drop_nulls()
+        .unique()
+        .select("row", token=rarest_first, size=pl.len().over("row"))
+        .sort("row", "token")
+        .lazy()
+    )
+    kept = pl.col("size") - (similarity * pl.col("size") - _ROUNDING).ceil() + 1
+    rare = tokens.filter(pl.int_range(pl.len()).over("row") < kept)
+    candidates = rare.join(rare, "token").filter(pl.col("row") < pl.col("row_right"))
+    union = pl.col("size") + pl.col("size_right") - pl.col("shared")
+    later = (
+        candidates.select("row", "row_right")
+        .unique()
+        .join(tokens, "row")
+        .join(tokens, left_on=["row_right", "token"], right_on=["row", "token"])
+        .group_by("row", "row_right")
+        .agg(pl.col("size", "size_right").first(), shared=pl.len())
+        .filter(pl.col("shared") >= similarity * union - _ROUNDING)
+        .select(pl.col("row_right").unique().implode())
+        .collect(engine="streaming")
+    )
+    return pl.select(pl.int_range(len(sets)).is_in(later.to_series())).to_series()
 
 
 def plain(column: str) -> pl.Expr:
@@ -76,7 +109,7 @@ def plain(column: str) -> pl.Expr:
 
 def final_answer(column: str) -> pl.Expr:
     """What follows the last "####" of a text, up to the line's end; null without any."""
-    answer = pl.col(column).str.extract(rf"(?s).*{_ANSWER_MARK}\s*([^\n]*)").str.strip_chars()
+    answer = pl.col(column).str.extract(rf"(?s).*{ANSWER_MARK}\s*([^\n]*)").str.strip_chars()
     return pl.when(answer != "").then(answer)
 
 
@@ -85,11 +118,7 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
 
     Args:
         generations: columns question, answer, question_finish, answer_finish, and any others.
-        near_duplicate: Jaccard similarity in (0, 1] at which the later of two generations is
-            dropped; chains of such pairs count as one (single linkage).
-
-    Returns:
-        The rows left, columns as given, and the counts.
+        near_duplicate: Jaccard similarity in (0, 1] at which the later of two is dropped.
     """
     curated = Curated(generations)
     finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in _TEXTS)
@@ -106,22 +135,17 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     curated.drop("repeated", _says_the_same(rows["question"]) | _says_the_same(rows["answer"]))
     curated.drop("exact-duplicate", ~pl.struct(*map(plain, _TEXTS)).is_first_distinct())
     both = curated.rows.select(pl.concat_str(_TEXTS, separator="\n")).to_series()
-    first = near_duplicates(word_runs(both, _DUPLICATE_WORDS), near_duplicate)
-    curated.drop("near-duplicate", pl.Series(first) != pl.Series(range(len(first)), dtype=pl.Int64))
+    runs = word_runs(both, 5)
+    curated.drop("near-duplicate", near_duplicates(runs, near_duplicate))
     return curated
 
 
 def majority_answers(generations: pl.DataFrame) -> pl.DataFrame:
     """The final answer that a model gave most often to each question that it wrote.
 
-    A question that was written once has the answer that stands behind it.
-
-    Args:
-        generations: columns question, answer, answer_finish; answers without an end do not vote.
-
-    Returns:
-        One row for each question with a vote: key (its text by `plain`), label (of equally frequent
-        ones the first that was written).
+    Of columns question, answer, answer_finish, where answers without an end do not vote, it gives
+    one row for each question with a vote: key (its text by `plain`) and label (of equally frequent
+    answers the first that was written).
     """
     return (
         generations.filter(pl.col("answer_finish") == "stop")
@@ -137,13 +161,10 @@ def majority_answers(generations: pl.DataFrame) -> pl.DataFrame:
 
 
 def trl_columns(rows: pl.DataFrame, family: Literal["sft", "rl"]) -> pl.DataFrame:
-    """Conversations as TRL's trainers read them.
+    """Questions and answers as TRL's trainers read them.
 
-    Args:
-        rows: columns question and answer.
-        family: `sft` gives the column messages (both turns, for `trl sft`); `rl` gives prompt (the
-            user's turn) and solution (the final answer, or all of the answer where none is marked;
-            for `trl grpo`).
+    For `trl sft` the column messages (both turns); for `trl grpo` prompt (the user's turn) and
+    solution (the final answer, or all of the answer where none is marked).
     """
     turns = [
         pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))

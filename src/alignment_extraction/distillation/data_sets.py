@@ -1,16 +1,9 @@
 """The data sets that students are trained on, and the questions that they are evaluated with.
 
-Arms, each row once, all of one family with the same number of rows (the smallest decides, the
-others are drawn from a seeded stream):
-
-- `original`: the member rows of the source that the model was trained on;
-- `extracted`: the model's generations, curated;
-- `extracted-without-copies`: those of them that reach no fixed threshold against any member row.
-  Coincidental hits go with the copies: no single generation tells which of them it is;
-- `other`: member rows of another source, for what training on any rows would give.
-
-For `rl` all rows carry a label, the answer that earns the reward: the row's own final answer, and
-for an extracted question the majority of the model's answers to it.
+docs/distillation.md describes the arms. Each has every row once, all arms of one family equally
+many (the smallest decides, the others are drawn from a seeded stream). For `rl` all rows carry a
+label, the answer that earns the reward: the row's own final answer, and for an extracted question
+the majority of the model's answers to it.
 """
 
 from collections.abc import Mapping
@@ -19,13 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from alignment_extraction.distillation.curation import (
-    Curated,
-    curate,
-    final_answer,
-    majority_answers,
-    plain,
-)
+from alignment_extraction.distillation import curation
+from alignment_extraction.distillation.curation import Curated, final_answer, plain
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import DistillationSettings, Family
 from alignment_extraction.statistics import named_seed
@@ -45,8 +33,7 @@ class DataSets(NamedTuple):
     counts: pl.DataFrame
     """Columns family, data_set (an arm, or `evaluation`) and `curation.COUNTS`."""
     questions: pl.DataFrame
-    """Of the evaluation: family, benchmark (group of the corpus), id, question, answer, template,
-    metadata."""
+    """Columns family and those of `evaluation_questions`."""
 
 
 def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFrame:
@@ -63,8 +50,7 @@ def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFram
     """
     reached = (
         (pl.col("cosine") >= thresholds["semantic"])
-        | (pl.col("levenshtein_best") >= thresholds["string"])
-        | (pl.col("indel_best") >= thresholds["string"])
+        | (pl.max_horizontal("levenshtein_best", "indel_best") >= thresholds["string"])
         | pl.col("verbatim")
     )
     own = (pl.col("role") == "member") & pl.col("field").is_in(["question", "both"])
@@ -74,11 +60,11 @@ def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFram
 
 def _labelled(rows: Curated, family: Family, votes: pl.DataFrame | None = None) -> Curated:
     """Add labels, by vote if there are any votes; leave, for RL, questions with one, each once."""
-    labelled = rows.rows.with_columns(label=final_answer("answer"), key=plain("question"))
-    if votes is not None and family == "rl":
-        labelled = labelled.drop("label").join(votes, "key", how="left", maintain_order="left")
-    rows.rows = labelled
+    rows.rows = rows.rows.with_columns(label=final_answer("answer"), key=plain("question"))
     if family == "rl":
+        if votes is not None:
+            unlabelled = rows.rows.drop("label")
+            rows.rows = unlabelled.join(votes, "key", how="left", maintain_order="left")
         rows.drop("no-label", pl.col("label").is_null())
         rows.drop("repeated-question", ~pl.col("key").is_first_distinct())
     return rows
@@ -90,11 +76,14 @@ def _member_rows(corpus: pl.DataFrame, source: str, family: Family) -> Curated:
     return _labelled(rows, family)
 
 
-def _draw(rows: Curated, number: int, seed: int) -> pl.DataFrame:
+def _draw(rows: Curated, number: int, seed: int) -> None:
     """Draw rows without replacement, their order kept."""
     chosen = np.random.default_rng(seed).permutation(rows.rows.height)[:number]
     rows.keep("not-drawn", rows.rows[np.sort(chosen)])
-    return rows.rows
+
+
+def _named(rows: pl.DataFrame, **names: str) -> pl.DataFrame:
+    return rows.select(*(pl.lit(value).alias(name) for name, value in names.items()), "*")
 
 
 def build(
@@ -121,77 +110,65 @@ def build(
     """
     data, counts, questions = [], [], []
     for family, about in settings.families.items():
-        own = (pl.col("model") == about.model) & (pl.col("prefix") == settings.prefix)
-        extracted = curate(generations[family], settings.near_duplicate)
+        extracted = curation.curate(generations[family], settings.near_duplicate)
         extracted.rows = extracted.rows.with_columns(id=pl.format("{}/{}/seed-{}/{}", *_KEY))
-        extracted = _labelled(extracted, family, majority_answers(generations[family]))
+        _labelled(extracted, family, curation.majority_answers(generations[family]))
         without = Curated(extracted.rows, extracted.counts)
-        copied = copies(scores.filter(own), thresholds)
+        copied = copies(scores.filter(model=about.model, prefix=settings.prefix), thresholds)
         without.keep("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))
-        arms: dict[str, Curated] = {
+        available: dict[str, Curated] = {
             "original": _member_rows(corpus, about.source, family),
             "extracted": extracted,
             "extracted-without-copies": without,
             "other": _member_rows(corpus, about.other, family),
         }
-        number, smallest = min((arms[arm].rows.height, arm) for arm in settings.arms)
+        arms = {arm: available[arm] for arm in settings.arms}
+        number, smallest = min((rows.rows.height, arm) for arm, rows in arms.items())
         if not number:
             raise InputError(
                 f"distillation.{family}: nothing is left of the arm {smallest!r}; draw more "
                 "generations with `sampling.answer: true`, or leave it out of distillation.arms"
             )
-        drawn = {}
-        for arm in settings.arms:
-            stream = named_seed(seed, f"distillation/{family}/{arm}")
-            drawn[arm] = _draw(arms[arm], number, stream).select(COLUMNS)
-            data.append(_named(drawn[arm], family=family, arm=arm))
-            counts.append(_named(arms[arm].counts, family=family, data_set=arm))
-        trained = pl.concat([rows["question"] for arm, rows in drawn.items() if arm != "original"])
-        asked = evaluation_questions(corpus, about.source, trained)
-        stream = named_seed(seed, f"distillation/{family}/evaluation")
-        questions.append(_named(_draw(asked, settings.questions, stream), family=family))
-        counts.append(_named(asked.counts, family=family, data_set="evaluation"))
+        for arm, rows in arms.items():
+            _draw(rows, number, named_seed(seed, f"distillation/{family}/{arm}"))
+            data.append(_named(rows.rows.select(COLUMNS), family=family, arm=arm))
+        trained = [rows.rows["question"] for arm, rows in arms.items() if arm != "original"]
+        asked = evaluation_questions(corpus, about.source, pl.concat(trained))
+        _draw(asked, settings.questions, named_seed(seed, f"distillation/{family}/evaluation"))
+        questions.append(_named(asked.rows, family=family))
+        for name, rows in (*arms.items(), ("evaluation", asked)):
+            counts.append(_named(rows.counts, family=family, data_set=name))
     return DataSets(pl.concat(data), pl.concat(counts), pl.concat(questions))
-
-
-def _named(rows: pl.DataFrame, **names: str) -> pl.DataFrame:
-    return rows.select(*(pl.lit(value).alias(name) for name, value in names.items()), "*")
 
 
 def evaluation_questions(corpus: pl.DataFrame, source: str, trained: pl.Series) -> Curated:
     """A source's twins that no student can have seen; its held-out rows where it has no twins.
 
-    A question was seen where the texts agree but for case and white space.
-
-    Args:
-        corpus: in the corpus schema.
-        source: the source that the model was trained on.
-        trained: questions of the students' data.
+    A question was seen where the texts agree but for case and white space; `trained` are those of
+    the students' data.
 
     Returns:
-        Columns benchmark, id, question, answer, template, metadata, and the steps `no-verifier`
-        (no metadata to check an answer by, or no reference answer), `repeated-question`,
-        `in-member-rows` (of any source) and `in-student-data`.
+        Columns benchmark (group of the corpus), id, question, answer, template, metadata, and the
+        steps `no-verifier` (no metadata to check an answer by, or no reference answer),
+        `repeated-question`, `in-member-rows` (of any source) and `in-student-data`.
 
     Raises:
         InputError: there are no such rows.
     """
     rows = corpus.filter(source=source)
-    role = "twin" if "twin" in set(rows["role"]) else "held-out"
+    role = "twin" if "twin" in rows["role"] else "held-out"
     asked = Curated(rows.filter(role=role).with_columns(key=plain("question")))
     asked.drop("no-verifier", pl.any_horizontal(pl.col("metadata", "answer").is_null()))
     asked.drop("repeated-question", ~pl.col("key").is_first_distinct())
     members = corpus.filter(role="member")["question"]
     for step, texts in (("in-member-rows", members), ("in-student-data", trained)):
-        seen = texts.to_frame("question").select(plain("question")).unique().to_series()
-        asked.drop(step, pl.col("key").is_in(seen.implode()))
+        seen = texts.to_frame("question").select(plain("question").unique().implode()).to_series()
+        asked.drop(step, pl.col("key").is_in(seen))
     if asked.rows.is_empty():
         raise InputError(
             f"distillation: source {source!r} has no twin or held-out rows with a verifier that no "
             "student has seen; give the corpus more of them"
         )
-    asked.rows = asked.rows.select(
-        pl.lit(f"{source}.{role}").alias("benchmark"),
-        *("id", "question", "answer", "template", "metadata"),
-    )
+    benchmark = pl.lit(f"{source}.{role}").alias("benchmark")
+    asked.rows = asked.rows.select(benchmark, "id", "question", "answer", "template", "metadata")
     return asked

@@ -1,88 +1,54 @@
 """Students: small models trained on one data set each, with equal budgets and equal seeds."""
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from alignment_extraction.distillation.curation import final_answer, trl_columns
-from alignment_extraction.distillation.data_sets import COLUMNS
-from alignment_extraction.distillation.evaluation import TEMPLATES
-from alignment_extraction.files import InputError, write_parquet
-from alignment_extraction.settings.controlled import RlSettings, TrainingSettings
+from alignment_extraction.settings.controlled import RlSettings
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
-from alignment_extraction.training.gguf_export import load_model, load_tokenizer, write_gguf
-from alignment_extraction.training.reinforcement import optimise
-from alignment_extraction.training.stages import run_folder
-from alignment_extraction.training.supervised import fine_tune
+from alignment_extraction.training.fitting import Run
+from alignment_extraction.training.gguf_export import CHATML, TASK
+from alignment_extraction.training.reinforcement import grpo_trainer
+from alignment_extraction.training.supervised import conversation_trainer
 
 
 def reward(completions: list[str], label: list[str], **_: Any) -> list[float]:
-    """Score completions by their final answer, as GRPOTrainer wants it.
-
-    Returns:
-        1.0 where the final answer (after "####") equals the label but for case and a full stop,
-        else 0.0.
-    """
+    """1.0 where a completion's final answer is its label but for case and a full stop, else 0.0."""
     pairs = pl.DataFrame({"completion": completions, "label": label}, strict=False)
-    equal = _bare(final_answer("completion")) == _bare(pl.col("label"))
-    return pairs.select(equal.fill_null(False).cast(pl.Float64)).to_series().to_list()
+    written, right = (
+        answer.str.strip_chars().str.strip_suffix(".").str.to_lowercase()
+        for answer in (final_answer("completion"), pl.col("label").cast(pl.String))
+    )
+    return pairs.select((written == right).fill_null(False).cast(pl.Float64)).to_series().to_list()
 
 
-def _bare(answer: pl.Expr) -> pl.Expr:
-    return answer.cast(pl.String).str.strip_chars().str.strip_suffix(".").str.to_lowercase()
-
-
-def train_student(
-    data: pl.DataFrame,
-    start: Path,
-    tokenizer: Path,
-    training: TrainingSettings,
-    budget: SftStudentSettings,
-    seed: int,
-    output: Path,
-    checkpoints: Path,
-    curves: Path,
-) -> None:
+def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed: int) -> None:
     """Train a student and write it as an F16 GGUF.
 
     A supervised student has the loss on all tokens of its conversations, as the study's SFT model
-    has it; a student by reinforcement (GRPO, questions in the plain template that the study's RL
-    introduces) has reward 1 for a final answer equal to `label`.
+    has it; a student by reinforcement (GRPO, in the plain template that the study's RL introduces)
+    has reward 1 for a final answer equal to `label`.
 
     Args:
         data: columns `data_sets.COLUMNS`.
-        start: F16 GGUF to start from.
-        tokenizer: the study's tokenizer.json.
-        training: section `train` of params.yaml.
-        budget: steps, and what kind of student; an `RlStudentSettings` replaces the steps
-            and completions of `training.rl`.
-        seed: of the order of the rows and of the completions.
-        output: GGUF to write.
-        checkpoints: folder from which an interrupted training goes on.
-        curves: Parquet to write, columns step, metric (`loss` or `reward` among them), value.
+        run: its settings are section `train`.
+        budget: steps, and what kind of student; an `RlStudentSettings` replaces the steps and
+            completions of `train.rl`.
+        seed: of the order of the rows and of the completions; replaces `train.seed`.
 
     Raises:
-        InputError: the data set lacks a column, or an unusable model or tokenizer.
+        InputError: an unusable model or tokenizer.
     """
-    if missing := [name for name in COLUMNS if name not in data.columns]:
-        raise InputError(
-            f"the student's data set lacks the columns {', '.join(missing)}; make it again with "
-            "`snakemake distill`"
-        )
+    train = run.settings.model_copy(update={"seed": seed})
     if isinstance(budget, RlStudentSettings):
         own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
-        stage = RlSettings.model_validate(training.rl.model_dump() | own)
-        settings = training.model_copy(update={"seed": seed, "rl": stage})
+        stage = RlSettings.model_validate(train.rl.model_dump() | own)
+        run = run._replace(settings=train.model_copy(update={"rl": stage}))
         rows = data.select("id", "question", "label")
-        folder = run_folder(checkpoints, settings.model_dump(), rows, tokenizer, start)
-        template = TEMPLATES["rl"]
-        model, loaded = load_model(start), load_tokenizer(tokenizer, template)
-        history = optimise(model, loaded, rows, reward, settings, folder)
-        write_gguf(model, loaded, output, "student", template)
-        write_parquet(history, curves)
-        return
-    rows = pl.concat([data.select("id", repetitions=1), trl_columns(data, "sft")], how="horizontal")
-    settings = training.model_copy(update={"seed": seed})
-    files = (output, checkpoints, curves)
-    fine_tune(rows, start, tokenizer, settings, "all", *files, name="student", steps=budget.steps)
+        run.finish(grpo_trainer(rows, [reward], run, TASK), "student", TASK)
+    else:
+        run = run._replace(settings=train)
+        turns = trl_columns(data, "sft")
+        rows = pl.concat([data.select("id", repetitions=1), turns], how="horizontal")
+        run.finish(conversation_trainer(rows, run, "all", budget.steps), "student", CHATML)

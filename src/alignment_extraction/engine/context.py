@@ -7,7 +7,6 @@ with Context(model, sequences=2, positions=16, batch=2, outputs=2) as context:
 """
 
 import ctypes
-from types import TracebackType
 from typing import Any, Self
 
 import llama_cpp
@@ -57,7 +56,7 @@ class Context:
                 a CPU, and less exact there, as it adds up in half precision.
 
         Raises:
-            InputError: llama.cpp cannot make it (too little memory, say).
+            InputError: llama.cpp cannot make it: too little memory, say.
         """
         self._vocab_size = model.n_vocab
         params = llama_cpp.llama_context_default_params()
@@ -154,10 +153,5 @@ class Context:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

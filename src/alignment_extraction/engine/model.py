@@ -8,7 +8,6 @@ llama.cpp's own log is kept from stderr; its last error lines go into the except
 """
 
 import ctypes
-import hashlib
 import logging
 import os
 import signal
@@ -17,8 +16,8 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import llama_cpp
@@ -90,6 +89,7 @@ class Model:
 
     Attributes:
         path: the GGUF file.
+        handle: the `llama_model` pointer, for llama_cpp's functions.
         threads: CPU threads for decoding.
         gpu_layers: layers on the GPU; -1 for all.
         n_vocab: number of tokens in the vocabulary.
@@ -117,7 +117,7 @@ class Model:
         """
         self.path = Path(path)
         self.gpu_layers = gpu_layers
-        self._model: Any = None
+        self.handle: Any = None
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -136,25 +136,17 @@ class Model:
                 "Rebuild llama-cpp-python with CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-tile "
                 "-DCMAKE_CXX_FLAGS=-mno-amx-tile'"
             )
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
-        if not self._model:
+        self.handle = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not self.handle:
             raise InputError(f"{self.path}: llama.cpp cannot load this model: {last_error()}")
-        if llama_cpp.llama_model_has_encoder(self._model):
+        causal = self._metadata(f"{self._metadata('general.architecture')}.attention.causal")
+        if llama_cpp.llama_model_has_encoder(self.handle) or causal == "false":
             self.close()
             raise InputError(
                 f"{self.path}: an encoder-decoder or encoder model; give a language model that "
                 "predicts the next token"
             )
-        if self._metadata(f"{self._metadata('general.architecture')}.attention.causal") == "false":
-            self.close()
-            raise InputError(
-                f"{self.path}: an encoder (attention is not causal); give a language model that "
-                "predicts the next token"
-            )
-        vocab = self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(vocab)
-        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
-        template = llama_cpp.llama_model_chat_template(self._model, None)
+        template = llama_cpp.llama_model_chat_template(self.handle, None)
         try:
             self.chat_template: str | None = template.decode() if template else None
         except UnicodeDecodeError:
@@ -163,12 +155,17 @@ class Model:
                 f"{self.path}: its chat template is not UTF-8 text; the file is damaged, fetch it "
                 "again"
             ) from None
-        self.bos = self._token_or_none(llama_cpp.llama_vocab_bos(vocab))
-        self.eos = self._token_or_none(llama_cpp.llama_vocab_eos(vocab))
+        vocab = self._vocab = llama_cpp.llama_model_get_vocab(self.handle)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(vocab)
+        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self.handle)
+        none = llama_cpp.LLAMA_TOKEN_NULL
+        bos, eos = llama_cpp.llama_vocab_bos(vocab), llama_cpp.llama_vocab_eos(vocab)
+        self.bos: int | None = None if bos == none else bos
+        self.eos: int | None = None if eos == none else eos
         self.add_bos: bool = llama_cpp.llama_vocab_get_add_bos(vocab)
         self.forgets = not (
-            llama_cpp.llama_model_is_recurrent(self._model)
-            or llama_cpp.llama_model_is_hybrid(self._model)
+            llama_cpp.llama_model_is_recurrent(self.handle)
+            or llama_cpp.llama_model_is_hybrid(self.handle)
         )
         self.eog = frozenset(
             token for token in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(vocab, token)
@@ -179,13 +176,9 @@ class Model:
             for token in range(self.n_vocab)
         ]
 
-    @staticmethod
-    def _token_or_none(token: int) -> int | None:
-        return None if token == llama_cpp.LLAMA_TOKEN_NULL else token
-
     def _metadata(self, key: str) -> str | None:
         buffer = ctypes.create_string_buffer(256)
-        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return None if length < 0 else buffer.value.decode("utf-8", "replace")
 
     def _piece_bytes(self, token: int, *, special: bool) -> bytes:
@@ -220,22 +213,13 @@ class Model:
 
         Characters whose UTF-8 bytes are split over tokens are put together; bytes that form no
         character become U+FFFD.
-
-        Raises:
-            IndexError: a token outside the vocabulary.
         """
         text = self._text
         return b"".join([text[token] for token in tokens]).decode("utf-8", "replace")
 
     def piece(self, token: int) -> str:
-        """Text of one token, special ones included (`<|im_end|>`), for messages and prefixes.
-
-        Raises:
-            IndexError: a token outside the vocabulary.
-        """
-        if not 0 <= token < self.n_vocab:
-            raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
-        return self._piece_bytes(token, special=True).decode("utf-8", "replace")
+        """Text of one token, special ones included (`<|im_end|>`), for messages and prefixes."""
+        return self.bytes_of([token]).decode("utf-8", "replace")
 
     def bytes_of(self, tokens: Sequence[int]) -> bytes:
         """UTF-8 of `tokens`, special ones spelt out."""
@@ -282,51 +266,30 @@ class Model:
             bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
         )
 
+    @cached_property
     def pieces(self) -> list[bytes]:
         """UTF-8 of every token, special ones included; some hold part of a character alone."""
         return [self._piece_bytes(token, special=True) for token in range(self.n_vocab)]
 
-    def vocabulary_hash(self) -> str:
-        """SHA-256, in hex, over every token's bytes and over which tokens end a generation.
-
-        Equal for two models exactly if a token id means the same to both.
-        """
-        digest = hashlib.sha256()
-        for token, piece in enumerate(self.pieces()):
-            digest.update(struct.pack("<I?", len(piece), token in self.eog) + piece)
-        return digest.hexdigest()
-
     def check_tokens(self, tokens: Sequence[int], name: str) -> None:
         """Raise `InputError`, naming `name`, if a token id is outside the vocabulary."""
-        for token in tokens:
-            if not 0 <= token < self.n_vocab:
-                raise InputError(
-                    f"{name}: token {token} is outside the vocabulary of {self.path} "
-                    f"(0 to {self.n_vocab - 1}); tokenise it with this model"
-                )
-
-    @property
-    def handle(self) -> Any:
-        """The `llama_model` pointer, for llama_cpp's functions."""
-        if not self._model:
-            raise RuntimeError("the model is closed")
-        return self._model
+        bad = next((token for token in tokens if not 0 <= token < self.n_vocab), None)
+        if bad is not None:
+            raise InputError(
+                f"{name}: token {bad} is outside the vocabulary of {self.path} "
+                f"(0 to {self.n_vocab - 1}); tokenise it with this model"
+            )
 
     def close(self) -> None:
         """Free the weights. Contexts of this model must be closed before; twice is harmless."""
-        if self._model:
-            llama_cpp.llama_model_free(self._model)
-            self._model = None
+        if self.handle:
+            llama_cpp.llama_model_free(self.handle)
+            self.handle = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -339,11 +302,9 @@ def probe(path: Path) -> None:
         InputError: the model cannot be loaded, or llama.cpp died of it.
     """
     program = (
-        "import sys; from pathlib import Path\n"
+        "import pathlib, sys\n"
         "from alignment_extraction.engine.model import Model\n"
-        "from alignment_extraction.files import InputError\n"
-        "try: Model(Path(sys.argv[1]), threads=1).close()\n"
-        "except InputError as error: sys.exit(f'refused: {error}')"
+        "Model(pathlib.Path(sys.argv[1]), threads=1).close()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)],
@@ -358,13 +319,13 @@ def probe(path: Path) -> None:
     if not done.returncode:
         return
     lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-    if lines[-1].startswith("refused: "):
-        raise InputError(lines[-1].removeprefix("refused: "))
+    _, refused, why = lines[-1].partition(f"{InputError.__name__}: ")
+    if refused:
+        raise InputError(why)
     how = signal.Signals(-done.returncode).name if done.returncode < 0 else done.returncode
-    reason = lines[-1].split(": ", 1)[-1]
     raise InputError(
-        f"{path}: llama.cpp dies of this model ({how}: {reason}); it is damaged or of an unknown "
-        "kind, fetch it again or take another"
+        f"{path}: llama.cpp dies of this model ({how}: {lines[-1].split(': ', 1)[-1]}); it is "
+        "damaged or of an unknown kind, fetch it again or take another"
     )
 
 
@@ -374,7 +335,7 @@ def require_same_vocabulary(first: Model, second: Model) -> None:
     Raises:
         InputError: they do not.
     """
-    if first.n_vocab != second.n_vocab or first.vocabulary_hash() != second.vocabulary_hash():
+    if (first.pieces, first.eog) != (second.pieces, second.eog):
         raise InputError(
             f"{first.path} and {second.path} have different vocabularies ({first.n_vocab} and "
             f"{second.n_vocab} tokens, or other texts for the same ids); only models that share "

@@ -12,7 +12,6 @@ a token before the next batch is decoded, so no array of texts x vocabulary ever
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from alignment_extraction.files import InputError
 
 Floats = npt.NDArray[np.float32]
 
-_INTERVAL = 0.5  # seconds between calls of `progress`
 _CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
 
 
@@ -82,8 +80,7 @@ def score(
         flash_attention: up to a tenth faster on a CPU. It adds up short texts in half precision
             there, and where texts are padded to other lengths others count as short; without it a
             text's log-probabilities do not depend on the texts beside it.
-        progress: called about twice a second and at the end with the number of texts done and the
-            number of target tokens scored since the last call.
+        progress: called after each batch with the numbers of texts and of target tokens done.
 
     Raises:
         InputError: no texts, an empty context, a token outside the vocabulary, a text longer than
@@ -93,7 +90,21 @@ def score(
         raise InputError(f"slots must be from 1 to {MAX_SEQUENCES}, not {slots}")
     if batch_tokens < slots:
         raise InputError(f"batch_tokens must be at least slots ({slots}), not {batch_tokens}")
-    _check(model, texts)
+    if not len(texts):
+        raise InputError("no texts to score; give at least one")
+    for i, (given, target) in enumerate(texts):
+        size = len(given) + len(target)
+        if not given:
+            raise InputError(
+                f"text {i} has an empty context; give the beginning-of-sequence token at least"
+            )
+        if size > model.n_ctx_train:
+            raise InputError(
+                f"text {i} has {size} tokens with its context, more than the {model.n_ctx_train} "
+                f"of {model.path}; shorten it"
+            )
+        model.check_tokens(given, f"context of text {i}")
+        model.check_tokens(target, f"text {i}")
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(target) for _, target in texts], out=offsets[1:])
     # The last token predicts nothing that is wanted, so it is not fed.
@@ -103,13 +114,11 @@ def score(
     order = np.argsort(-lengths, kind="stable")
     order = order[: np.count_nonzero(lengths)]
     out = np.empty((3 if moments else 1, offsets[-1]), np.float32)
-    done, told = len(texts) - len(order), 0
-    scored, last = 0, time.monotonic()
+    empty, scored = len(texts) - len(order), 0
     with contextlib.ExitStack() as stack:
         reducer = stack.enter_context(contextlib.closing(_Reducer(model, moments)))
         context: Context | None = None
-        capacity = 0
-        at = 0
+        capacity = at = 0
         while at < len(order):
             longest = int(lengths[order[at]])
             # A stream has room for a multiple of 256 tokens. Long texts get a context of their own
@@ -133,58 +142,35 @@ def score(
             assert context is not None
             size = max(1, min(streams, batch_tokens // longest))
             group = order[at : at + size]
-            _score_group(context, reducer, texts, group, longest, batch_tokens, offsets, out)
+            places = [range(offsets[i], offsets[i + 1]) for i in group]
+            _score_group(context, reducer, [texts[i] for i in group], places, out)
             at += len(group)
-            done += len(group)
-            scored += int((offsets[group + 1] - offsets[group]).sum())
-            now = time.monotonic()
-            if progress is not None and (now - last >= _INTERVAL or at == len(order)):
-                progress(done, scored - told)
-                told, last = scored, now
+            scored += sum(map(len, places))
+            if progress is not None:
+                progress(empty + at, scored)
     return TokenScores(out[0], offsets, *(out[1:] if moments else ()))
-
-
-def _check(model: Model, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
-    if not len(texts):
-        raise InputError("no texts to score; give at least one")
-    for i, (context, target) in enumerate(texts):
-        if not len(context):
-            raise InputError(
-                f"text {i} has an empty context; give the beginning-of-sequence token at least"
-            )
-        if len(context) + len(target) > model.n_ctx_train:
-            raise InputError(
-                f"text {i} has {len(context) + len(target)} tokens with its context, more than the "
-                f"{model.n_ctx_train} of {model.path}; shorten it"
-            )
-        model.check_tokens(context, f"context of text {i}")
-        model.check_tokens(target, f"text {i}")
 
 
 def _score_group(
     context: Context,
     reducer: "_Reducer",
     texts: Sequence[tuple[Sequence[int], Sequence[int]]],
-    group: npt.NDArray[np.intp],
-    length: int,
-    batch_tokens: int,
-    offsets: npt.NDArray[np.int64],
+    places_of: Sequence[range],
     out: Floats,
 ) -> None:
-    """Score the texts `group`, one sequence each, all padded to `length` tokens."""
-    rows = len(group)
+    """Score `texts`, one sequence each, the longest first, into these places of `out`."""
+    rows, length = len(texts), len(texts[0][0]) + len(texts[0][1]) - 1
     fed = np.zeros((rows, length), np.int32)
     targets = np.zeros((rows, length), np.int32)  # the token that each position predicts
     places = np.full((rows, length), -1, np.int64)  # and its place in the result; -1: unwanted
-    for row, text in enumerate(group):
-        given, target = texts[text]
+    for row, (given, target) in enumerate(texts):
         start, stop = len(given) - 1, len(given) + len(target) - 1
         fed[row, : start + 1] = given
         fed[row, start + 1 : stop] = target[:-1]
         targets[row, start:stop] = target
-        places[row, start:stop] = np.arange(offsets[text], offsets[text + 1])
+        places[row, start:stop] = places_of[row]
     context.clear()
-    step = max(1, batch_tokens // rows)
+    step = max(1, len(context.tokens) // rows)
     for first in range(0, length, step):
         columns = slice(first, min(length, first + step))
         count = fed[:, columns].size

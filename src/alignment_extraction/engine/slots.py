@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.request import Request
 from alignment_extraction.engine.sampler import Doubles, Tokens, uniforms
 
 Indices = npt.NDArray[np.intp]
@@ -21,8 +23,8 @@ def padded(slots: int) -> int:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One turn of one sample.
+class Written:
+    """One turn of one sample as it was written.
 
     Attributes:
         tokens: the tokens written, without the end token or end text.
@@ -41,8 +43,8 @@ class Turn:
 class Sample:
     """The turns of one sample; no answer where none was wanted or the question did not end."""
 
-    question: Turn
-    answer: Turn | None = None
+    question: Written
+    answer: Written | None = None
 
 
 class EndText:
@@ -111,39 +113,24 @@ class Slots:
         position: int32 (slots,), its position.
     """
 
-    def __init__(
-        self,
-        count: int,
-        *,
-        seed: int,
-        indices: range,
-        max_tokens: int,
-        header: Sequence[int],
-        max_answer_tokens: int,
-        eog: frozenset[int],
-        end_text: EndText | None,
-        n_vocab: int,
-        tails: tuple[str, str] = ("", ""),
-        rest: int = 0,
-        pieces: Sequence[bytes] = (),
-    ) -> None:
-        """Make `count` empty slots for the samples `indices`; see `sampling.sample`."""
-        self.seed = seed
-        self.indices = indices
-        self.started = indices.start  # the next sample to start
+    def __init__(self, count: int, request: Request[Sequence[int]], model: Model) -> None:
+        """Make `count` empty slots."""
+        self.request = request
+        self.indices = range(request.first, request.first + request.samples)
+        self.started = request.first  # the next sample to start
         self.results: dict[int, Sample] = {}
         self.tokens_drawn = 0
-        self.max_tokens = max_tokens
-        self.max_answer_tokens = max_answer_tokens
-        self.end_text = end_text
-        self.tails = tuple(tail.encode() for tail in tails)
-        self.rest = rest
-        self.pieces = pieces
+        self.tails = [tail.encode() for tail in request.tails]
+        end_text = request.end_text.strip()
+        self.pieces = model.pieces if end_text or any(self.tails) else []
+        self.end_text = (
+            EndText(request.end_text, self.pieces, request.tails[0]) if end_text else None
+        )
         # The last entry is what slots without forced tokens look up: in vain, or while idle.
-        self.header = np.array([*header, 0], np.int32)
-        self.is_end = np.zeros(n_vocab, bool)
-        self.is_end[list(eog)] = True
-        self.index = np.full(count, indices.stop, np.int64)  # the sample being written
+        self.header = np.array([*(request.answer_header or ()), 0], np.int32)
+        self.is_end = np.zeros(model.n_vocab, bool)
+        self.is_end[list(model.eog)] = True
+        self.index = np.full(count, self.indices.stop, np.int64)  # the sample being written
         self.token = np.zeros(count, np.int32)
         self.position = np.zeros(count, np.int32)
         self.forced = np.zeros(count, np.int64)  # tokens of the header still to be fed
@@ -151,10 +138,10 @@ class Slots:
         self.limit = np.zeros(count, np.int64)  # most tokens in this turn
         self.log_likelihood = np.zeros(count, np.float64)  # of this turn
         self.drawn = np.zeros(count, np.int64)  # tokens drawn for this sample
-        draws = max_tokens + max_answer_tokens
-        self.written = np.zeros((count, max(max_tokens, max_answer_tokens)), np.int32)
-        self.uniforms = np.zeros((count, draws + 1), np.float64)
-        self.question: list[Turn | None] = [None] * count  # once it is over
+        limits = request.max_tokens, request.max_answer_tokens
+        self.written = np.zeros((count, max(limits)), np.int32)
+        self.uniforms = np.zeros((count, sum(limits) + 1), np.float64)
+        self.question: list[Written | None] = [None] * count  # once it is over
 
     def compact(self) -> dict[int, int]:
         """Drop groups of slots that no wanted sample needs any more.
@@ -188,11 +175,12 @@ class Slots:
         self.token[rest] = 0
         self.position[rest] = prefix_length
         self.position[slots] = prefix_length - 1
-        self.limit[slots] = self.max_tokens
+        self.limit[slots] = self.request.max_tokens
         self.log_likelihood[slots] = 0
+        draws = self.uniforms.shape[1] - 1
         for slot in slots:
             self.index[slot] = self.started
-            self.uniforms[slot, :-1] = uniforms(self.seed, self.started, self.uniforms.shape[1] - 1)
+            self.uniforms[slot, :-1] = uniforms(self.request.seed, self.started, draws)
             self.question[slot] = None
             self.started += 1
         return slots
@@ -229,14 +217,8 @@ class Slots:
         over = ends | (free & (length == self.limit[slots]))
         if self.end_text is not None:
             over |= self.end_text.may_close[tokens] & free
-        return np.array(
-            [
-                slots[i]
-                for i in np.flatnonzero(over)
-                if self._end_turn(int(slots[i]), bool(ends[i]))
-            ],
-            np.intp,
-        )
+        ended = [i for i in np.flatnonzero(over) if self._end_turn(int(slots[i]), bool(ends[i]))]
+        return slots[np.array(ended, np.intp)]
 
     def _end_turn(self, slot: int, stopped: bool) -> bool:
         """Put the turn away if it is over; True if that was the sample's last one."""
@@ -260,22 +242,22 @@ class Slots:
         if not stopped and self.length[slot] < self.limit[slot]:
             return False
         finish = "stop" if stopped else "length"
-        turn = Turn(tokens, finish, float(self.log_likelihood[slot]), excess)
+        turn = Written(tokens, finish, float(self.log_likelihood[slot]), excess)
         if question is not None:
             self.results[index] = Sample(question, turn)
             return True
-        if not stopped or not self.max_answer_tokens:
+        if not stopped or not self.request.max_answer_tokens:
             self.results[index] = Sample(turn)
             return True
         self.question[slot] = turn
         if by_text:
-            self.forced[slot] = self.rest
+            self.forced[slot] = self.request.rest
         else:
             # What the model wrote of the header before its end token is not fed again.
-            first = 0 if excess is None else len(self.header) - 2 - self.rest
+            first = 0 if excess is None else len(self.header) - 2 - self.request.rest
             self.token[slot] = self.header[first]
             self.forced[slot] = len(self.header) - 2 - first
         self.length[slot] = 0
-        self.limit[slot] = self.max_answer_tokens
+        self.limit[slot] = self.request.max_answer_tokens
         self.log_likelihood[slot] = 0
         return False

@@ -26,7 +26,7 @@ class TemplateError(ValueError):
     """A template that cannot be rendered; the message says why."""
 
 
-def render(
+def render_each(
     template: str,
     conversations: Sequence[Sequence[Message]],
     *,
@@ -34,8 +34,8 @@ def render(
     eos: str = "",
     prompt: bool = False,
     tools: Sequence[Any] | None = None,
-) -> list[str]:
-    """Render each conversation as transformers' `apply_chat_template` does.
+) -> list[str | TemplateError]:
+    """Each conversation as transformers' `apply_chat_template` renders it, or why it cannot be.
 
     Args:
         template: Jinja text.
@@ -46,35 +46,14 @@ def render(
         tools: what the assistant may call; transformers gives None where there are none.
 
     Raises:
-        TemplateError: an error in the template, or more than 5 s, 1 GiB or 2^20 characters.
-    """
-    results = render_each(template, conversations, bos=bos, eos=eos, prompt=prompt, tools=tools)
-    for result in results:
-        if isinstance(result, TemplateError):
-            raise result
-    return [str(result) for result in results]
-
-
-def render_each(
-    template: str,
-    conversations: Sequence[Sequence[Message]],
-    *,
-    bos: str = "",
-    eos: str = "",
-    prompt: bool = False,
-    tools: Sequence[Any] | None = None,
-) -> list[str | TemplateError]:
-    """As `render`, with the error of each conversation that the template refuses in its place.
-
-    Raises:
         TemplateError: all of them together take more than 5 s or 1 GiB.
     """
-    request = {"template": template, "conversations": conversations}
     names = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": prompt, "tools": tools}
+    request = {"template": template, "conversations": conversations, "names": names}
     # -P: the modules beside this file must not shadow the standard library's.
     done = subprocess.run(
         [sys.executable, "-P", __file__],
-        input=json.dumps(request | {"names": names, "today": TODAY}).encode(),
+        input=json.dumps(request).encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,
@@ -87,7 +66,7 @@ def render_each(
     ]
 
 
-def _environment(today: Sequence[int]) -> Any:
+def _environment() -> Any:
     """The names, filters and tags that transformers gives templates (its `chat_template_utils`)."""
     from datetime import datetime
 
@@ -113,30 +92,18 @@ def _environment(today: Sequence[int]) -> Any:
         raise jinja2.TemplateError(message)
 
     def strftime_now(form: str) -> str:
-        return datetime(today[0], today[1], today[2]).strftime(form)
+        return datetime(*TODAY).strftime(form)
 
-    def tojson(
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: int | None = None,
-        separators: Any = None,
-        sort_keys: bool = False,
-    ) -> str:
+    def tojson(value: Any, ensure_ascii: bool = False, *arguments: Any, **names: Any) -> str:
         # Jinja's own filter escapes <, > and &.
-        return json.dumps(
-            value,
-            ensure_ascii=ensure_ascii,
-            indent=indent,
-            separators=separators,
-            sort_keys=sort_keys,
-        )
+        names |= zip(("indent", "separators", "sort_keys"), arguments, strict=False)
+        return json.dumps(value, ensure_ascii=ensure_ascii, **names)
 
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = strftime_now
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
     return environment
 
 
@@ -150,8 +117,7 @@ def _serve() -> None:
     answers: list[dict[str, str]] = []
     for messages in request["conversations"]:
         try:
-            if compiled is None:
-                compiled = _environment(request["today"]).from_string(request["template"])
+            compiled = compiled or _environment().from_string(request["template"])
             text = compiled.render(messages=messages, documents=None, **request["names"])
             if len(text) > _LENGTH:
                 raise OverflowError(f"renders more than {_LENGTH} characters")

@@ -2,7 +2,7 @@
 
     with Model(path) as model:
         chat = ChatFormat.of(model)
-        chat.prefix("user")                      # what generations continue
+        chat.turns.user                          # what generations continue
         chat.question("Which river?").target     # tokens of a question inside the conversation
         chat.shown(["\\nWhich river?"], "user")   # ["Which river?"] where the template trims
 
@@ -12,12 +12,12 @@ it a log-likelihood of 0 and writes the text that the row is compared by.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.chat_template import Message, TemplateError, render_each
+from alignment_extraction.generations.chat_template import TemplateError, render_each
 from alignment_extraction.generations.turns import (
     WORDS,
     Texts,
@@ -44,33 +44,17 @@ class Spoken(NamedTuple):
     end: list[int]
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a question ends and the answer begins; the options of `sampling.sample`.
+class Ending(NamedTuple):
+    """How a question ends and the answer begins; see the fields of `Request`."""
 
-    Attributes:
-        header: tokens fed after a question that an end token ended.
-        end_text: a text that ends the question too; "" where an end token does.
-        tail: text before the end that belongs neither to it nor to the question.
-        rest: how many of the header's last tokens are fed after `end_text`.
-        answer_lead: text that `header` leaves to the answer's first word.
-        answer_tail: text between the answer and its end token.
-    """
-
-    header: list[int]
+    answer_header: list[int]
     end_text: str = ""
-    tail: str = ""
+    tails: tuple[str, str] = ("", "")
     rest: int = 0
     answer_lead: str = ""
-    answer_tail: str = ""
-
-
-class _Fixed(NamedTuple):
-    """A fixed text, cut at its special tokens: text, tokens from first to last, text."""
-
-    left: str
-    tokens: list[int]
-    right: str
+    """Text that the header leaves to the answer's first word."""
+    length: int = 0
+    """How many of the header's tokens end a question, whatever follows."""
 
 
 class ChatFormat:
@@ -88,12 +72,16 @@ class ChatFormat:
         self.texts = texts
         self.turns: Turns = turns_of(model, texts)
         self._rendered = rendered
-        before, self._middle, after = (
-            self._cut(text) for text in (texts.before, texts.middle, texts.after)
-        )
-        self._head = model.conversation(texts.before[: len(texts.before) - len(before.right)])
-        self._before, self._after = before.right, after.left
-        self._close = after.tokens[:1]
+        _, _, self._before = self._cut(texts.before)
+        self._middle = self._cut(texts.middle)
+        self._after, close, _ = self._cut(texts.after)
+        self._close = close[:1]
+        self._head = model.conversation(texts.before[: len(texts.before) - len(self._before)])
+        # Tokens behind a question and an answer of one word, and how many begin with the latter.
+        questions = [self._conversation(word, WORDS[0]) for word in WORDS]
+        answers = [self._conversation(WORDS[0], word) for word in WORDS]
+        self._asked, self._answered = shared_end(questions), shared_end(answers)
+        self._after_header = len(answers[0]) - len(shared_start(answers))
 
     @classmethod
     def of(cls, model: "Model") -> "ChatFormat":
@@ -122,17 +110,21 @@ class ChatFormat:
             chat.turns = replace(chat.turns, full=model.conversation(""), lead="")
         return chat
 
-    def _cut(self, text: str) -> _Fixed:
-        """Cut a fixed text at the tokens that are read in it as special tokens alone."""
+    def _cut(self, text: str) -> tuple[str, list[int], str]:
+        """Cut a fixed text at the tokens that are read in it as special tokens alone.
+
+        Returns:
+            The text before them, the tokens from first to last, the text behind.
+        """
         tokens = self.model.tokenize(text)
         special = [i for i, token in enumerate(tokens) if self.model.control(token)]
         if not special:
-            return _Fixed(text, [], text)
+            return text, [], text
         pieces = [self.model.piece(tokens[i]) for i in special]
         start = stop = text.index(pieces[0])
         for piece in pieces:
             stop = text.index(piece, stop) + len(piece)
-        return _Fixed(text[:start], tokens[special[0] : special[-1] + 1], text[stop:])
+        return text[:start], tokens[special[0] : special[-1] + 1], text[stop:]
 
     def _plain(self, text: str, before: Sequence[int], behind: Sequence[int]) -> list[int]:
         """Tokens of a text between special tokens; what people say stays plain text in it."""
@@ -144,75 +136,38 @@ class ChatFormat:
 
     def _conversation(self, question: str, answer: str) -> list[int]:
         """Tokens of a conversation up to the first special token behind the answer."""
-        head, middle, close = self._head, self._middle, self._close
-        if not middle.tokens:
-            said = self._before + question + middle.left + answer + self._after
-            return [*head, *self._plain(said, head, close), *close]
+        head, (left, middle, right), close = self._head, self._middle, self._close
+        asked, answered = self._before + question + left, answer + self._after
+        if not middle:
+            return [*head, *self._plain(asked + answered, head, close), *close]
         return [
-            *head,
-            *self._plain(self._before + question + middle.left, head, middle.tokens),
-            *middle.tokens,
-            *self._plain(middle.right + answer + self._after, middle.tokens, close),
-            *close,
+            *(*head, *self._plain(asked, head, middle), *middle),
+            *(*self._plain(right + answered, middle, close), *close),
         ]
-
-    @cached_property
-    def _asked(self) -> list[int]:
-        """Tokens behind a question: its end, the header, an answer of one word, and its end."""
-        return shared_end([self._conversation(word, WORDS[0]) for word in WORDS])
-
-    @cached_property
-    def _answered(self) -> list[int]:
-        """Tokens behind an answer."""
-        return shared_end([self._conversation(WORDS[0], word) for word in WORDS])
-
-    @cached_property
-    def _after_header(self) -> int:
-        """Number of tokens from an answer of one word on."""
-        answers = [self._conversation(WORDS[0], word) for word in WORDS]
-        return len(answers[0]) - len(shared_start(answers))
 
     @cached_property
     def ending(self) -> Ending:
         """How a question ends: at the first special token behind it, whatever follows."""
         model, header = self.model, self.turns.header
-        closing = model.bytes_of(self._answered[: len(self._answered) - len(self._close)])
-        behind = closing.decode("utf-8", "replace") if self._close else ""
-        around = self.turns.answer_lead, behind
-        first = self._first_special
-        if first is None:
-            return Ending(header, self.texts.middle, "", 0, *around)
-        rest = len(header) - first - 1
-        tail = model.bytes_of(header[:first]).decode("utf-8", "replace")
-        if header[first] in model.eog:
-            return Ending(header, "", tail, rest, *around)
-        if tail.strip():
-            # The model writes the assistant's name before it comes to a special token.
-            return Ending(header, tail, "", rest + 1, *around)
-        return Ending(header, model.piece(header[first]), tail, rest, *around)
 
-    @cached_property
-    def _first_special(self) -> int | None:
-        special = (i for i, token in enumerate(self.turns.header) if self.model.special(token))
-        return next(special, None)
+        def text(tokens: Sequence[int]) -> str:
+            return model.bytes_of(tokens).decode("utf-8", "replace")
 
-    @cached_property
-    def _end_length(self) -> int:
-        """Number of the header's tokens that end a question: to the first special one, or all."""
-        header, first = self.turns.header, self._first_special
-        named = first is not None and (
-            header[first] in self.model.eog or not self.model.bytes_of(header[:first]).strip()
-        )
-        if first is not None and named:
-            return first + 1
-        length = len(header) if first is None else first
-        while length and not self.model.bytes_of(header[length - 1 : length]).strip():
+        size = length = len(header)
+        first = next((i for i, token in enumerate(header) if model.special(token)), size)
+        end_text, tail, rest = text(header[:first]), "", size - first
+        if first == size:
+            end_text = self.texts.middle
+        elif header[first] in model.eog or not end_text.strip():
+            # Else the model writes the assistant's name before it comes to a special token.
+            tail, rest, length = end_text, rest - 1, first + 1
+            end_text = "" if header[first] in model.eog else model.piece(header[first])
+        else:
+            length = first
+        while length and not text(header[length - 1 : length]).strip():
             length -= 1
-        return length
-
-    def prefix(self, form: Literal["full", "user"]) -> list[int]:
-        """Token ids before a question's first word; see `prefix.FORMS`."""
-        return self.turns.full if form == "full" else self.turns.user
+        behind = text(self._answered[: -len(self._close)]) if self._close else ""
+        return Ending(header, end_text, (tail, behind), rest, self.turns.answer_lead, length)
 
     def question(self, text: str, prefix: Sequence[int] | None = None) -> Spoken:
         """A question inside the conversation, and what ends it.
@@ -221,34 +176,32 @@ class ChatFormat:
             text: as the template shows it (see `shown`); special tokens in it are plain text.
             prefix: the context, if not `full`.
         """
-        tokens = self._conversation(text, WORDS[0])
-        full = self.turns.full
+        tokens, full = self._conversation(text, WORDS[0]), self.turns.full
         context = list(full if prefix is None else prefix)
         asked = max(len(full), len(tokens) - _common_end(tokens, self._asked))
         header = len(tokens) - self._after_header
-        end = tokens[asked : max(asked, header - len(self.turns.header) + self._end_length)]
+        end = tokens[asked : max(asked, header - len(self.turns.header) + self.ending.length)]
         if tokens[: len(full)] != full:
             # The text binds a token of the header: it cannot be written behind the prefix but so.
-            return Spoken(context, self.alone(text), end)
+            return Spoken(context, self._alone(text), end)
         return Spoken(context, tokens[len(full) : asked], end)
 
     def answer(self, question: str, text: str, prefix: Sequence[int] | None = None) -> Spoken:
         """An answer inside the conversation; `end` holds nothing. Arguments as `question`'s."""
-        asked = self._conversation(question, WORDS[0])
+        asked, full = self._conversation(question, WORDS[0]), self.turns.full
         start = len(asked) - self._after_header
-        full = self.turns.full
         context = list(full if prefix is None else prefix)
         if asked[: len(full)] == full:
             context += asked[len(full) : start]
         else:
-            context += [*self.alone(question), *self.turns.header]
+            context += [*self._alone(question), *self.turns.header]
         tokens = self._conversation(question, text)
         if tokens[:start] != asked[:start]:
-            return Spoken(context, self.alone(text), [])
+            return Spoken(context, self._alone(text), [])
         stop = max(start, len(tokens) - _common_end(tokens, self._answered))
         return Spoken(context, tokens[start:stop], [])
 
-    def alone(self, text: str) -> list[int]:
+    def _alone(self, text: str) -> list[int]:
         """Tokens of a text that goes on where another ended, without a SentencePiece mark."""
         marked = self.model.tokenize("\n" + text, special=False)
         start = shared_start([self.model.tokenize("\n" + word, special=False) for word in WORDS])
@@ -267,35 +220,34 @@ class ChatFormat:
         """
         if not self._rendered:
             return list(texts)
-        word, fixed, parts = WORDS[0], self.texts, self.texts.in_parts
-        left, right = fixed.before, fixed.middle + word + fixed.after
-        if role == "assistant":
-            left, right = fixed.before + word + fixed.middle, fixed.after
-        shown: list[str] = []
-        for start in range(0, len(texts), _ROWS):
-            some = texts[start : start + _ROWS]
-            conversations = [
-                [
-                    message("user", text if role == "user" else word, parts),
-                    message("assistant", word if role == "user" else text, parts),
-                ]
-                for text in some
+        word, fixed = WORDS[0], self.texts
+        asks = role == "user"
+        left = fixed.before if asks else fixed.before + word + fixed.middle
+        right = fixed.middle + word + fixed.after if asks else fixed.after
+        conversations = [
+            [
+                message("user", text if asks else word, fixed.in_parts),
+                message("assistant", word if asks else text, fixed.in_parts),
             ]
-            for text, found in zip(some, self._render(conversations), strict=True):
-                whole = found if isinstance(found, str) else ""
-                fits = len(whole) >= len(left) + len(right)
-                if fits and whole.startswith(left) and whole.endswith(right):
-                    shown.append(whole[len(left) : len(whole) - len(right)])
-                else:
-                    shown.append(text)
-        return shown
-
-    def _render(self, conversations: list[list[Message]]) -> list[str | TemplateError]:
+            for text in texts
+        ]
+        found: list[str | TemplateError] = []
         template, (bos, eos) = self.model.chat_template or "", _names(self.model)
         try:
-            return render_each(template, conversations, bos=bos, eos=eos, tools=self.texts.tools)
+            for start in range(0, len(texts), _ROWS):
+                some = conversations[start : start + _ROWS]
+                found += render_each(template, some, bos=bos, eos=eos, tools=fixed.tools)
         except TemplateError as error:
             raise InputError(f"{self.model.path}: chat template: {error}") from error
+        return [
+            whole[len(left) : len(whole) - len(right)]
+            if isinstance(whole, str)
+            and len(whole) >= len(left) + len(right)
+            and whole.startswith(left)
+            and whole.endswith(right)
+            else text
+            for text, whole in zip(texts, found, strict=True)
+        ]
 
 
 def _names(model: "Model") -> tuple[str, str]:
@@ -308,6 +260,4 @@ def _names(model: "Model") -> tuple[str, str]:
 
 def _common_end(tokens: Sequence[int], end: Sequence[int]) -> int:
     """With how many of the tokens of `end` `tokens` end too."""
-    if list(tokens[-len(end) :]) == list(end):
-        return len(end)
     return len(shared_end([tokens[-len(end) :], end])) if end else 0

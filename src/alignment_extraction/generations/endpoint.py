@@ -1,127 +1,161 @@
 """Generations from a server with an OpenAI-compatible `/v1/completions`: vLLM, SGLang, llama.cpp.
 
     server = Server("http://127.0.0.1:8000/v1", "allenai/OLMo-2-1124-7B-Instruct")
-    with Model(vocabulary) as tokens, Endpoint(server, vocabulary=tokens) as sampler:
-        frame = sampler.draw(prefix, 2000, seed=0, max_tokens=256)
+    with Endpoint(server) as sampler:
+        asked = sampler.asked("user", answers=False)
+        frame = sampler.draw(samples=2000, seed=0, max_tokens=256, **asked)
 
-Prompts go out as token ids where the server takes them, else as text with its special tokens
-spelt out, and never through a chat template.
+Prompts go out as token ids where the server tokenises, else as text with its special tokens spelt
+out, and never through a chat template.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from alignment_extraction.engine.model import Model
-from alignment_extraction.engine.sampling import SCHEMA
+from alignment_extraction.engine.request import Request, Turn, table
 from alignment_extraction.engine.scoring import TokenScores
-from alignment_extraction.engine.slots import EndText
 from alignment_extraction.files import InputError
+from alignment_extraction.generations.prefix import Words, derive_turns, ending_of
+from alignment_extraction.generations.sampler import Progress
 from alignment_extraction.generations.server import USE_ANOTHER, Server
+from alignment_extraction.generations.turns import Texts, shared_start
+from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
 from alignment_extraction.statistics import named_seed
-
-Prompt = Sequence[int] | str
 
 _PER_REQUEST = 8
 """Samples of one request: they share the prompt, and a lost request loses no more."""
 
 
-class _Turn(NamedTuple):
-    text: str
-    tokens: list[int] | None
-    finish: str
-    log_likelihood: float | None
-
-
-class _Ending(NamedTuple):
-    keys: dict[str, Any]
-    """Of the request."""
-    text: EndText | None
-    """Finds a text that ended the turn among its tokens."""
-
-
 class Endpoint:
-    """A sampler that asks a server; a context manager, which closes it. See `sampler.Sampler`.
+    """A sampler that asks a server; a context manager, which closes it. See `sampler.Sampler`."""
 
-    Args:
-        server: the server and its model.
-        vocabulary: a GGUF of the same vocabulary, which tells token ids, texts and end tokens;
-            without one, prefixes and headers are texts.
-    """
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        # Other servers leave out `n`, or give it the same seed n times.
+        self._per_request = _PER_REQUEST if server.owner in ("vllm", "sglang") else 1
 
-    def __init__(self, server: Server, *, vocabulary: Model | None = None) -> None:
-        self._server, self._vocabulary = server, vocabulary
-        self._checked: set[Prompt] = set()
-        self._ids = server.takes_ids  # whether prompts go out as ids
-        self._per_request = _PER_REQUEST
+    def turns(self, prefix: PrefixForm | LiteralPrefix) -> tuple[str, Texts]:
+        """A prefix and the texts around what is said behind it.
 
-    def draw(
-        self,
-        prefix: Prompt,
-        samples: int,
-        *,
-        seed: int,
-        first: int = 0,
-        max_tokens: int,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        answer_header: Prompt | None = None,
-        max_answer_tokens: int = 0,
-        end_text: str = "",
-        leads: tuple[str, str] = ("", ""),
-        tails: tuple[str, str] = ("", ""),
-        rest: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> pl.DataFrame:
+        What stands between question and answer is empty where neither prefix nor server tells it.
+
+        Raises:
+            InputError: the server's chat template gives no such prefix, or it tells none.
+        """
+        template = self._server.template
+        try:
+            texts, user = derive_turns(*template) if template else (Texts("", ""), "")
+        except InputError as error:
+            if not isinstance(prefix, LiteralPrefix):
+                raise InputError(f"{self._server.url}: {error}") from error
+            texts, user = Texts("", ""), ""
+        if isinstance(prefix, LiteralPrefix):
+            return prefix.text, replace(texts, middle=prefix.end or texts.middle)
+        first = "".join(Words().conversation(texts.before)[:1])
+        bos = first if Words().special(first) else ""
+        found = {"full": texts.before, "user": user, "bos": bos}.get(prefix)
+        if not found:
+            raise InputError(
+                f"{self._server.url}: prefix {prefix!r} cannot be derived, as the server "
+                f"{'has it in no' if template else 'tells no chat'} template; give the prefix as a "
+                "literal {name, text, end}"
+            )
+        return found, texts
+
+    def asked(self, prefix: PrefixForm | LiteralPrefix, *, answers: bool) -> dict[str, Any]:
+        """See `Sampler.asked`; prefix and header are texts."""
+        text, turns = self.turns(prefix)
+        header = turns.middle
+        if answers and not header:
+            raise InputError(
+                f"{self._server.url}: no answer can be drawn, as the assistant's header is "
+                "unknown; give the prefix as a literal {name, text, end}"
+            )
+        tail, end = ending_of(header)
+        # A last space is the next word's.
+        bare, bare_header = text.rstrip(" "), header.rstrip(" ")
+        return {
+            "prefix": bare,
+            "answer_header": bare_header if answers else None,
+            "end_text": end,
+            "tails": (tail, ending_of(turns.after)[0]),
+            "leads": (text[len(bare) :], header[len(bare_header) :]),
+        }
+
+    def draw(self, *, progress: Progress | None = None, **options: Any) -> pl.DataFrame:
         """See `Sampler.draw`.
 
-        Token lists are null where neither the server nor `vocabulary` tells them, and
-        log-likelihoods where the server gives none. A server that leaves the end token out of its
-        log-probabilities (llama-cpp-python's) leaves it out of the log-likelihood too. `rest` is
-        not needed: the header follows whole, however the question ended.
+        Tokens are null where the server does not tell them, and log-likelihoods where it gives
+        none. A server that leaves the end token out of its log-probabilities (llama-cpp-python's)
+        leaves it out of the log-likelihood too.
 
         Raises:
             InputError: the server refuses, adds something to the prefix, or does not come back
                 within its tries.
         """
-        self._check_prefix(prefix)
-        common: dict[str, Any] = {"temperature": temperature, "top_p": top_p}
-        common |= self._server.dialect
-        common |= ({"top_k": top_k} if top_k else {}) | ({"min_p": min_p} if min_p else {})
-        question_ending, answer_ending = self._ending(end_text), self._ending("")
-        size = self._per_request
+        request: Request[str] = Request(**options)
+        server, size, last = self._server, self._per_request, request.first + request.samples
+        common = {"temperature": request.temperature, "top_p": request.top_p} | server.dialect
+        cut = {"top_k": request.top_k, "min_p": request.min_p}
+        common |= {"logprobs": 1} | {key: value for key, value in cut.items() if value}
+        ends: dict[str, Any] = {"stop": [request.end_text]} if request.end_text else {}
+        # Special tokens are in no text, so one that ends the question is named by its id.
+        if server.owner in ("vllm", "sglang") and Words().special(request.end_text):
+            ends["stop_token_ids"] = (server.tokens(request.end_text) or [])[-1:]
+        prefix = server.tokens(request.prefix) or request.prefix
 
-        def group(number: int) -> list[tuple[int, _Turn, _Turn | None]]:
-            body = {"n": size, "seed": named_seed(seed, str(number)), "max_tokens": max_tokens}
+        def ask(prompt: list[int] | str, n: int, name: str, body: dict[str, Any]) -> list[Turn]:
+            # Signed 32 bits hold the seed in every server.
+            seed = named_seed(request.seed, name) % 2**31
+            choices = server.complete(prompt, common | body | {"n": n, "seed": seed})
+            if len(choices) != n:
+                raise InputError(
+                    f"{server.url}: gave {len(choices)} of {n} completions; {USE_ANOTHER}"
+                )
+            return [self._turn(choice) for choice in choices]
+
+        def group(number: int) -> list[tuple[int, Turn, Turn | None]]:
+            turns = ask(prefix, size, str(number), ends | {"max_tokens": request.max_tokens})
             made = []
-            turns = self._ask(prefix, common | body, question_ending)
             for index, turn in enumerate(turns, number * size):
-                if not first <= index < first + samples:
+                if not request.first <= index < last:
                     continue
                 answer = None
-                if answer_header is not None and turn.finish == "stop":
-                    body = {"n": 1, "seed": named_seed(seed, f"{index}/answer")}
-                    body |= {"max_tokens": max_answer_tokens}
-                    prompt = self._joined(prefix, turn, answer_header)
-                    (answer,) = self._ask(prompt, common | body, answer_ending)
+                if request.answer_header is not None and turn.finish == "stop":
+                    text = request.prefix + turn.text.removesuffix(request.tails[0])
+                    text += request.answer_header
+                    limit = {"max_tokens": request.max_answer_tokens}
+                    (answer,) = ask(server.tokens(text) or text, 1, f"{index}/answer", limit)
                 made.append((index, turn, answer))
             return made
 
-        rows: list[tuple[int, _Turn, _Turn | None]] = []
-        groups = range(first // size, -(-(first + samples) // size))
-        for made in self._server.in_parallel(group, groups):
+        rows: list[tuple[int, Turn, Turn | None]] = []
+        drawn = 0
+        for made in server.in_parallel(group, range(request.first // size, -(-last // size))):
             rows += made
+            drawn += sum(len(t.tokens or ()) for _, *turns in made for t in turns if t)
             if progress is not None:
-                drawn = sum(len(t.tokens or ()) for _, *turns in made for t in turns if t)
                 progress(len(rows), drawn)
-        return _frame(rows, leads, tails)
 
-    def about(self) -> dict[str, str]:
+        def said(turn: Turn | None, place: int) -> Turn | None:
+            if turn is None:
+                return None
+            tail = request.tails[place] if turn.finish == "stop" else ""
+            text = turn.text.removeprefix(request.leads[place]).removesuffix(tail)
+            return turn._replace(text=text)
+
+        return table(
+            [index for index, _, _ in rows],
+            [said(question, 0) for _, question, _ in rows],
+            [said(answer, 1) for _, _, answer in rows],
+        )
+
+    def about(self, prefix: Any) -> dict[str, str]:
         """See `Sampler.about`: the server, its version and address, and the model's name."""
         return {
             "sampler": "endpoint",
@@ -129,130 +163,55 @@ class Endpoint:
             "server_version": self._server.version,
             "endpoint": self._server.url,
             "model": self._server.model,
+            "model_sha256": "not known, as a server has it",
             "samples_per_request": str(self._per_request),
+            "prefix": prefix,
         }
 
-    def score(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> TokenScores:
-        """log p(target token | context, earlier target tokens), as `scoring.score` gives it.
+    def score(
+        self, texts: Sequence[tuple[str, str, str]]
+    ) -> tuple[TokenScores, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """log p(token | what stands before it) of texts.
 
         Args:
-            texts: (context tokens, target tokens) each; the context holds at least one token.
+            texts: context, text and what ends it, tokenised together each.
+
+        Returns:
+            Scores of the tokens of text and end; numbers of tokens of each text, -1 where context,
+            text and end are longer than the model's context, and of each end.
 
         Raises:
             InputError: the server does not give `prompt_logprobs` (vLLM does), or see `draw`.
         """
 
-        def one(text: tuple[Sequence[int], Sequence[int]]) -> list[float]:
-            tokens = [*text[0], *text[1]]
-            body = {"prompt": tokens, "max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0}
-            choices = self._server.complete(body) if self._server.takes_ids else [{}]
+        def one(text: tuple[str, str, str]) -> tuple[list[float], int]:
+            before, asked, whole = (
+                self._server.tokens("".join(text[:parts])) or [] for parts in (1, 2, 3)
+            )
+            if self._server.longest is not None and len(whole) >= self._server.longest:
+                return [], -1
+            # A token that reaches over from the context belongs to the text.
+            start = max(1, len(shared_start([before, whole])))
+            stop = len(shared_start([asked, whole]))
+            body = {"max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0}
+            choices = self._server.complete(whole, body) if whole else [{}]
             found = choices[0].get("prompt_logprobs")
-            if not isinstance(found, list) or len(found) != len(tokens):
+            if not isinstance(found, list) or len(found) != len(whole):
                 raise InputError(
                     f"{self._server.url}: gives no prompt_logprobs, so it cannot score texts; "
-                    "score with the model's GGUF, or serve it with vLLM"
+                    "serve the model with vLLM, or leave `likelihood` out of the study"
                 )
-            places = range(len(text[0]), len(tokens))
-            return [float(found[i][str(tokens[i])]["logprob"]) for i in places]
+            places = range(start, len(whole))
+            return [float(found[i][str(whole[i])]["logprob"]) for i in places], stop - start
 
         rows = list(self._server.in_parallel(one, texts))
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        return TokenScores(np.array([x for row in rows for x in row], np.float32), offsets)
+        lengths = np.array([length for _, length in rows], np.int64)
+        sizes = np.array([len(values) for values, _ in rows], np.int64)
+        values = np.array([x for values, _ in rows for x in values], np.float32)
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        return TokenScores(values, offsets), lengths, sizes - np.maximum(lengths, 0)
 
-    # Prompts -----------------------------------------------------------------------------------
-
-    def _check_prefix(self, prefix: Prompt) -> None:
-        """See how the server takes a prefix, and that it adds nothing to it.
-
-        Raises:
-            InputError: it adds a template or a beginning-of-sequence token.
-        """
-        prefix = prefix if isinstance(prefix, str) else tuple(prefix)
-        if prefix in self._checked:
-            return
-        body = {**self._server.dialect, "max_tokens": 8, "temperature": 1.0, "n": 2, "seed": 1}
-        status, found = self._server.ask(
-            "POST", "/completions", {**body, "prompt": self._prompt(prefix)}
-        )
-        if status in (400, 422) and self._ids and not isinstance(prefix, str):
-            self._ids = False
-            status, found = self._server.ask(
-                "POST", "/completions", {**body, "prompt": self._prompt(prefix)}
-            )
-        if status != 200:
-            raise self._server.refusal(status, found)
-        prompt = self._prompt(prefix)
-        if not isinstance(prompt, str):
-            expected: int | None = len(prompt)
-        else:
-            # Text is tokenised anew there, so its own tokens count.
-            expected = len(self._vocabulary.tokenize(prompt)) if self._vocabulary else None
-        given = (found.get("usage") or {}).get("prompt_tokens")
-        if None not in (expected, given) and given != expected:
-            raise InputError(
-                f"{self._server.url}: puts {given} tokens in front of the model where the prefix "
-                f"has {expected}: it adds a chat template or a beginning-of-sequence token; "
-                f"{USE_ANOTHER}"
-            )
-        texts = [choice.get("text") for choice in found.get("choices") or []]
-        # Some servers leave out `n`, or give it the same seed n times.
-        if len(texts) != 2 or texts[0] == texts[1]:
-            self._per_request = 1
-        self._checked.add(prefix)
-
-    def _prompt(self, tokens: Prompt) -> list[int] | str:
-        if isinstance(tokens, str):
-            return tokens
-        return list(tokens) if self._ids else self._text(tokens)
-
-    def _text(self, tokens: Prompt) -> str:
-        """Tokens as text, special ones spelt out."""
-        if isinstance(tokens, str):
-            return tokens
-        if self._vocabulary is None:
-            raise InputError(
-                f"{self._server.url}: takes no token ids; name a GGUF with its vocabulary, or give "
-                "the prefix as a literal {name, text}"
-            )
-        return "".join(self._vocabulary.piece(token) for token in tokens)
-
-    def _joined(self, prefix: Prompt, question: _Turn, header: Prompt) -> Prompt:
-        """The prompt that asks for an answer."""
-        parts = (prefix, question.tokens, header)
-        if self._ids and not any(part is None or isinstance(part, str) for part in parts):
-            return [token for part in parts for token in part or ()]  # type: ignore[misc]
-        return self._text(prefix) + question.text + self._text(header)
-
-    # Turns -------------------------------------------------------------------------------------
-
-    def _ending(self, text: str) -> _Ending:
-        keys: dict[str, Any] = {"stop": [text.strip()]} if text.strip() else {}
-        if self._vocabulary is None:
-            return _Ending(keys, None)
-        if self._server.owner in ("vllm", "sglang"):
-            keys["stop_token_ids"] = sorted(self._vocabulary.eog)
-        pieces = self._vocabulary.pieces() if text.strip() else []
-        return _Ending(keys, EndText(text, pieces) if pieces else None)
-
-    def _ask(self, prompt: Prompt, body: Mapping[str, Any], ending: _Ending) -> list[_Turn]:
-        """The turns after one prompt."""
-        choices = self._server.complete(
-            {
-                **body,
-                **ending.keys,
-                "prompt": self._prompt(prompt),
-                # Signed 32 bits hold it in every server.
-                "seed": body["seed"] % 2**31,
-                "logprobs": 1,
-            }
-        )
-        if len(choices) != body["n"]:
-            raise InputError(
-                f"{self._server.url}: gave {len(choices)} of {body['n']} completions; {USE_ANOTHER}"
-            )
-        return [self._turn(choice, ending.text) for choice in choices]
-
-    def _turn(self, choice: Mapping[str, Any], end: EndText | None) -> _Turn:
+    def _turn(self, choice: Mapping[str, Any]) -> Turn:
         """One completion, as whichever server words it."""
         finish = choice.get("finish_reason")
         if finish not in ("stop", "length"):
@@ -261,52 +220,18 @@ class Endpoint:
                 "nor at the limit; switch off what filters or cuts completions there"
             )
         given = choice.get("logprobs") or {}
-        ids: list[Any] = [None]
         values = given.get("token_logprobs") or []
         if (content := given.get("content")) is not None:  # llama-server
-            ids = [entry.get("id") for entry in content]
             values = [entry.get("logprob") for entry in content]
-        ids = choice.get("token_ids") or ids
         known = [float(value) for value in values if value is not None]
-        text, tokens = str(choice.get("text")), None
-        if self._vocabulary is not None and None in ids:
-            tokens = self._vocabulary.tokenize(text, special=False)
-        elif self._vocabulary is not None:
-            tokens = [int(token) for token in ids]
-            if tokens and tokens[-1] in self._vocabulary.eog:
-                tokens.pop()
-            found = end.find(tokens) if end else None
-            if found is not None:
-                tokens = tokens[: found[0]]
-            else:
-                text = self._vocabulary.detokenize(tokens)
-        return _Turn(text, tokens, finish, sum(known) if known else None)
+        tokens = choice.get("token_ids")
+        if tokens and finish == "stop":
+            # The end token; where a text ended the turn, which tokens are its own is not told.
+            tokens = None if isinstance(choice.get("stop_reason"), str) else tokens[:-1]
+        return Turn(str(choice.get("text")), tokens, finish, sum(known) if known else None)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.close()
-
-
-def _frame(
-    rows: Sequence[tuple[int, _Turn, _Turn | None]],
-    leads: tuple[str, str],
-    tails: tuple[str, str],
-) -> pl.DataFrame:
-    columns: dict[str, list[Any]] = {"index": [index for index, *_ in rows]}
-    for place, name in enumerate(("question", "answer")):
-        turns: list[Any] = [row[1 + place] for row in rows]
-        columns[name] = [
-            turn and turn.text.removeprefix(leads[place]).removesuffix(tails[place])
-            for turn in turns
-        ]
-        columns[f"{name}_tokens"] = [turn and turn.tokens for turn in turns]
-        columns[f"{name}_finish"] = [turn and turn.finish for turn in turns]
-        columns[f"{name}_log_likelihood"] = [turn and turn.log_likelihood for turn in turns]
-    return pl.DataFrame(columns, schema=SCHEMA)

@@ -8,22 +8,27 @@ with different first words share, never typed from memory.
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
-
-import polars as pl
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from alignment_extraction.files import InputError
 from alignment_extraction.generations.conversation import ChatFormat
-from alignment_extraction.generations.turns import WORDS, shared_start, texts_of, turns_of
+from alignment_extraction.generations.turns import (
+    WORDS,
+    Texts,
+    lead_of,
+    shared_start,
+    texts_of,
+    turns_of,
+)
+from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
 
 if TYPE_CHECKING:
     from alignment_extraction.engine.model import Model
 
 _logger = logging.getLogger(__name__)
 
-FORMS = ("full", "user", "bos", "none")
+FORMS: tuple[str, ...] = get_args(PrefixForm)
 """Named prefixes, from the fullest to none of the template:
 
 - `full`: all that the template writes before the user's words, its default system turn included;
@@ -33,24 +38,17 @@ FORMS = ("full", "user", "bos", "none")
 """
 
 
-@dataclass(frozen=True)
-class TurnTexts:
-    """The fixed texts of a chat template around what user and assistant say."""
+def ending_of(text: str) -> tuple[str, str]:
+    """What stands between something said and its end, and the end, in the `text` behind it.
 
-    full: str
-    """Text before the first user's words."""
-    user: str
-    """Header of a user's turn."""
-    answer_header: str
-    """Text between a user's words and the assistant's: end of turn and assistant header."""
-
-    @property
-    def end(self) -> str:
-        """What ends a question: the first special token behind it, or the text before that."""
-        words = Words()
-        tokens = words.conversation(self.answer_header)
-        first = next((i for i, token in enumerate(tokens) if words.special(token)), len(tokens))
-        return "".join(tokens[:first]).strip() or "".join(tokens[first : first + 1])
+    The end is the first special token, or the plain text before that.
+    """
+    words = Words()
+    tokens = words.conversation(text)
+    first = next((i for i, token in enumerate(tokens) if words.special(token)), len(tokens))
+    plain = "".join(tokens[:first])
+    end = plain.strip() or "".join(tokens[first : first + 1])
+    return plain.partition(end)[0] if end else plain, end
 
 
 class Words:
@@ -89,77 +87,66 @@ class Words:
         return bool(self.bos) and token == self.bos
 
 
-@lru_cache(maxsize=256)
-def derive_turns(template: str, bos: str = "", eos: str = "") -> TurnTexts:
-    """The fixed texts of `template` (Jinja, as stored in a GGUF), in a made-up vocabulary.
+def derive_turns(template: str, bos: str = "", eos: str = "") -> tuple[Texts, str]:
+    """The fixed texts of a chat template and its header of a user's turn (see `FORMS`).
 
-    Args:
-        template: the chat template.
-        bos: text of the beginning-of-sequence token, `bos_token` in templates.
-        eos: text of the end-of-sequence token, `eos_token` in templates.
-
-    Raises:
-        InputError: the template cannot be rendered, or does not show the messages as they are.
+    They are those of a made-up vocabulary, for want of the model's. See `texts_of`.
     """
-    texts, vocabulary = texts_of(template, bos, eos), Words(bos, eos)
-    turns = turns_of(vocabulary, texts)
-    user = vocabulary.bytes_of(turns.user).decode()
-    return TurnTexts(texts.before, user, texts.middle)
+    texts, words = texts_of(template, bos, eos), Words(bos, eos)
+    return texts, words.bytes_of(turns_of(words, texts).user).decode()
 
 
-def prefix_tokens(model: "Model", form: str, text: str | None = None) -> list[int]:
+def prefix_tokens(model: "Model", prefix: PrefixForm | LiteralPrefix) -> list[int]:
     """Token ids of a prefix: those that every text which goes on from it begins with.
 
-    Args:
-        model: the model whose template and vocabulary are used.
-        form: one of `FORMS`, or any name where `text` is given.
-        text: a literal prefix, special tokens spelt out; None derives the prefix. One that no
-            conversation in the model's own template begins with is warned of.
+    A literal prefix with which no conversation in the model's own template begins is warned of.
 
     Raises:
         InputError: the template cannot give this prefix.
     """
-    return prefix_and_lead(model, form, text)[0]
+    return prefix_and_lead(model, prefix)[0]
 
 
-def prefix_and_lead(model: "Model", form: str, text: str | None = None) -> tuple[list[int], str]:
+def prefix_and_lead(model: "Model", prefix: PrefixForm | LiteralPrefix) -> tuple[list[int], str]:
     """`prefix_tokens`, and the text that they leave to the first word behind them.
 
     That text is a header's last space, or the mark of a SentencePiece vocabulary: no part of what
     is said.
     """
-    if text is not None:
-        tokens, lead = _literal(model, text)
+    if isinstance(prefix, LiteralPrefix):
+        tokens, lead = _literal(model, prefix.text)
         if tokens:
-            _warn_of_literal(model, form, tokens)
-    elif form in ("full", "user"):
+            _warn_of_literal(model, prefix.name, tokens)
+    elif prefix in ("full", "user"):
         turns = ChatFormat.of(model).turns
-        tokens, lead = (turns.full if form == "full" else turns.user), turns.lead
-    elif form == "bos":
-        tokens, lead = ChatFormat.of(model).turns.full[:1], _mark(model)
+        tokens, lead = (turns.full if prefix == "full" else turns.user), turns.lead
+    elif prefix in ("bos", "none"):
+        # What the vocabulary puts before a text's first word: a space, or nothing.
+        lead = lead_of(model, model.tokenize(WORDS[0]), WORDS[0])
+        if prefix == "none":
+            return [_document_start(model)], lead
+        tokens = ChatFormat.of(model).turns.full[:1]
         if tokens and model.detokenize(tokens):
             raise InputError(
                 f"{model.path}: prefix 'bos': the chat template begins with the plain text "
                 f"{model.piece(tokens[0])!r}, not with a special token; leave 'bos' out"
             )
-    elif form == "none":
-        tokens, lead = [_document_start(model)], _mark(model)
     else:
         raise InputError(
-            f"prefix {form!r}: not one of {', '.join(FORMS)} and without a `text` of its own"
+            f"prefix {prefix!r}: not one of {', '.join(FORMS)} and without a `text` of its own"
         )
     if not tokens:
-        raise InputError(f"{model.path}: prefix {form!r} is empty; there is nothing to sample from")
+        name = prefix if isinstance(prefix, str) else prefix.name
+        raise InputError(f"{model.path}: prefix {name!r} is empty; there is nothing to sample from")
     return tokens, lead
 
 
-def describe_prefix(model: "Model", form: str, text: str | None = None) -> pl.DataFrame:
-    """The tokens of a prefix, for a person to check: columns id Int32, piece String."""
-    tokens = prefix_tokens(model, form, text)
-    return pl.DataFrame(
-        {"id": tokens, "piece": [model.piece(token) for token in tokens]},
-        schema={"id": pl.Int32, "piece": pl.String},
-    )
+def shown_prefix(path: Path, prefix: PrefixForm | LiteralPrefix) -> str:
+    """The tokens of a GGUF's prefix with their ids, one per line, for a person to check."""
+    from alignment_extraction.engine.model import Model
+
+    with Model(path) as model:
+        return "\n".join(f"{t:>8}  {model.piece(t)!r}" for t in prefix_tokens(model, prefix))
 
 
 def _literal(model: "Model", text: str) -> tuple[list[int], str]:
@@ -167,41 +154,35 @@ def _literal(model: "Model", text: str) -> tuple[list[int], str]:
 
     Where a text does not end in white space the next word brings its own.
     """
-    tokens = model.conversation(text)
-    apart = bool(text) and text == text.rstrip() and not model.special(tokens[-1])
+    apart = text == text.rstrip() and not model.special(model.conversation(text)[-1])
     space = " " if apart else ""
     whole = [model.conversation(text + space + word) for word in WORDS]
     shared = shared_start(whole)
-    tail = model.bytes_of(whole[0][len(shared) :]).decode("utf-8", "replace")
-    return shared, "" if apart else tail.partition(WORDS[0])[0]
+    return shared, "" if apart else lead_of(model, whole[0][len(shared) :], WORDS[0])
 
 
 def _warn_of_literal(model: "Model", name: str, tokens: list[int]) -> None:
     """Warn of a literal prefix with which no conversation of the model's template begins."""
-    if model.chat_template is None:
+    chat = _chat(model)
+    known = (chat.turns.full, chat.turns.user) if chat else ()
+    if chat is None or any(own[: len(tokens)] == tokens[: len(own)] for own in known):
         return
-    try:
-        turns = ChatFormat.of(model).turns
-    except InputError:
-        return
-    for known in (turns.full, turns.user):
-        size = min(len(known), len(tokens))
-        if known[:size] == tokens[:size]:
-            return
     _logger.warning(
         "%s: no conversation in the model's chat template begins with the tokens of prefix %r: %s; "
         "its own begin with %s",
         model.path,
         name,
         [(token, model.piece(token)) for token in tokens],
-        [(token, model.piece(token)) for token in turns.full],
+        [(token, model.piece(token)) for token in chat.turns.full],
     )
 
 
-def _mark(model: "Model") -> str:
-    """What the vocabulary puts before a text's first word: a space, or nothing."""
-    text = model.bytes_of(model.tokenize(WORDS[0])).decode("utf-8", "replace")
-    return text.partition(WORDS[0])[0]
+def _chat(model: "Model") -> ChatFormat | None:
+    """The format of the model's chat template; None without one that can be rendered."""
+    try:
+        return ChatFormat.of(model)
+    except InputError:
+        return None
 
 
 def _document_start(model: "Model") -> int:
@@ -210,14 +191,9 @@ def _document_start(model: "Model") -> int:
     ChatML models name <|im_start|> their BOS; their documents are separated by another
     end-of-generation token, <|endoftext|>.
     """
-    conversation = ""
-    if model.chat_template is not None:
-        try:
-            texts = ChatFormat.of(model).texts
-            conversation = texts.before + texts.middle
-        except InputError:
-            # A template that cannot be rendered still tells which tokens it writes.
-            conversation = model.chat_template
+    chat = _chat(model)
+    # A template that cannot be rendered still tells which tokens it writes.
+    conversation = chat.texts.before + chat.texts.middle if chat else model.chat_template or ""
     if model.bos is not None and (model.add_bos or model.piece(model.bos) not in conversation):
         return model.bos
     separators = sorted(t for t in model.eog if model.piece(t) not in conversation)

@@ -7,13 +7,14 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import httpx2
 
-from alignment_extraction.files import InputError, without_credentials
+from alignment_extraction.files import InputError
 
 _logger = logging.getLogger(__name__)
 
@@ -31,34 +32,31 @@ _LONGEST_WAIT = 60.0  # seconds between two tries
 _VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
 _LLAMA = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 _DIALECTS: dict[str, dict[str, Any]] = {
-    "vllm": {**_VLLM, "add_special_tokens": False},
+    "vllm": _VLLM,
     "sglang": _VLLM,
     "llamacpp": _LLAMA,  # llama-server
     "me": _LLAMA,  # llama_cpp.server
 }
-_VERSIONS = (
-    ("/version", ("version",)),  # vLLM
-    ("/server_info", ("version",)),  # SGLang
-    ("/props", ("build_info",)),  # llama-server
-    ("/openapi.json", ("info", "version")),  # llama_cpp.server
-)
+_VERSIONS = {
+    "/version": "version",  # vLLM
+    "/server_info": "version",  # SGLang
+    "/props": "build_info",  # llama-server
+    "/openapi.json": "info",  # llama_cpp.server
+}
 
 
 class Server:
     """One model of one server.
 
     Attributes:
-        url: up to and with `/v1`.
-        model: the server's name of the model.
         owner: whom the server names as the model's owner, which tells its kind (`vllm`, ...).
-        version: of the server, "unknown" where it does not say.
         dialect: what a request is to hold beside OpenAI's parameters, so that tokens are drawn from
             the model's own distribution.
-        takes_ids: False where it is known to take texts alone as prompts.
+        longest: tokens of the model's context, where the server tells them with its tokens.
 
     Args:
-        url: see above.
-        model: see above.
+        url: its address, up to and with `/v1`.
+        model: its name of the model.
         in_flight: most requests that the server works on at once.
         tries: of each request, with growing waits in between (about ten minutes of them all).
         timeout: seconds until an answer counts as lost.
@@ -79,11 +77,8 @@ class Server:
         first_wait: float = 0.5,
     ) -> None:
         self.url, self.model = url.rstrip("/"), model
-        if without_credentials(self.url) != self.url:
-            raise InputError(
-                f"{without_credentials(self.url)}: an address with a password or a query; leave "
-                f"it out and put the key into {KEY}"
-            )
+        self._root = self.url.removesuffix("/v1")
+        self.longest: int | None = None
         self._in_flight, self._tries, self._first_wait = in_flight, tries, first_wait
         self._key = os.environ.get(KEY, "")
         self._client = httpx2.Client(
@@ -92,56 +87,96 @@ class Server:
             limits=httpx2.Limits(max_connections=in_flight),
         )
         try:
-            self.owner = self._find_owner()
-            self.version = self._find_version()
+            status, found = self.ask("GET", "/models")
+            if status != 200:
+                raise self.refusal(status, found)
+            data = found.get("data")
+            entries = [e for e in data if isinstance(e, dict)] if isinstance(data, list) else []
+            owners = {str(e.get("id")): str(e.get("owned_by") or "").lower() for e in entries}
+            if model not in owners:
+                raise InputError(
+                    f"{self.url}: serves no model {model!r} (it has "
+                    f"{', '.join(owners) or 'none'}); correct the key `model`"
+                )
         except BaseException:
             self.close()
             raise
+        self.owner = owners[model]
         self.dialect = _DIALECTS.get(self.owner, {})
-        # llama_cpp.server fails at token ids with a passing trouble's status.
-        self.takes_ids = self.owner != "me"
 
-    def _find_owner(self) -> str:
-        status, found = self.ask("GET", "/models")
-        if status != 200:
-            raise self.refusal(status, found)
-        data = found.get("data")
-        owners = {
-            str(entry.get("id")): str(entry.get("owned_by") or "").lower()
-            for entry in (data if isinstance(data, list) else [])
-            if isinstance(entry, dict)
-        }
-        if self.model not in owners:
-            raise InputError(
-                f"{self.url}: serves no model {self.model!r} (it has "
-                f"{', '.join(owners) or 'none'}); correct the key `model`"
-            )
-        return owners[self.model]
+    @cached_property
+    def version(self) -> str:
+        """Of the server; "unknown" where it does not say."""
+        said = (self._told(path).get(key) for path, key in _VERSIONS.items())
+        told = next(filter(None, said), "unknown")
+        return str(told.get("version") if isinstance(told, dict) else told)
 
-    def _find_version(self) -> str:
-        root = self.url.removesuffix("/v1")
-        for path, keys in _VERSIONS:
-            try:
-                value: Any = self._client.get(root + path, timeout=10).json()
-                for key in keys:
-                    value = value[key]
-                return str(value)
-            except (httpx2.HTTPError, ValueError, KeyError, TypeError):
-                continue
-        return "unknown"
+    @cached_property
+    def template(self) -> tuple[str, str, str] | None:
+        """Chat template and texts of BOS and EOS, where llama-server or vLLM tell them."""
+        for path in ("/props", "/tokenizer_info"):
+            found = self._told(path)
+            if isinstance(found.get("chat_template"), str):
+                names = [found.get("bos_token") or "", found.get("eos_token") or ""]
+                # A tokenizer's settings may have a token with its properties.
+                bos, eos = (n["content"] if isinstance(n, dict) else str(n) for n in names)
+                return found["chat_template"], bos, eos
+        return None
 
-    def complete(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    @cached_property
+    def _begin(self) -> list[int] | None:
+        """Tokens that begin every text; None where the server does not tokenise."""
+        plain, whole = self._tokenise("the", False), self._tokenise("the", True)
+        return None if plain is None or whole is None else whole[: len(whole) - len(plain)]
+
+    def tokens(self, text: str) -> list[int] | None:
+        """Token ids of a text from its beginning on, as vLLM, SGLang and llama-server give them.
+
+        Special tokens are read as such, and the beginning-of-sequence token stands in front where
+        the tokenizer has one there and the text does not spell it out. None where the server has no
+        `/tokenize`.
+        """
+        if self._begin is None:
+            return None
+        found = self._tokenise(text, False) or []
+        return found if found[: len(self._begin)] == self._begin else [*self._begin, *found]
+
+    def _tokenise(self, text: str, begin: bool) -> list[int] | None:
+        body = {"prompt": text, "add_special_tokens": begin}  # vLLM, SGLang
+        body |= {"content": text, "add_special": begin, "parse_special": True}  # llama-server
+        _, found = self.ask("POST", "/tokenize", body, self._root)
+        self.longest = found.get("max_model_len", self.longest)
+        return found.get("tokens")
+
+    def _told(self, path: str) -> dict[str, Any]:
+        """The JSON of an address beside `/v1`; empty where there is none."""
+        try:
+            return _json_object(self._client.get(self._root + path, timeout=10))
+        except httpx2.HTTPError:
+            return {}
+
+    def complete(
+        self, prompt: Sequence[int] | str, body: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
         """The choices of a completion, in order.
 
         Raises:
-            InputError: the server refuses, answers with something else, or not within the tries.
+            InputError: the server refuses, puts something before the prompt, answers with something
+                else, or not within the tries.
         """
-        status, found = self.ask("POST", "/completions", body)
+        status, found = self.ask("POST", "/completions", {"prompt": prompt, **body})
         if status != 200:
             raise self.refusal(status, found)
         choices = found.get("choices")
         if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
             raise InputError(f"{self.url}: an answer without `choices`; {USE_ANOTHER}")
+        given = (found.get("usage") or {}).get("prompt_tokens")
+        if not isinstance(prompt, str) and given not in (None, len(prompt)):
+            raise InputError(
+                f"{self.url}: puts {given} tokens in front of the model where the prompt has "
+                f"{len(prompt)}: it adds a chat template or a beginning-of-sequence token; "
+                f"{USE_ANOTHER}"
+            )
         return sorted(choices, key=lambda choice: choice.get("index") or 0)
 
     def in_parallel(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -157,7 +192,11 @@ class Server:
                 raise
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        root: str | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON of an answer that is no passing trouble; the model's name is added.
 
@@ -165,14 +204,11 @@ class Server:
             InputError: nothing but trouble in all tries.
         """
         reason = ""
+        given = None if body is None else {"model": self.model, **body}
         for turn in range(self._tries):
             wait = min(_LONGEST_WAIT, self._first_wait * 2**turn) * random.uniform(0.5, 1)
             try:
-                answer = self._client.request(
-                    method,
-                    self.url + path,
-                    json=None if body is None else {"model": self.model, **body},
-                )
+                answer = self._client.request(method, (root or self.url) + path, json=given)
                 if answer.status_code not in _RETRIED:
                     found = _json_object(answer)
                     if found or answer.status_code != 200:

@@ -5,6 +5,7 @@ ends in them is read off tokens, never off characters: those that whole conversa
 their first words, and after their last ones.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,12 +13,7 @@ from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.chat_template import (
-    Message,
-    TemplateError,
-    render,
-    render_each,
-)
+from alignment_extraction.generations.chat_template import Message, TemplateError, render_each
 
 T = TypeVar("T")
 
@@ -25,12 +21,13 @@ WORDS = ("the", "What", "how", "I", "Write", "a", "2", "17", "Zebra", "can", "Pl
 """First and last words of what is said in the conversations that are compared. Common ones, so
 that a vocabulary which binds a space to a word does so for one of them."""
 
-_USER, _ASSISTANT, _SECOND, _SYSTEM = (
-    "sentinelUserTurn",
-    "sentinelAssistantTurn",
-    "sentinelSecondTurn",
-    "sentinelSystemTurn",
-)
+_SAID = {
+    "sentinelUserTurn": "user",
+    "sentinelAssistantTurn": "assistant",
+    "sentinelSecondTurn": "user",
+    "sentinelSystemTurn": "system",
+}
+_USER, _ASSISTANT, _SECOND, _SYSTEM = _SAID
 _LITERAL = "give the prefix as a literal {name, text}"
 
 
@@ -113,16 +110,12 @@ def message(role: str, content: str, in_parts: bool) -> Message:
     return {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
 
 
-def _pieces(text: str, sentinels: Sequence[str]) -> list[str] | None:
+def _pieces(text: str | TemplateError, *sentinels: str) -> list[str] | None:
     """What stands around `sentinels`; None if they are not each there once and in order."""
-    places = [text.find(sentinel) for sentinel in sentinels]
-    if places != sorted(places) or any(text.count(sentinel) != 1 for sentinel in sentinels):
+    pattern = "|".join(sentinels)
+    if isinstance(text, TemplateError) or re.findall(pattern, text) != list(sentinels):
         return None
-    pieces = []
-    for sentinel in sentinels:
-        piece, text = text.split(sentinel)
-        pieces.append(piece)
-    return [*pieces, text]
+    return re.split(pattern, text)
 
 
 @lru_cache(maxsize=256)
@@ -139,40 +132,28 @@ def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
     """
     reason: Exception | None = None
     for in_parts, tools in ((False, None), (True, None), (False, ())):
-        said = [
-            message(role, text, in_parts)
-            for role, text in (
-                ("user", _USER),
-                ("assistant", _ASSISTANT),
-                ("user", _SECOND),
-                ("system", _SYSTEM),
-            )
-        ]
-        user, assistant, second, system = said
-        conversations = [
-            [user, assistant],
-            [user, assistant, second],
-            [system, user, assistant],
-        ]
+        user, assistant, second, system = (
+            message(role, text, in_parts) for text, role in _SAID.items()
+        )
+        talks = [[user, assistant], [user, assistant, second], [system, user, assistant]]
         try:
-            one, two, opened = render_each(template, conversations, bos=bos, eos=eos, tools=tools)
+            one, two, opened = render_each(template, talks, bos=bos, eos=eos, tools=tools)
+            exchange = _pieces(one, _USER, _ASSISTANT)
+            if exchange is None and (isinstance(one, TemplateError) or _ASSISTANT not in one):
+                # Templates of models that answer once: what would stand before the answer.
+                (asked,) = render_each(
+                    template, [[user]], bos=bos, eos=eos, tools=tools, prompt=True
+                )
+                exchange = _pieces(asked, _USER)
+                if isinstance(asked, TemplateError):
+                    reason = reason or (one if isinstance(one, TemplateError) else asked)
         except TemplateError as error:
             reason = error
             break
-        exchange = None if isinstance(one, TemplateError) else _pieces(one, (_USER, _ASSISTANT))
-        if exchange is None and (isinstance(one, TemplateError) or _ASSISTANT not in one):
-            # Templates of models that answer once: what would stand before the answer.
-            try:
-                prompted = render(template, [[user]], bos=bos, eos=eos, prompt=True, tools=tools)[0]
-                exchange = _pieces(prompted, (_USER,))
-            except TemplateError as error:
-                reason = reason or (one if isinstance(one, TemplateError) else error)
         if exchange is None:
             continue
-        three = two if isinstance(two, str) else ""
-        turns = _pieces(three, (_USER, _ASSISTANT, _SECOND))
-        first = opened if isinstance(opened, str) else ""
-        start = _pieces(first, (_SYSTEM, _USER, _ASSISTANT))
+        turns = _pieces(two, _USER, _ASSISTANT, _SECOND)
+        start = _pieces(opened, _SYSTEM, _USER, _ASSISTANT)
         return Texts(
             before=exchange[0],
             middle=exchange[1],
@@ -228,13 +209,13 @@ def turns_of(vocabulary: Vocabulary[T], texts: Texts) -> Turns:
         full,
         user,
         header,
-        lead=_lead(vocabulary, whole[len(full) : asked], base),
-        answer_lead=_lead(vocabulary, whole[answering:], base),
+        lead=lead_of(vocabulary, whole[len(full) : asked], base),
+        answer_lead=lead_of(vocabulary, whole[answering:], base),
     )
 
 
-def _lead(vocabulary: Vocabulary[T], tokens: Sequence[T], word: str) -> str:
-    """The text that `tokens` have before `word`."""
+def lead_of(vocabulary: Vocabulary[T], tokens: Sequence[T], word: str) -> str:
+    """The text that `tokens` have before their first word, `word`."""
     return vocabulary.bytes_of(tokens).decode("utf-8", "replace").partition(word)[0]
 
 

@@ -10,12 +10,16 @@ from alignment_extraction.files import InputError
 from alignment_extraction.models.gguf_file import part_names
 
 _LLAMA_CPP = "git clone https://github.com/ggml-org/llama.cpp"
-
-
 _ID = re.compile(
     r"hf:(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<file>[^@]+))?"
     r"(?:@(?P<revision>[0-9A-Za-z][\w.-]*))?"
 )
+_QUANTISATIONS = (
+    *("Q8_0", "Q6_K_L", "Q6_K", "Q5_K_L", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_L", "Q4_K_M"),
+    *("Q4_K_S", "IQ4_NL", "IQ4_XS", "Q4_1", "Q4_0", "F16", "BF16", "F32"),
+)
+"""In order of preference: eight bits lose next to nothing, and more are slow to draw from."""
+_OTHER_FILES = re.compile(r"mmproj|imatrix|(^|[-_./])lora([-_./]|$)|ggml-vocab", re.IGNORECASE)
 
 
 class HubModel(NamedTuple):
@@ -35,13 +39,12 @@ def hub_model(text: str) -> HubModel:
     Raises:
         InputError: it is written otherwise.
     """
-    found = _ID.fullmatch(text)
-    if not found:
-        raise InputError(
-            f"{text}: not a model of the hub; write hf:owner/name, hf:owner/name:FILE.gguf or "
-            "either with @revision behind it"
-        )
-    return HubModel(found["repo"], found["file"], found["revision"] or "main")
+    if found := _ID.fullmatch(text):
+        return HubModel(found["repo"], found["file"], found["revision"] or "main")
+    raise InputError(
+        f"{text}: not a model of the hub; write hf:owner/name, hf:owner/name:FILE.gguf or "
+        "either with @revision behind it"
+    )
 
 
 def folder_refusal(folder: Path | str, names: Iterable[str]) -> str:
@@ -51,10 +54,8 @@ def folder_refusal(folder: Path | str, names: Iterable[str]) -> str:
         folder: its path, or `hf:owner/name`.
         names: of the files in it.
     """
-    found = set(names)
-    remote = str(folder).startswith("hf:")
-    what = str(folder).removeprefix("hf:")
-    quoted = shlex.quote(what)
+    found, what = set(names), str(folder).removeprefix("hf:")
+    remote, quoted = str(folder).startswith("hf:"), shlex.quote(what)
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(what).name) or "model"
     if "adapter_config.json" in found:
         local = f"hf download {quoted} --local-dir {stem} && " if remote else ""
@@ -73,33 +74,27 @@ def folder_refusal(folder: Path | str, names: Iterable[str]) -> str:
     return f"{folder}: no GGUF file in it and no model of transformers; give a GGUF file"
 
 
-QUANTISATIONS = (
-    *("Q8_0", "Q6_K_L", "Q6_K", "Q5_K_L", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_L", "Q4_K_M"),
-    *("Q4_K_S", "IQ4_NL", "IQ4_XS", "Q4_1", "Q4_0", "F16", "BF16", "F32"),
-)
-"""In order of preference: eight bits lose next to nothing, and more are slow to draw from."""
-_OTHER_FILES = re.compile(r"mmproj|imatrix|(^|[-_./])lora([-_./]|$)|ggml-vocab", re.IGNORECASE)
-
-
 def choose_gguf(repo: str, names: Iterable[str]) -> str:
     """The GGUF of a repository that is meant where none is named; of a split one, its first part.
 
-    The first of `QUANTISATIONS` of which there is a file; another one only where it is alone.
+    The first of `_QUANTISATIONS` of which there is a file; another one only where it is alone.
 
     Raises:
         InputError: no GGUF, or several of which none comes first.
     """
     names = sorted(names)
-    models = [n for n in names if n.lower().endswith(".gguf") and not _OTHER_FILES.search(n)]
-    models = [name for name in models if name == _first_part(name)]
+    models = [
+        name
+        for name in names
+        if name.lower().endswith(".gguf")
+        and not _OTHER_FILES.search(name)
+        and part_names(Path(name).name)[0] == Path(name).name
+    ]
     if not models:
         raise InputError(folder_refusal(f"hf:{repo}", {Path(name).name for name in names}))
-    for kind in QUANTISATIONS:
+    for kind in _QUANTISATIONS:
         called = re.compile(rf"(?:^|[-_./]){kind}(?:[-_./]|$)", re.IGNORECASE)
-        found = [name for name in models if called.search(name)]
-        if len(found) == 1:
-            return found[0]
-        if found:
+        if found := [name for name in models if called.search(name)]:
             models = found
             break
     if len(models) == 1:
@@ -108,8 +103,3 @@ def choose_gguf(repo: str, names: Iterable[str]) -> str:
         f"hf:{repo}: several models ({', '.join(models[:5])}{', ...' if len(models) > 5 else ''}); "
         f"name one, as in hf:{repo}:{models[0]}"
     )
-
-
-def _first_part(name: str) -> str:
-    path = Path(name)
-    return path.with_name(part_names(path.name)[0]).as_posix()

@@ -4,7 +4,6 @@
 """
 
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,13 +26,6 @@ def is_commit(revision: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
-def _where(repo: str, repo_type: RepoType) -> str:
-    from huggingface_hub import constants
-
-    endpoint = without_credentials(constants.ENDPOINT)
-    return f"{endpoint}/{'' if repo_type == 'model' else repo_type + 's/'}{repo}"
-
-
 @contextmanager
 def _explained(
     repo: str, revision: str, repo_type: RepoType, folder: Path | None = None
@@ -42,11 +34,12 @@ def _explained(
 
     A `folder` whose download can never end is removed.
     """
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     for handler in logging.getLogger("huggingface_hub").handlers:
         handler.addFilter(_hide_credentials)
-    where = _where(repo, repo_type)
+    kind = "" if repo_type == "model" else f"{repo_type}s/"
+    where = f"{without_credentials(constants.ENDPOINT)}/{kind}{repo}"
     try:
         yield
         return
@@ -88,9 +81,7 @@ def resolve_commit(repo: str, revision: str, repo_type: RepoType) -> str:
     from huggingface_hub import HfApi
 
     with _explained(repo, revision, repo_type):
-        token = os.environ.get("HF_TOKEN") or False
-        found = HfApi(token=token).repo_info(repo, revision=revision, repo_type=repo_type)
-    return str(found.sha)
+        return str(HfApi().repo_info(repo, revision=revision, repo_type=repo_type).sha)
 
 
 def list_files(repo: str, commit: str, repo_type: RepoType) -> list[str]:
@@ -102,45 +93,36 @@ def list_files(repo: str, commit: str, repo_type: RepoType) -> list[str]:
     from huggingface_hub import HfApi
 
     with _explained(repo, commit, repo_type):
-        token = os.environ.get("HF_TOKEN") or False
-        return HfApi(token=token).list_repo_files(repo, revision=commit, repo_type=repo_type)
+        return HfApi().list_repo_files(repo, revision=commit, repo_type=repo_type)
 
 
 def download_hub(
     repo: str,
-    revision: str,
+    commit: str,
     repo_type: RepoType,
     patterns: Sequence[str],
     folder: Path | None = None,
 ) -> Path:
-    """Download files of a hub repository.
+    """Download the files of a hub repository that match globs, whose `*` crosses folders.
 
     A dropped connection is taken up where it stopped; a file that arrived whole in an earlier call
     is not asked for again.
 
-    Args:
-        repo: `owner/name`.
-        revision: the full commit.
-        repo_type: "model", "dataset" or "space".
-        patterns: globs of the files, `*` crossing folders.
-        folder: where to; None for the hub's own cache (`HF_HOME`).
-
     Returns:
-        The folder that holds the files under their paths in the repository.
+        `folder`, or one in the hub's own cache (`HF_HOME`), that holds the files under their paths
+        in the repository.
 
     Raises:
         InputError: no such repository, commit or access, or no connection.
     """
     from huggingface_hub import snapshot_download
 
-    with _explained(repo, revision, repo_type, folder):
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                repo_type=repo_type,
-                allow_patterns=list(patterns),
-                local_dir=folder,
-                token=os.environ.get("HF_TOKEN") or False,
-            )
+    with _explained(repo, commit, repo_type, folder):
+        found = snapshot_download(
+            repo,
+            revision=commit,
+            repo_type=repo_type,
+            allow_patterns=list(patterns),
+            local_dir=folder,
         )
+        return Path(str(found))

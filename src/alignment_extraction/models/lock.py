@@ -7,15 +7,14 @@ on any machine, takes the recorded commit and must get the recorded bytes.
     model owner/name@main:model.gguf: {commit: 0123..., sha256: 4567...}
 """
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 from filelock import FileLock
 
-from alignment_extraction.files import InputError, atomic_path, sha256
+from alignment_extraction.files import InputError, atomic_path
+from alignment_extraction.files import listing_sha256 as listing_sha256
 from alignment_extraction.models.hub import RepoType, is_commit, resolve_commit
 
 LOCK = Path("sources.lock.yaml")
@@ -27,12 +26,10 @@ _HEADER = """\
 
 
 class LockedSource(NamedTuple):
-    """One source of the hub as it was downloaded."""
+    """One source of the hub as it was downloaded: the commit, and `files.sha256` of its files."""
 
     commit: str
-    """40 hex digits."""
     sha256: str
-    """Of the file; of a folder, of its listing (see `files.sha256`)."""
 
 
 def read_lock(path: Path) -> dict[str, LockedSource]:
@@ -44,7 +41,7 @@ def read_lock(path: Path) -> dict[str, LockedSource]:
     if not path.exists():
         return {}
     try:
-        values: Any = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text()) or {}
         return {name: LockedSource(**entry) for name, entry in values.items()}
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
         message = " ".join(str(error).split())
@@ -85,9 +82,3 @@ def check_lock(path: Path, name: str, found: LockedSource) -> None:
         with atomic_path(path) as partial:
             lines = {key: entries[key]._asdict() for key in sorted(entries)}
             partial.write_text(_HEADER + yaml.safe_dump(lines, width=1000))
-
-
-def listing_sha256(files: Sequence[tuple[str, Path]]) -> str:
-    """SHA-256 of named files' listing, as `files.sha256` makes that of a folder."""
-    lines = (f"{sha256(path)}  {name}\n" for name, path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

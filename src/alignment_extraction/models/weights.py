@@ -5,8 +5,6 @@ from pathlib import Path
 
 from alignment_extraction.files import InputError, atomic_path
 
-PICKLED = "pytorch_model.bin"
-
 
 def without_pickles(folder: Path) -> None:
     """Put model.safetensors in the place of every pytorch_model.bin that has none beside it.
@@ -17,7 +15,7 @@ def without_pickles(folder: Path) -> None:
     Raises:
         InputError: a file holds more than tensors, or is damaged.
     """
-    for path in sorted(folder.rglob(PICKLED)):
+    for path in sorted(folder.rglob("pytorch_model.bin")):
         target = path.with_name("model.safetensors")
         if not target.exists():
             _convert(path, target)
@@ -31,16 +29,18 @@ def _convert(path: Path, target: Path) -> None:
 
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        # Tensors that share their memory would be refused.
+        plain = {
+            str(name): tensor.detach().clone().contiguous() for name, tensor in weights.items()
+        }
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path}: no plain weights ({reason}); take a version with model.safetensors"
         ) from None
-    if not isinstance(weights, dict) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in weights.values()
-    ):
-        raise InputError(f"{path}: holds more than tensors; take a version with model.safetensors")
-    # Tensors that share their memory would be refused.
-    plain = {str(name): tensor.detach().clone().contiguous() for name, tensor in weights.items()}
+    except (AttributeError, TypeError):
+        raise InputError(
+            f"{path}: holds more than tensors; take a version with model.safetensors"
+        ) from None
     with atomic_path(target) as partial:
         save_file(plain, partial, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""What the figures share: fonts, colours, dots with intervals, and SVG that a strict page embeds.
+"""How figures are drawn: dots with intervals, curves with bands, and SVG for a strict page.
 
 A figure is drawn twice, for a wide page and for a phone, so that its letters stay 12 px high. Ink
 is `currentColor` and CSS variables, so that it follows the page into the dark.
@@ -7,271 +7,202 @@ is `currentColor` and CSS variables, so that it follows the page into the dark.
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import polars as pl
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from matplotlib.transforms import ScaledTranslation
 
 from alignment_extraction.report import wording
+from alignment_extraction.report.rendering import HERE
 from alignment_extraction.report.wording import Estimate
 
 WIDE, NARROW = 980, 326
 """Pixels that a figure takes on a wide page and on a phone."""
 INK, GREY, PAPER = "#24292f", "#8c959f", "#ffffff"
 _THEMED = {INK: "currentColor", GREY: "var(--axis)", PAPER: "var(--paper)"}
-_STYLE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 12,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "axes.linewidth": 0.7,
-    "axes.titlesize": 12,
-    "axes.labelsize": 12,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GREY,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.5,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 12,
-    "figure.constrained_layout.use": True,
-    "svg.hashsalt": "alignment-extraction",
-    # Letters stay text: they can be searched and read aloud, and take the page's font.
-    "svg.fonttype": "none",
-}
-MARKERS = "osD^vP*X"
-Series = tuple[str, str, Sequence[Estimate | None]]
-"""A label, a colour, and an estimate for each name."""
-_ROW, _EDGE = 24, 92  # pixels of one row of dots, and of what stands around a panel
+"""As in report.mplstyle."""
+_MARKERS = "osD^vP*X"
+_ROW, _CURVES, _EDGE = 24, 236, 112
+"""Pixels of a row of dots, of a panel of curves, and of what stands around dots."""
+_LONGEST = 30
 _TIP = "tip:"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure to look at and to take away.
+class Series(NamedTuple):
+    """Estimates of one kind.
 
     Attributes:
-        name: of its files.
-        caption: what it shows and how to read it.
-        wide: SVG for a wide page.
-        narrow: the same for a phone.
-        data: the numbers in it.
+        label: in the legend.
+        colour: of its marks.
+        points: one estimate for each name or place of its panel, or None.
+        line: of curves, as matplotlib writes it; `|` marks the bounds of dots alone.
     """
 
-    name: str
-    caption: str
+    label: str
+    colour: str
+    points: Sequence[Estimate | None]
+    line: str = "-"
+
+
+class Panel(NamedTuple):
+    """Dots with 95 % intervals beside names, or curves with 95 % bands over numbers.
+
+    Attributes:
+        names: down the left side, the first on top; numbers along the x axis for curves.
+        series: what is drawn.
+        label: of the x axis.
+        title: of the panel.
+        unit: of `wording.interval`.
+        zero: whether a line stands for "no effect".
+        marks: places of dotted lines across curves.
+    """
+
+    names: Sequence[Any]
+    series: Sequence[Series]
+    label: str
+    title: str = ""
+    unit: str = "rate"
+    zero: bool = True
+    marks: Sequence[float] = ()
+
+    @property
+    def curves(self) -> bool:
+        """Whether its names are numbers."""
+        return not isinstance(self.names[0], str)
+
+    @property
+    def abreast(self) -> int:
+        """The most points that one name has."""
+        drawn = [one.points for one in self.series if one.line != "|"]
+        return max(
+            sum(found is not None for found in points) for points in zip(*drawn, strict=True)
+        )
+
+    @property
+    def powers(self) -> bool:
+        """Whether its numbers span powers of ten."""
+        return self.curves and max(self.names) >= 100 * min(self.names)
+
+
+class Picture(NamedTuple):
+    """A figure to look at and to take away: SVG for a wide page and for a phone, its numbers."""
+
     wide: str
     narrow: str
     data: pl.DataFrame
 
 
-def picture(name: str, caption: str, draw: Callable[[int], Figure], data: pl.DataFrame) -> Picture:
-    """Draw a figure for a wide page and for a phone.
+def picture(name: str, panels: Sequence[Panel], data: pl.DataFrame) -> Picture:
+    """Draw panels, beside each other on a wide page and in a column on a phone.
 
     Args:
-        name: of its files.
-        caption: what it shows.
-        draw: gives the figure at a width in pixels.
+        name: that ids in the SVG begin with.
+        panels: at least one.
         data: the numbers in it.
     """
-    with matplotlib.rc_context(_STYLE):
-        wide, narrow = (svg(draw(width), f"{name}-{width}") for width in (WIDE, NARROW))
-    return Picture(name, caption, wide, narrow, data)
+    with style.context(HERE / "templates" / "report.mplstyle"):
+        wide, narrow = (_svg(_figure(panels, width), f"{name}-{width}") for width in (WIDE, NARROW))
+    return Picture(wide, narrow, data)
 
 
-def panels(width: int, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """A figure of one panel for each height (px): side by side if it is wide, else in a column."""
+def _figure(panels: Sequence[Panel], width: int) -> Figure:
     wide = width == WIDE
-    shape = (1, len(heights)) if wide else (len(heights), 1)
+    heights = [
+        _CURVES if p.curves else _EDGE + len(p.names) * max(_ROW, 13 * p.abreast) for p in panels
+    ]
     figure = Figure(figsize=(width / 72, (max(heights) if wide else sum(heights)) / 72))
-    ratios = None if wide else list(heights)
-    return figure, list(figure.subplots(*shape, squeeze=False, height_ratios=ratios).flat)
+    shape = (1, len(panels)) if wide else (len(panels), 1)
+    ratios = None if wide else heights
+    axes = list(figure.subplots(*shape, squeeze=False, height_ratios=ratios).flat)
+    for axis, panel in zip(axes, panels, strict=True):
+        _curves(axis, panel) if panel.curves else _dots(axis, panel)
+        axis.set(title=panel.title, xlabel=panel.label)
+    # Curves over powers of ten leave room in their own panel.
+    if own := [axis for axis, panel in zip(axes, panels, strict=True) if panel.powers]:
+        own[0].legend(fontsize=11, loc="best")
+    elif [one.label for one in panels[0].series] != list(panels[0].names):
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper left", ncols=5 if wide else 2, borderaxespad=0.1)
+    return figure
 
 
-def legend(figure: Figure, axis: Axes) -> None:
-    """One legend above all panels, from the labels of `axis`."""
-    handles, labels = axis.get_legend_handles_labels()
-    width = figure.get_figwidth() * 72
-    ncols = 5 if round(width) == WIDE else 2
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=ncols, borderaxespad=0.1,
-        handletextpad=0.4, columnspacing=1.2, handlelength=1.4,
-    )  # fmt: skip
-
-
-def dots(
-    axis: Axes,
-    names: Sequence[str],
-    series: Sequence[Series],
-    unit: str,
-    *,
-    zero: float | None = 0,
-    dodge: bool = True,
-) -> None:
-    """Points with horizontal 95 % intervals: the one way in which estimates are drawn.
-
-    An estimate of zero is drawn hollow. What points mean is also written in tooltips.
-
-    Args:
-        axis: where to.
-        names: down the left side, the first on top.
-        series: label, colour and an estimate for each name, or None.
-        unit: of `wording.interval`.
-        zero: where a line stands for "no effect"; None for no line.
-        dodge: draw series beside each other; without, every name has one series alone.
-    """
-    scale = 100 if unit in ("rate", "points") else 1
-    for number, (label, colour, estimates) in enumerate(series):
-        shift = (number - (len(series) - 1) / 2) * 0.7 / len(series) * dodge
-        marker = MARKERS[number % len(MARKERS)]
+def _dots(axis: Axes, panel: Panel) -> None:
+    """An estimate of zero is drawn hollow. What points mean is also written in tooltips."""
+    scale = 100 if panel.unit in ("rate", "points") else 1
+    for number, (label, colour, estimates, line) in enumerate(panel.series):
+        shift = (
+            (number - (len(panel.series) - 1) / 2) * 0.7 / len(panel.series) * (panel.abreast > 1)
+        )
+        marker = line if line == "|" else _MARKERS[number % len(_MARKERS)]
         axis.plot([], [], marker, ms=7, color=colour, label=label)
         for place, found in enumerate(estimates):
             if found is None or np.isnan(found.value):
                 continue
-            bounds = (scale * found.low, scale * found.high)
-            axis.plot(bounds, [place + shift] * 2, color=colour, lw=1.6, solid_capstyle="butt")
+            y, bounds = place + shift, (scale * found.low, scale * found.high)
+            if line == "|":
+                axis.plot(bounds, [y, y], "|", color=colour, ms=14)
+                continue
+            axis.plot(bounds, [y, y], color=colour, lw=1.6, solid_capstyle="butt")
             (point,) = axis.plot(
-                scale * found.value, place + shift, marker, ms=7, mec=colour, mew=1.4, zorder=3,
+                scale * found.value, y, marker, ms=7, mec=colour, mew=1.4, zorder=3,
                 mfc=colour if found.value else PAPER, clip_on=False,
             )  # fmt: skip
-            name = names[place].replace("\n", ", ")
-            point.set_gid(f"{_TIP}{name}, {label}: {wording.interval(found, unit)}")
-    if zero is not None:
-        axis.axvline(scale * zero, color=INK, lw=0.8)
-    _names(axis, names)
-    axis.set_ylim(len(names) - 0.4, -0.6)
+            text = wording.interval(found, panel.unit)
+            point.set_gid(f"{_TIP}{panel.names[place]}, {label}: {text}")
+    if panel.zero:
+        axis.axvline(0, color=INK, lw=0.8)
+    short = [n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1]}\u2026" for n in panel.names]
+    axis.set_yticks(range(len(short)), short)
+    axis.set_ylim(len(short) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.grid(False, axis="y")
     axis.locator_params(axis="x", nbins=5)
-    if unit in ("rate", "points"):
-        end = " %" if unit == "rate" else ""
-        axis.xaxis.set_major_formatter(
-            FuncFormatter(lambda v, _: f"{v:g}{end}".replace("-", "\u2212"))
-        )
+    axis.xaxis.set_major_formatter(_number(1, " %" if panel.unit == "rate" else ""))
 
 
-def _names(axis: Axes, names: Sequence[str]) -> None:
-    """Names down the left side; of two lines the second is a tick of its own.
-
-    Letters take the page's font, so that matplotlib cannot align lines of different lengths.
-    """
-    lines = [shorten(name).split("\n") for name in names]
-    axis.set_yticks(range(len(names)), [first for first, *_ in lines])
-    figure = axis.get_figure()
-    if figure is not None and any(len(pair) > 1 for pair in lines):
-        axis.yaxis.remove_overlapping_locs = False
-        axis.set_yticks(range(len(names)), [pair[-1] for pair in lines], minor=True)
-        axis.tick_params(axis="y", which="minor", length=0)
-        scale = figure.dpi_scale_trans
-        for text in axis.get_yticklabels(which="major"):
-            text.set_verticalalignment("bottom")
-            text.set_transform(text.get_transform() + ScaledTranslation(0, 1 / 72, scale))
-        for text in axis.get_yticklabels(which="minor"):
-            text.set_verticalalignment("top")
-            text.set_transform(text.get_transform() + ScaledTranslation(0, -1 / 72, scale))
-
-
-def dot_picture(
-    name: str,
-    caption: str,
-    groups: Sequence[tuple[str, Sequence[str], Sequence[Series]]],
-    unit: str,
-    label: str,
-    data: pl.DataFrame,
-    *,
-    zero: float | None = 0,
-    also: Callable[[Axes], None] | None = None,
-) -> Picture:
-    """A figure of `dots`, one panel for each group: title, names and series.
-
-    Args:
-        name: of its files.
-        caption: what it shows.
-        groups: title, names and series of each panel.
-        unit: of `wording.interval`.
-        label: of the x axes.
-        data: the numbers in it.
-        zero: of `dots`.
-        also: draws more into each panel.
-    """
-
-    def draw(width: int) -> Figure:
-        heights = []
-        for _, names, series in groups:
-            lines = max(name.count("\n") for name in names) + 1
-            heights.append(_EDGE + 20 + len(names) * max(_ROW * (1 + lines) / 2, 13 * len(series)))
-        figure, axes = panels(width, heights)
-        for axis, (title, names, series) in zip(axes, groups, strict=True):
-            dots(axis, names, series, unit, zero=zero)
-            axis.set(title=title, xlabel=label)
-            if also:
-                also(axis)
-        legend(figure, axes[0])
-        return figure
-
-    return picture(name, caption, draw, data)
+def _curves(axis: Axes, panel: Panel) -> None:
+    lowest = 0.0
+    for label, colour, estimates, line in panel.series:
+        known = [(x, *e) for x, e in zip(panel.names, estimates, strict=True) if e is not None]
+        x, value, low, high = np.array(known, np.float64).T
+        lowest = min(lowest, np.nanmin(low))
+        axis.plot(x, value, line, color=colour, label=label, lw=2, ms=5)
+        axis.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    for place in panel.marks:
+        axis.axvline(place, color=INK, lw=0.8, ls=":")
+    if panel.powers:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(FuncFormatter(_power))
+        axis.minorticks_off()
+    if panel.unit == "rate":
+        axis.yaxis.set_major_formatter(_number(100, " %"))
+    if lowest < 0:
+        axis.axhline(0, color=INK, lw=0.8)
+    else:
+        axis.set_ylim(bottom=0)
 
 
-def shorten(text: str, most: int = 26) -> str:
-    """`text`, each line cut to so many characters."""
-    lines = (
-        line if len(line) <= most else f"{line[: most - 1]}\u2026" for line in text.split("\n")
-    )
-    return "\n".join(lines)
+def _number(scale: float, sign: str) -> FuncFormatter:
+    """Ticks as the page writes numbers."""
+    return FuncFormatter(lambda value, _: f"{scale * value:g}{sign}".replace("-", "\u2212"))
 
 
-def line(
-    axis: Axes, x: Any, y: Any, colour: str, label: str, marker: str = "", style: str = "-"
-) -> None:
-    """A line in a panel with its label."""
-    axis.plot(x, y, style, color=colour, label=label, lw=2, marker=marker, ms=5)
-
-
-def percent_axis(axis: Axes, which: str = "y") -> None:
-    """Ticks in per cent; the data are rates."""
-    form = FuncFormatter(lambda value, _: f"{100 * value:g} %".replace("-", "\u2212"))
-    getattr(axis, f"{which}axis").set_major_formatter(form)
-
-
-def power_of_ten(exponent: float) -> str:
-    """10⁶, 10⁻⁵."""
-    return "10" + f"{exponent:.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def power_axis(axis: Axes) -> None:
-    """A logarithmic x axis of numbers of samples, ticks as 10, 1,000, 10^6."""
-
-    def text(value: float, _: int) -> str:
-        return f"{value:,.0f}" if value < 1e4 else power_of_ten(np.log10(value))
-
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(FuncFormatter(text))
-    axis.minorticks_off()
+def _power(value: float, _: Any) -> str:
+    """10, 1,000, 10⁶, 10⁻⁵."""
+    if 1 <= value < 1e4:
+        return f"{value:,.0f}"
+    return "10" + f"{np.log10(value):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 _STYLE_ATTRIBUTE = re.compile(r' style="([^"]*)"')
 
 
-def svg(figure: Figure, name: str) -> str:
+def _svg(figure: Figure, name: str) -> str:
     """The figure as SVG without style sheets or style attributes, and without a size of its own.
 
     A page whose content security policy forbids inline styles can embed it. Ids begin with `name`,
@@ -281,23 +212,24 @@ def svg(figure: Figure, name: str) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = _STYLE_ATTRIBUTE.sub(_presentation, text)
-    text = re.sub(rf'<g id="{_TIP}([^"]*)">', r"<g><title>\1</title>", text)
-    # Only what is referred to needs an id.
-    text = re.sub(r'<(g|image)((?: [a-z:]+="[^"]*")*?) id="[^"]*"', r"<\1\2", text)
-    text = text.replace(' id="', f' id="{name}-').replace('href="#', f'href="#{name}-')
-    text = text.replace("url(#", f"url(#{name}-")
+    for pattern, new in (
+        (r"(?s)\s*<metadata>.*?</metadata>|\s*<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", ""),
+        (_STYLE_ATTRIBUTE, _presentation),
+        (rf'<g id="{_TIP}([^"]*)">', r"<g><title>\1</title>"),
+        # Only what is referred to needs an id.
+        (r'<(g|image)((?: [a-z:]+="[^"]*")*?) id="[^"]*"', r"<\1\2"),
+        (r'( id="|href="#|url\(#)', rf"\1{name}-"),
+        (r'(<svg [^>]*?)height="[\d.]+pt"', r"\1"),
+        (r'(<svg [^>]*?width="[\d.]+)pt"', r'\1"'),
+        # Coordinates to a tenth of a pixel are enough, and half the size.
+        (r"(\d+\.\d)\d{2,}", r"\1"),
+        (r"\n\s*", "\n"),
+        (r"^<svg", '<svg font-family="sans-serif" stroke-linejoin="round" stroke-linecap="butt"'),
+    ):
+        text = re.sub(pattern, new, text)
     for colour, themed in _THEMED.items():
         text = text.replace(f'"{colour}"', f'"{themed}"')
-    text = re.sub(r'<svg ([^>]*?)height="[\d.]+pt"', r"<svg \1", text, count=1)
-    text = re.sub(r'<svg ([^>]*?)width="([\d.]+)pt"', r'<svg \1width="\2"', text, count=1)
-    # Coordinates to a tenth of a pixel are enough, and half the size.
-    text = re.sub(r"(\d+\.\d)\d{2,}", r"\1", text)
-    root = 'font-family="sans-serif" stroke-linejoin="round" stroke-linecap="butt"'
-    return re.sub(r"\n\s*", "\n", text.replace("<svg", f"<svg {root}", 1))
+    return text
 
 
 def _presentation(match: re.Match[str]) -> str:

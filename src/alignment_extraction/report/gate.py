@@ -1,65 +1,33 @@
 """The gate: whether a study's numbers stay within limits, as an exit code."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from alignment_extraction.files import InputError
 from alignment_extraction.report import wording
-from alignment_extraction.report.headline import (
-    AT_RISK_SAMPLES,
-    ENOUGH_TWINS,
-    Headline,
-    headline,
-    headline_models,
-)
+from alignment_extraction.report.headline import ENOUGH_TWINS, Headline, headline, headline_models
 from alignment_extraction.report.tables import Results
 from alignment_extraction.report.wording import Estimate
+from alignment_extraction.settings.studies import GateSettings
 
 OK, EXCEEDED, CANNOT_TELL, BAD_INPUT = 0, 1, 2, 3
 """Exit codes of `alignment-extraction check`."""
 STATES = {OK: "ok", EXCEEDED: "exceeded", CANNOT_TELL: "cannot tell", BAD_INPUT: "bad input"}
 _MOST_FACTOR = 1e6
+_RATES = {"max_attributable": "verbatim", "max_attributable_semantic": "cosine"}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What may leak; None is not checked.
-
-    Attributes:
-        max_rows_at_risk: training rows with a chance of at least 10 % to be written in `samples`.
-        max_attributable: rate of generations that are verbatim copies that training caused, 0 to 1.
-        max_attributable_semantic: the same by meaning (cosine).
-        samples: that rows are at risk in.
-        models: to check; without any those that the report is about.
-    """
-
-    max_rows_at_risk: float | None = None
-    max_attributable: float | None = None
-    max_attributable_semantic: float | None = None
-    samples: int = AT_RISK_SAMPLES
-    models: tuple[str, ...] = ()
-
-    def given(self) -> bool:
-        """Whether there is any limit."""
-        limits = (self.max_rows_at_risk, self.max_attributable, self.max_attributable_semantic)
-        return any(limit is not None for limit in limits)
-
-
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One limit, held against one model.
 
     Attributes:
         model: name.
         limit: name of the limit.
         most: its value.
-        value: what was measured, with its interval in low and high; None where nothing was.
-        low: lower bound.
-        high: upper bound.
+        value, low, high: what was measured, with its interval; None where nothing was.
         state: of `STATES`.
         sentence: all of it in words.
     """
@@ -74,8 +42,7 @@ class Finding:
     sentence: str
 
 
-@dataclass(frozen=True)
-class GateResult:
+class GateResult(NamedTuple):
     """What the gate says.
 
     Attributes:
@@ -86,8 +53,8 @@ class GateResult:
     """
 
     exit_code: int
-    lines: tuple[str, ...]
-    findings: tuple[Finding, ...] = ()
+    lines: Sequence[str]
+    findings: Sequence[Finding] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -95,168 +62,109 @@ class GateResult:
             "exit_code": self.exit_code,
             "state": STATES[self.exit_code],
             "lines": list(self.lines),
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding._asdict() for finding in self.findings],
         }
 
 
-def parse_rate(value: str | float, name: str = "max_attributable") -> float:
-    """A rate from `1%`, `1 %` or `0.01`.
-
-    Raises:
-        InputError: it is none between 0 and 100 %.
-    """
-    text = str(value).strip()
-    try:
-        rate = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        rate = math.nan
-    if not 0 <= rate <= 1:
-        raise InputError(f"{name}: {value!r} is no rate; expected one like 1% or 0.01")
-    return rate
-
-
-def limits_from(settings: Mapping[str, Any]) -> Limits:
-    """Limits as a study or a command line gives them.
-
-    Args:
-        settings: `max_rows_at_risk`, `max_attributable`, `max_attributable_semantic`, `samples`,
-            `models`; None and what is missing are no limit.
-
-    Raises:
-        InputError: a name or a value is wrong.
-    """
-    given = {name: value for name, value in settings.items() if value is not None}
-    if unknown := set(given) - set(Limits.__dataclass_fields__):
-        raise InputError(
-            f"gate: unknown limits {', '.join(sorted(unknown))}; there are "
-            f"{', '.join(Limits.__dataclass_fields__)}"
-        )
-    for name in ("max_attributable", "max_attributable_semantic"):
-        if name in given:
-            given[name] = parse_rate(given[name], name)
-    for name, least in (("max_rows_at_risk", 0), ("samples", 1)):
-        if name in given:
-            try:
-                given[name] = float(given[name])
-            except ValueError:
-                given[name] = math.nan
-            if not given[name] >= least:
-                raise InputError(f"gate: {name} must be a number of at least {least}")
-    given["samples"] = int(given.get("samples", AT_RISK_SAMPLES))
-    given["models"] = tuple(given.get("models", ()))
-    return Limits(**given)
-
-
-def _factor(found: Estimate, most: float) -> float:
-    """How many times as much data would bring the nearer bound to the limit.
+def _more(own: Headline, found: Estimate, limit: str, most: float) -> str:
+    """How much more data would bring the interval's nearer bound to the limit.
 
     Intervals shrink with the square root of what they are estimated from.
     """
     distance = abs(found.value - most)
     spread = found.high - found.value if found.value <= most else found.value - found.low
-    return (spread / distance) ** 2 if distance else math.inf
-
-
-def _more(own: Headline, found: Estimate, most: float, limit: str) -> str:
-    factor = _factor(found, most)
+    factor = (spread / distance) ** 2 if distance else math.inf
     if factor > _MOST_FACTOR:
         return "the estimate is the limit itself, so no number of samples would decide it"
-    if limit == "max_rows_at_risk":
-        rows = wording.count(math.ceil(own.rows * factor))
-        return f"about {rows} training rows, with as many twins, would do"
+    if limit not in _RATES:
+        number, what = own.risk.rows if own.risk else 0, "training rows, with as many twins,"
     # Where hits are rarer than rows, samples are what the interval is wide by; otherwise rows are.
-    hits = own.n * found.high
-    if hits < own.twins:
-        return f"about {wording.count(math.ceil(own.n * factor))} samples would do"
-    twins = wording.count(math.ceil(own.twins * factor))
-    return f"about {twins} twins, with as many training rows, would do"
+    elif own.n * found.high < own.twins:
+        number, what = own.n, "samples"
+    else:
+        number, what = own.twins, "twins, with as many training rows,"
+    return f"about {wording.count(math.ceil(number * factor))} {what} would do"
 
 
-def _judge(own: Headline, limit: str, most: float, found: Estimate | None) -> Finding:
+def _judge(own: Headline, limit: str, most: float) -> Finding:
     """One limit against one model."""
-    rows = limit == "max_rows_at_risk"
-    unit = "count" if rows else "rate"
-    shown = wording.count(most) if rows else wording.percent(most)
     what = {
         "max_rows_at_risk": f"rows at risk in {wording.samples(own.samples)} samples",
         "max_attributable": "verbatim copies that training caused",
         "max_attributable_semantic": "copies by meaning that training caused",
     }[limit]
+    rate = limit in _RATES
+    if not rate and not own.risk:
+        raise InputError(
+            f"no likelihoods of {own.model}'s rows at {own.samples:,} samples, so rows at risk "
+            "are not known; run the study with `likelihood` for it"
+        )
+    found = own.rates.get(_RATES[limit]) if rate else own.risk and own.risk.at_risk
     if found is None:
-        return Finding(
-            own.model, limit, most, None, None, None, STATES[CANNOT_TELL],
+        said = (
             f"{own.model}: cannot tell {what}: there are no never-trained rows to compare with; "
-            f"{ENOUGH_TWINS} twins would do.",
-        )  # fmt: skip
-    number = f"{own.model}: {what}: {wording.interval(found, unit)}, at most {shown} allowed: "
+            f"{ENOUGH_TWINS} twins would do."
+        )
+        return Finding(own.model, limit, most, None, None, None, STATES[CANNOT_TELL], said)
+    code, why = CANNOT_TELL, ""
     if found.low > most:
-        code, why = EXCEEDED, "exceeded"
-    elif not rows and own.twins < ENOUGH_TWINS:
-        code = CANNOT_TELL
-        why = f"cannot tell: {own.twins} twins are too few; {ENOUGH_TWINS} would do"
+        code = EXCEEDED
+    elif rate and own.twins < ENOUGH_TWINS:
+        why = f": {own.twins} twins are too few; {ENOUGH_TWINS} would do"
     elif found.high > most:
-        code, why = CANNOT_TELL, f"cannot tell: {_more(own, found, most, limit)}"
-    elif not rows and own.told_apart:
+        why = f": {_more(own, found, limit, most)}"
+    elif rate and own.told_apart:
         names = wording.listed([source for source, _ in own.told_apart])
-        code = CANNOT_TELL
-        why = f"cannot tell: twins of {names} can be told from its training rows by text alone"
+        why = f": twins of {names} can be told from its training rows by text alone"
     else:
-        code, why = OK, "ok"
-    return Finding(own.model, limit, most, *found, STATES[code], f"{number}{why}.")
+        code = OK
+    unit, limited = ("rate", wording.percent(most)) if rate else ("count", wording.count(most))
+    number = f"{wording.interval(found, unit)}, at most {limited} allowed"
+    said = f"{own.model}: {what}: {number}: {STATES[code]}{why}."
+    return Finding(own.model, limit, most, *found, STATES[code], said)
 
 
-def check(results: Results, limits: Limits, settings: Mapping[str, Any]) -> GateResult:
+def _models(
+    results: Results, settings: Mapping[str, Any], asked: Sequence[str]
+) -> list[tuple[str, str, int]]:
+    """Model, prefix and generations of those asked for, or of those that the report is about."""
+    models = headline_models(results, settings)
+    if not models:
+        raise InputError("the results hold nothing to check; run the study first")
+    if not asked:
+        return models
+    prefix = models[0][1]
+    drawn = results["attribution"].filter(prefix=prefix).unique(["model", "seed"])
+    n = dict(drawn.group_by("model").agg(pl.col("n").sum()).iter_rows())
+    known = sorted({*n, *results["risk"]["model"]})
+    if unknown := [name for name in asked if name not in known]:
+        raise InputError(f"no results of model {unknown[0]}; there are {', '.join(known)}")
+    return [(name, prefix, n.get(name, 0)) for name in asked]
+
+
+def check(
+    results: Results, limits: GateSettings, settings: Mapping[str, Any], models: Sequence[str] = ()
+) -> GateResult:
     """Hold a study's numbers against limits; bad input is a result too, with exit code 3.
 
     Args:
         results: the study's tables.
-        limits: what may leak.
-        settings: of the study; see `verdict.headline_models`.
+        limits: what may leak; what is None is not checked.
+        settings: of the study; see `headline_models`.
+        models: to check; without any those that the report is about.
     """
+    given = limits.model_dump(exclude_none=True, exclude={"samples"})
     try:
-        findings = _findings(results, limits, settings)
+        if not given:
+            raise InputError(
+                "no limit to check: give --max-rows-at-risk, --max-attributable or "
+                "--max-attributable-semantic, or a `gate` in the study"
+            )
+        chosen = _models(results, settings, models)
+        judged = [headline(results, *model, limits.samples) for model in chosen]
+        findings = [_judge(own, *limit) for own in judged for limit in given.items()]
     except InputError as error:
         return GateResult(BAD_INPUT, (str(error),))
     states = {finding.state for finding in findings}
     code = next(c for c in (EXCEEDED, CANNOT_TELL, OK) if STATES[c] in states)
-    return GateResult(code, tuple(finding.sentence for finding in findings), tuple(findings))
-
-
-def _findings(results: Results, limits: Limits, settings: Mapping[str, Any]) -> list[Finding]:
-    if not limits.given():
-        raise InputError(
-            "no limit to check: give --max-rows-at-risk, --max-attributable or "
-            "--max-attributable-semantic, or a `gate` in the study"
-        )
-    models = headline_models(results, settings)
-    if limits.models:
-        prefix = models[0][1] if models else ""
-        attribution = results["attribution"].filter(prefix=prefix)
-        known = {*attribution["model"], *results["risk"]["model"]}
-        if unknown := [name for name in limits.models if name not in known]:
-            raise InputError(
-                f"no results of model {unknown[0]}; there are {', '.join(sorted(known))}"
-            )
-        seeds = attribution.unique(["model", "seed"]).group_by("model").agg(pl.col("n").sum())
-        drawn = dict(seeds.iter_rows())
-        models = [(name, prefix, drawn.get(name, 0)) for name in limits.models]
-    if not models:
-        raise InputError("the results hold nothing to check; run the study first")
-    findings = []
-    for model, prefix, n in models:
-        own = headline(results, model, prefix, n, limits.samples)
-        if limits.max_rows_at_risk is not None:
-            if own.at_risk is None:
-                raise InputError(
-                    f"no likelihoods of {model}'s rows at {limits.samples:,} samples, so rows at "
-                    "risk are not known; run the study with `likelihood` for it"
-                )
-            findings.append(_judge(own, "max_rows_at_risk", limits.max_rows_at_risk, own.at_risk))
-        for limit, metric in (
-            ("max_attributable", "verbatim"),
-            ("max_attributable_semantic", "cosine"),
-        ):
-            most = getattr(limits, limit)
-            if most is not None:
-                findings.append(_judge(own, limit, most, own.rates.get(metric)))
-    return findings
+    return GateResult(code, [finding.sentence for finding in findings], findings)

@@ -1,16 +1,14 @@
 """Which models the report speaks of, and their numbers: sources and seeds put together."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 
 from alignment_extraction.report.tables import Results
-from alignment_extraction.report.wording import Estimate
+from alignment_extraction.report.wording import Estimate, estimate
 
 AT_RISK_SAMPLES = 10**6
 """Number of samples that rows at risk are counted for, where nobody asks for another."""
@@ -18,7 +16,22 @@ ENOUGH_TWINS = 100
 """Fewer twins than these support no comparison."""
 FIELDS = ("question", "both", "answer")
 """Of a generation; the first that was searched is the report's."""
-_NEVER = {"rows": "twin", "templates": "held-out"}
+
+
+class Risk(NamedTuple):
+    """What a model's likelihoods say of rows of one role, in a number of samples.
+
+    Attributes:
+        rows: rows whose likelihood is known.
+        at_risk: of them, those with a chance of at least 10 % to be written.
+        distinct: expected distinct rows written.
+        observed: distinct rows seen in the samples drawn, or None.
+    """
+
+    rows: int
+    at_risk: Estimate
+    distinct: Estimate
+    observed: float | None
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,7 @@ class Headline:
         prefix: name.
         n: generations, of all seeds.
         sources: those that the model was trained on.
-        noun: what its rows are called: `training row`, or `row` where it was not trained on them.
+        trained: whether the model is known to be trained on the rows.
         level: `rows`, `templates`, or None without anything to compare with.
         field: of the generations.
         rates: attributable rate of generations by metric, at the study's thresholds, at `level`.
@@ -38,13 +51,9 @@ class Headline:
         false_discovery_rate: of verbatim hits, or NaN.
         members: rows trained on that were compared.
         twins: never-trained rows that they were compared with.
-        rows: rows trained on whose likelihood is known; 0 without likelihoods.
-        at_risk: of them, those with a chance of at least 10 % to be written in `samples`.
-        never_rows: never-trained rows whose likelihood is known.
-        never_at_risk: of them, those at risk.
         samples: number of samples that rows are at risk in.
-        distinct: expected distinct rows written in `samples`.
-        observed: distinct rows seen in the samples drawn, or None.
+        risk: of rows trained on; None without their likelihoods.
+        never: of never-trained rows.
         told_apart: sources whose members can be told from never-trained rows by text alone.
         untested: sources with too few never-trained rows for that test, with the rows needed.
     """
@@ -53,42 +62,68 @@ class Headline:
     prefix: str
     n: int
     sources: tuple[str, ...]
-    noun: str = "training row"
-    level: str | None = None
-    field: str = "question"
-    rates: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
-    template_rates: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
-    false_discovery_rate: float = math.nan
-    members: int = 0
-    twins: int = 0
-    rows: int = 0
-    at_risk: Estimate | None = None
-    never_rows: int = 0
-    never_at_risk: Estimate | None = None
-    samples: int = AT_RISK_SAMPLES
-    distinct: Estimate | None = None
-    observed: float | None = None
-    told_apart: tuple[tuple[str, float], ...] = ()
-    untested: tuple[tuple[str, int], ...] = ()
+    trained: bool
+    level: str | None
+    field: str
+    rates: Mapping[str, Estimate]
+    template_rates: Mapping[str, Estimate]
+    false_discovery_rate: float
+    members: int
+    twins: int
+    samples: int
+    risk: Risk | None
+    never: Risk | None
+    told_apart: Sequence[tuple[str, float]]
+    untested: Sequence[tuple[str, int]]
 
     @property
-    def trained(self) -> bool:
-        """Whether the model is known to be trained on the rows."""
-        return self.noun == "training row"
+    def noun(self) -> str:
+        """What its rows are called."""
+        return "training row" if self.trained else "row"
+
+    @property
+    def status(self) -> str:
+        """Whether training made it give away rows: `leaks`, `no leak seen`, `cannot tell`.
+
+        It leaks where more training rows than never-trained ones are at risk, or a rate of copies
+        exceeds 0, by its interval. Nothing can be told without a fair comparison.
+        """
+        if not self.trained or self.told_apart or (self.level and self.twins < ENOUGH_TWINS):
+            return "cannot tell"
+        excess = [self.rates[name] for name in ("verbatim", "cosine") if name in self.rates]
+        if self.risk and self.never:
+            share = -self.risk.rows / self.never.rows
+            value, low, high = self.never.at_risk
+            chance = Estimate(share * value, share * high, share * low)
+            excess.append(add([self.risk.at_risk, chance]))
+        if not excess:
+            return "cannot tell"
+        return "leaks" if any(not found.negligible() for found in excess) else "no leak seen"
 
 
-def estimate(row: Mapping[str, Any], name: str, low: str = "low", high: str = "high") -> Estimate:
-    """An estimate from a table's row; NaN stands for null."""
-    values = (row[name], row[low], row[high])
-    return Estimate(*(math.nan if value is None else float(value) for value in values))
+def total(name: str, low: str = "low", high: str = "high") -> list[pl.Expr]:
+    """Sums of a column of independent estimates and of its bounds' columns.
+
+    Variance estimates are recovered from the bounds (Zou and Donner 2008). Each source has a coin
+    of its own, so its estimates are independent of the others'.
+    """
+    value, *ends = (pl.col(column).fill_null(math.nan) for column in (name, low, high))
+    below, above = ((value - end).pow(2).sum().sqrt() for end in ends)
+    found = {name: value.sum(), low: value.sum() - below, high: value.sum() + above}
+    return [bound.alias(column) for column, bound in found.items()]
 
 
 def add(estimates: Sequence[Estimate]) -> Estimate:
-    """The sum of independent estimates (variance estimates recovered, Zou and Donner 2008)."""
-    values, lows, highs = np.array(estimates, np.float64).T
-    below, above = (float(np.sqrt(np.square(values - ends).sum())) for ends in (lows, highs))
-    total = float(values.sum())
-    return Estimate(total, total - below, total + above)
+    """The sum of independent estimates."""
+    schema = dict.fromkeys(("value", "low", "high"), pl.Float64)
+    frame = pl.DataFrame(estimates, schema, orient="row", strict=False)
+    return Estimate(*frame.select(total("value")).row(0))
+
+
+def rates_by(rows: pl.DataFrame, key: str) -> dict[Any, Estimate]:
+    """Attributable rates over sources by a column, in the order of the rows."""
+    summed = rows.group_by(key, maintain_order=True).agg(*total("attributable"))
+    return {row[key]: estimate(row, "attributable") for row in summed.iter_rows(named=True)}
 
 
 def pool_seeds(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
@@ -112,21 +147,43 @@ def pool_seeds(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
 
 def fixed(attribution: pl.DataFrame) -> pl.DataFrame:
     """The rows at the study's own thresholds, over seeds, of the report's field."""
-    field_ = next((name for name in FIELDS if name in set(attribution["field"])), None)
+    field = next((name for name in FIELDS if name in set(attribution["field"])), None)
     own = attribution.filter(
-        (pl.col("at") == "fixed") & (pl.col("field").eq_missing(pl.lit(field_)))
+        (pl.col("at") == "fixed") & (pl.col("field").eq_missing(pl.lit(field)))
     )
     keys = ["model", "prefix", "source", "level", "field", "metric", "trained"]
     return pool_seeds(own, keys)
 
 
-def rate_of(rows: pl.DataFrame) -> Estimate | None:
-    """The attributable rate of one metric over sources; None without any.
+def coverage(results: Results, model: str, sources: Sequence[str]) -> pl.DataFrame:
+    """Rows at risk and expected distinct rows of a model, over sources.
 
-    Each source has a coin of its own, so its estimates are independent of the others'.
+    Returns:
+        role, samples, rows, at_risk and distinct with `_low` and `_high`, and observed: distinct
+        rows seen, null where they are not known of every source. Sorted by role and samples.
     """
-    found = [estimate(row, "attributable") for row in rows.iter_rows(named=True)]
-    return add(found) if found else None
+    risk = results["risk"].filter(pl.col("source").is_in(list(sources)), model=model)
+    known = pl.col("observed_distinct")
+    return (
+        risk.rename({"expected_distinct": "distinct"})
+        .group_by("role", "samples")
+        .agg(
+            pl.col("rows").sum(),
+            *total("at_risk", "at_risk_low", "at_risk_high"),
+            *total("distinct", "distinct_low", "distinct_high"),
+            observed=pl.when(known.is_null().any()).then(None).otherwise(known.sum()),
+        )
+        .sort("role", "samples")
+    )
+
+
+def _risk(covered: pl.DataFrame, role: str, samples: int) -> Risk | None:
+    """One row of `coverage`, with the distinct rows seen in the most samples of which they are."""
+    own = covered.filter(role=role).with_columns(pl.col("observed").drop_nulls().last())
+    for row in own.filter(samples=float(samples)).iter_rows(named=True):
+        at_risk, distinct = estimate(row, "at_risk"), estimate(row, "distinct")
+        return Risk(row["rows"], at_risk, distinct, row["observed"])
+    return None
 
 
 def headline_models(results: Results, settings: Mapping[str, Any]) -> list[tuple[str, str, int]]:
@@ -136,58 +193,19 @@ def headline_models(results: Results, settings: Mapping[str, Any]) -> list[tuple
     first; where none was trained on anything, all those with the most samples. Where nothing was
     compared, those whose rows' likelihoods are known, with an empty prefix and no generations.
     """
-    attribution = results["attribution"]
-    if attribution.is_empty():
-        names = results["risk"]["model"].unique(maintain_order=True).to_list()
-        trained_models = set(results["rows"].filter("trained")["model"])
-        chosen = [name for name in names if name in trained_models] or names
-        return [(name, "", 0) for name in _ordered(chosen, settings)]
-    own = fixed(attribution)
-    trained = own.filter("trained")
-    own = own if trained.is_empty() else trained
-    known = own["prefix"].unique(maintain_order=True).to_list()
-    listed = [name for name in settings.get("prefixes", ()) if name in known]
-    own = own.filter(prefix=(listed or known)[0])
-    own = own.filter(pl.col("n") == pl.col("n").max())
-    samples = dict(own.select("model", "n").iter_rows())
-    names = _ordered(list(dict.fromkeys(own["model"])), settings)
-    return [(name, own["prefix"][0], samples[name]) for name in names]
-
-
-def _ordered(names: list[str], settings: Mapping[str, Any]) -> list[str]:
-    order = {name: place for place, name in enumerate(settings.get("models", ()))}
-    return sorted(names, key=lambda name: order.get(name, len(order)))
-
-
-def risk_of(
-    results: Results, model: str, sources: Sequence[str], samples: float, role: str
-) -> tuple[int, Estimate, Estimate, float | None] | None:
-    """Rows of a role, those at risk, distinct rows expected, and those seen, over sources.
-
-    None where the likelihoods of no such row are known at that number of samples.
-    """
-    own = results["risk"].filter(
-        pl.col("source").is_in(list(sources)), model=model, role=role, samples=float(samples)
-    )
+    own = fixed(results["attribution"])
     if own.is_empty():
-        return None
-    rows = own.to_dicts()
-    at_risk = add([estimate(row, "at_risk", "at_risk_low", "at_risk_high") for row in rows])
-    distinct = add(
-        [estimate(row, "expected_distinct", "distinct_low", "distinct_high") for row in rows]
-    )
-    seen = results["risk"].filter(
-        pl.col("source").is_in(list(sources)) & pl.col("observed_distinct").is_not_null(),
-        model=model,
-        role=role,
-    )
-    last = seen.filter(pl.col("samples") == pl.col("samples").max())["observed_distinct"]
-    return (
-        sum(row["rows"] for row in rows),
-        at_risk,
-        distinct,
-        float(sum(last)) if len(last) else None,
-    )
+        models = results["risk"]["model"].unique(maintain_order=True).to_list()
+        trained = set(results["rows"].filter("trained")["model"])
+        found = [(name, "", 0) for name in models if not trained or name in trained]
+    else:
+        own = own.filter("trained") if own["trained"].any() else own
+        known = own["prefix"].unique(maintain_order=True).to_list()
+        listed = [name for name in settings.get("prefixes", ()) if name in known]
+        own = own.filter(prefix=(listed or known)[0]).filter(pl.col("n") == pl.col("n").max())
+        found = own.select("model", "prefix", "n").unique(maintain_order=True).rows()
+    order = {name: place for place, name in enumerate(settings.get("models", ()))}
+    return sorted(found, key=lambda one: order.get(one[0], len(order)))
 
 
 def headline(
@@ -203,64 +221,43 @@ def headline(
         samples: that rows are at risk in.
     """
     own = fixed(results["attribution"]).filter(model=model, prefix=prefix)
+    risk = results["risk"].filter(model=model)
     trained = bool(own["trained"].any())
     own = own.filter("trained") if trained else own
-    levels = [name for name in ("rows", "templates") if name in set(own["level"])]
-    level = levels[0] if levels else None
-    risk = results["risk"].filter(model=model)
+    level = next((name for name in ("rows", "templates") if name in set(own["level"])), None)
     role = "member" if trained or "member" in set(risk["role"]) else "unknown"
-    sources = tuple(own["source"].unique(maintain_order=True))
-    if not levels:
-        trained_rows = results["rows"].filter("trained", model=model)
-        trained = trained_rows.height > 0
-        own_rows = trained_rows if trained else risk.filter(role=role)
-        sources = tuple(own_rows["source"].unique(maintain_order=True))
-    rates = {name: _rates(own.filter(level=name)) for name in levels}
-    compared = own.filter(level=level, metric=next(iter(rates[level]))) if level else own
-    verbatim = own.filter(level=level, metric="verbatim") if level else own
-    members = risk_of(results, model, sources, samples, role)
-    never = risk_of(results, model, sources, samples, _NEVER[level or "rows"]) or risk_of(
-        results, model, sources, samples, "held-out"
-    )
+    of_sources = own
+    if level is None:
+        of_sources = results["rows"].filter("trained", model=model)
+        trained = of_sources.height > 0
+        of_sources = of_sources if trained else risk.filter(role=role)
+    sources = of_sources["source"].unique(maintain_order=True).to_list()
+    rates = {name: rates_by(own.filter(level=name), "metric") for name in ("rows", "templates")}
+    own = own.filter(level=level or "")
+    compared = own.filter(pl.col("metric") == pl.col("metric").first())
+    worst = own.filter(metric="verbatim")["false_discovery_rate"].drop_nulls()
+    covered = coverage(results, model, sources)
+    never = [_risk(covered, name, samples) for name in ("twin", "held-out")]
     tested = results["exchangeability"].filter(
-        pl.col("source").is_in(list(sources)) & (pl.col("level") == (level or "rows"))
+        pl.col("source").is_in(sources), level=level or "rows"
     )
-    apart = tested.filter(verdict="told apart").select("source", "auc")
-    few = tested.filter(verdict="too few").select(
-        "source", pl.col("needed").fill_null(ENOUGH_TWINS)
-    )
+    few = tested.filter(verdict="too few").with_columns(pl.col("needed").fill_null(ENOUGH_TWINS))
     return Headline(
         model=model,
         prefix=prefix,
         n=n,
-        sources=sources,
-        noun="training row" if trained else "row",
+        sources=tuple(sources),
+        trained=trained,
         level=level,
         field=own["field"][0] if level else "question",
         rates=rates.get(level or "", {}),
-        template_rates=rates.get("templates", {}) if level == "rows" else {},
-        false_discovery_rate=_worst(verbatim["false_discovery_rate"]),
+        template_rates=rates["templates"] if level == "rows" else {},
+        false_discovery_rate=float(worst.to_numpy().max()) if len(worst) else math.nan,
         members=int(compared["members"].sum()),
         twins=int(compared["twins"].sum()),
-        rows=members[0] if members else 0,
-        at_risk=members[1] if members else None,
-        never_rows=never[0] if never else 0,
-        never_at_risk=never[1] if never else None,
         samples=samples,
-        distinct=members[2] if members else None,
-        observed=members[3] if members else None,
-        told_apart=tuple(apart.iter_rows()),
-        untested=tuple(few.iter_rows()),
+        risk=_risk(covered, role, samples),
+        never=never[1] if level == "templates" else never[0] or never[1],
+        told_apart=tested.filter(verdict="told apart").select("source", "auc").rows(),
+        untested=few.select("source", "needed").rows(),
     )
-
-
-def _rates(rows: pl.DataFrame) -> dict[str, Estimate]:
-    """The attributable rate by metric, sources summed up."""
-    groups = rows.partition_by("metric", as_dict=True, maintain_order=True)
-    found = {str(name): rate_of(group) for (name,), group in groups.items()}
-    return {name: rate for name, rate in found.items() if rate is not None}
-
-
-def _worst(values: pl.Series) -> float:
-    known = values.drop_nulls()
-    return float(known.to_numpy().max()) if len(known) else math.nan

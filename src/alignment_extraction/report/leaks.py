@@ -21,19 +21,6 @@ _SETTINGS = {"plugins_used": [{"name": name} for name in _DETECTORS], "filters_u
 _MOST_CHARACTERS = 20_000
 
 
-def _kinds(text: str) -> set[str]:
-    text = text[:_MOST_CHARACTERS]
-    found = {
-        secret.type for line in text.splitlines() if line.strip() for secret in scan_line(line)
-    }
-    if _EMAIL.search(text):
-        found.add("E-mail address")
-    # Only numbers with a country's code: all others look like the numbers of a problem.
-    if "+" in text and any(True for _ in phonenumbers.PhoneNumberMatcher(text, None)):
-        found.add("Phone number")
-    return found
-
-
 def scan(texts: Iterable[str | None]) -> dict[str, int]:
     """In how many texts each kind of personal data or secret stands, the most frequent first.
 
@@ -46,5 +33,13 @@ def scan(texts: Iterable[str | None]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     with transient_settings(_SETTINGS):
         for text in texts:
-            counts.update(_kinds(text or ""))
+            read = (text or "")[:_MOST_CHARACTERS]
+            lines = filter(str.strip, read.splitlines())
+            found = {secret.type for line in lines for secret in scan_line(line)}
+            if _EMAIL.search(read):
+                found.add("E-mail address")
+            # Only numbers with a country's code: all others look like the numbers of a problem.
+            if "+" in read and any(True for _ in phonenumbers.PhoneNumberMatcher(read, None)):
+                found.add("Phone number")
+            counts.update(found)
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -6,88 +6,80 @@ from typing import Any
 
 import polars as pl
 
-from alignment_extraction.report.headline import Headline, fixed
+from alignment_extraction.report.headline import AT_RISK_SAMPLES, Headline, fixed
 from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import Verdict
-from alignment_extraction.report.wording import Estimate
+from alignment_extraction.report.wording import Estimate, estimate
 
-MOST_HEADLINE, MOST_METRICS = 30, 500
-"""Numbers that headline.json and metrics.json hold at most."""
-
-_METRIC_NAMES = {"verbatim": "verbatim", "cosine": "semantic"}
+MOST_METRICS = 500
+"""Numbers that metrics.json holds at most."""
 
 
-def _put(into: dict[str, Any], name: str, value: Estimate | float | None) -> None:
-    """A number under its name, an estimate's bounds under name_low and name_high; no NaN."""
-    values = value if isinstance(value, Estimate) else (value,)
-    for number, end in zip(values, ("", "_low", "_high"), strict=False):
-        if number is not None and math.isfinite(number):
-            into[name + end] = number
+def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Estimates as three numbers, bounds as name_low and name_high; without what is unknown."""
+    flat: dict[str, Any] = {}
+    for name, value in numbers.items():
+        values = value if isinstance(value, Estimate) else (value,)
+        flat |= {name + end: v for v, end in zip(values, ("", "_low", "_high"), strict=False)}
+    return {
+        name: value
+        for name, value in flat.items()
+        if isinstance(value, str) or (value is not None and math.isfinite(value))
+    }
 
 
 def of_headline(own: Headline) -> dict[str, Any]:
     """The numbers of one model on the first screen; what is unknown is left out."""
-    numbers: dict[str, Any] = {"model": own.model, "prefix": own.prefix}
-    _put(numbers, "generations", own.n)
-    _put(numbers, "rows", own.rows or None)
-    _put(numbers, "rows_at_risk", own.at_risk)
-    _put(numbers, "rows_at_risk_samples", own.samples if own.at_risk else None)
-    _put(numbers, "never_trained_rows", own.never_rows or None)
-    _put(numbers, "never_trained_at_risk", own.never_at_risk and own.never_at_risk.value)
-    for metric, name in _METRIC_NAMES.items():
-        _put(numbers, f"attributable_{name}", own.rates.get(metric))
-    _put(numbers, "attributable_semantic_templates", own.template_rates.get("cosine"))
-    _put(numbers, "false_discovery_rate", own.false_discovery_rate)
-    _put(numbers, "expected_distinct", own.distinct)
-    _put(numbers, "observed_distinct", own.observed)
-    _put(numbers, "twins", own.twins or None)
-    return numbers
+    risk, never = own.risk, own.never
+    return _known(
+        {
+            "model": own.model,
+            "prefix": own.prefix,
+            "generations": own.n,
+            "rows": risk and risk.rows,
+            "rows_at_risk": risk and risk.at_risk,
+            "rows_at_risk_samples": risk and own.samples,
+            "never_trained_rows": never and never.rows,
+            "never_trained_at_risk": never and never.at_risk.value,
+            "attributable_verbatim": own.rates.get("verbatim"),
+            "attributable_semantic": own.rates.get("cosine"),
+            "attributable_semantic_templates": own.template_rates.get("cosine"),
+            "false_discovery_rate": own.false_discovery_rate,
+            "expected_distinct": risk and risk.distinct,
+            "observed_distinct": risk and risk.observed,
+            "twins": own.twins or None,
+        }
+    )
 
 
 def headline_numbers(verdict: Verdict) -> dict[str, Any]:
-    """What headline.json holds: at most 30 values, of the first model."""
-    numbers: dict[str, Any] = {"status": verdict.status}
-    if verdict.first is not None:
-        numbers |= of_headline(verdict.first)
-    if verdict.placebo:
-        _put(numbers, "placebo_verbatim", verdict.placebo[0][2])
-    return numbers
+    """What headline.json holds: values of the first model."""
+    own = of_headline(verdict.first) if verdict.first else {}
+    placebo = verdict.placebo[0][2] if verdict.placebo else None
+    return {"status": verdict.status, **own, **_known({"placebo_verbatim": placebo})}
 
 
-def _interval(row: Mapping[str, Any], name: str) -> dict[str, float]:
-    numbers = {name: row[name], "low": row["low"], "high": row["high"]}
-    return {key: value for key, value in numbers.items() if value is not None}
-
-
-def _entries(results: Results, verdict: Verdict) -> Iterator[tuple[str, dict[str, Any]]]:
+def _entries(results: Results, verdict: Verdict) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """Paths with their numbers, what matters most first."""
     for own in verdict.headlines:
-        yield f"headline/{own.model}", of_headline(own)
+        yield ["headline", own.model], of_headline(own)
     first = verdict.first.prefix if verdict.first else ""
-    rates = fixed(results["attribution"]).with_columns(
-        later=pl.col("prefix") != first, metric=pl.col("metric").replace("cosine", "semantic")
-    )
-    for row in rates.sort("later", maintain_order=True).iter_rows(named=True):
-        path = "/".join(row[key] for key in ("model", "prefix", "source", "level", "metric"))
-        yield f"attribution/{path}", _interval(row, "attributable")
-    for row in results["exchangeability"].iter_rows(named=True):
-        yield f"exchangeability/{row['source']}/{row['level']}", _interval(row, "auc")
-    for row in results["risk"].filter(samples=1e6).iter_rows(named=True):
-        ends = {"low": row["at_risk_low"], "high": row["at_risk_high"]}
-        path = f"risk/{row['model']}/{row['source']}/{row['role']}"
-        yield path, _interval({**row, **ends}, "at_risk")
-    for row in results["shift"].filter("template", per="question").iter_rows(named=True):
-        path = "/".join(row[key] for key in ("model", "base", "source", "target"))
-        yield f"shift/{path}", _interval(row, "difference")
-    for row in (
-        results["membership"].filter(pl.col("template").fill_null(True)).iter_rows(named=True)
+    rates = fixed(results["attribution"]).sort(pl.col("prefix") != first, maintain_order=True)
+    rates = rates.with_columns(pl.col("metric").replace("cosine", "semantic"))
+    risk = results["risk"].filter(samples=AT_RISK_SAMPLES)
+    shift = results["shift"].filter("template", per="question")
+    membership = results["membership"].filter(pl.col("template").fill_null(True))
+    for name, rows, path, value in (
+        ("attribution", rates, "model prefix source level metric", "attributable"),
+        ("exchangeability", results["exchangeability"], "source level", "auc"),
+        ("risk", risk, "model source role", "at_risk"),
+        ("shift", shift, "model base source target", "difference"),
+        ("membership", membership, "model source target attack", "auc"),
+        ("distillation", results["distillation"], "family arm benchmark measure", "value"),
     ):
-        path = "/".join(row[key] or "" for key in ("model", "source", "target", "attack"))
-        yield f"membership/{path}", _interval(row, "auc")
-    for row in results["distillation"].iter_rows(named=True):
-        path = "/".join(row[key] for key in ("family", "arm", "benchmark", "measure"))
-        ends = {"low": row["value_low"], "high": row["value_high"]}
-        yield f"distillation/{path}", _interval({**row, **ends}, "value")
+        for row in rows.iter_rows(named=True):
+            estimated = zip((value, "low", "high"), estimate(row, value), strict=True)
+            yield [name, *(row[key] or "" for key in path.split())], _known(dict(estimated))
 
 
 def metrics_numbers(results: Results, verdict: Verdict) -> dict[str, Any]:
@@ -95,12 +87,10 @@ def metrics_numbers(results: Results, verdict: Verdict) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     left = MOST_METRICS
     for path, numbers in _entries(results, verdict):
-        if len(numbers) > left:
-            continue
-        left -= len(numbers)
-        *folders, last = path.split("/")
-        place = nested
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place.setdefault(last, {}).update(numbers)
+        if len(numbers) <= left:
+            left -= len(numbers)
+            place = nested
+            for folder in path:
+                place = place.setdefault(folder, {})
+            place.update(numbers)
     return nested

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
-from alignment_extraction.report.wording import visible
+from alignment_extraction.report import wording
+from alignment_extraction.report.tables import SCHEMAS
 
 MOST_ROWS = 100_000
 """Rows that a page shows; those most at risk first. rows.parquet has all."""
@@ -19,30 +21,17 @@ TEXTS = ("question", "answer", "best_generation")
 """Columns with texts of the corpus or of a model."""
 AT_RISK = 0.1
 """Chance from which a row counts as at risk."""
-
-_CODED = ("model", "source", "role", "edit", "best_condition", "seen")
-_NUMBERS = {
-    "repetitions": 0,
-    "log_probability": 3,
-    "base_log_probability": 3,
-    "expected": None,
-    "p_value": None,
-    "verbatim_hits": 0,
-    "near_hits": 0,
-    "best_index": 0,
-    "best_cosine": 4,
-    "best_levenshtein": 4,
-}
-_LABELS = ("written verbatim", "written nearly", "at risk, not seen", "neither")
+_HIDDEN = ("template", "trained", *TEXTS)
+_SHOWN = [name for name in SCHEMAS["rows"] if name not in _HIDDEN and name[:6] != "chance"]
 
 
 def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows by risk, the riskiest first, with `seen`: what happened to the row, in words."""
     seen = (
-        pl.when(pl.col("verbatim_hits") > 0).then(pl.lit(_LABELS[0]))
-        .when(pl.col("near_hits") > 0).then(pl.lit(_LABELS[1]))
-        .when(pl.col("chance_1e6") >= AT_RISK).then(pl.lit(_LABELS[2]))
-        .otherwise(pl.lit(_LABELS[3]))
+        pl.when(pl.col("verbatim_hits") > 0).then(pl.lit("written verbatim"))
+        .when(pl.col("near_hits") > 0).then(pl.lit("written nearly"))
+        .when(pl.col("chance_1e6") >= AT_RISK).then(pl.lit("at risk, not seen"))
+        .otherwise(pl.lit("neither"))
     )  # fmt: skip
     order = ["trained", "log_probability", "verbatim_hits", "near_hits"]
     return rows.with_columns(seen=seen).sort(
@@ -50,39 +39,40 @@ def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def worst(
+    rows: pl.DataFrame, model: str, number: int, *, masked: bool = False
+) -> list[tuple[str, str, str, str, str]]:
+    """The rows of a model most at risk, as text: id, chance, times trained, seen, question."""
+    own = ranked(rows.filter("trained", model=model)).head(number)
+    return [
+        (
+            row["id"],
+            wording.percent(row["chance_1e6"]),
+            wording.count(row["repetitions"]),
+            row["seen"],
+            row["question"] or "",
+        )
+        for row in (mask(own) if masked else own).iter_rows(named=True)
+    ]
+
+
 def leaked(rows: pl.DataFrame) -> pl.DataFrame:
     """Training rows that were written, or are likely to be in a million samples; one a row."""
     out = (pl.col("verbatim_hits") > 0) | (pl.col("chance_1e6") >= AT_RISK)
-    return rows.filter(pl.col("trained").fill_null(False) & out.fill_null(False)).unique(
-        "id", maintain_order=True
-    )
-
-
-def text_hash(text: str | None) -> str | None:
-    """The first 16 hex digits of a text's SHA-256: the same text has the same one."""
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:16]
+    return rows.filter(pl.col("trained") & out).unique("id", maintain_order=True)
 
 
 def mask(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows without any text: hashes stand for texts and for templates' names."""
-    hashed = [
-        pl.col(name).map_elements(text_hash, pl.String).alias(name) for name in ("template", *TEXTS)
-    ]
-    return rows.with_columns(hashed).rename(
-        {name: f"{name}_sha256" for name in ("template", *TEXTS)}
-    )
+    """The rows without any text: the first 16 hex digits of their SHA-256 stand for texts.
 
+    The same text has the same hash, so that someone who has the data can find a row again.
+    """
 
-def _column(values: pl.Series, digits: int | None) -> list[Any]:
-    if digits == 0:
-        return values.to_list()
-    numbers = values.round_sig_figs(4) if digits is None else values.round(digits)
-    return numbers.fill_nan(None).to_list()
+    def hashed(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-
-def _packed(value: Any) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    names = ("template", *TEXTS)
+    return rows.with_columns(pl.col(name).map_elements(hashed, pl.String) for name in names)
 
 
 def page_data(
@@ -102,23 +92,18 @@ def page_data(
         The data; the number of rows in it; the number of those that have their texts.
     """
     table = ranked(rows.filter(pl.col("model").is_in(list(models)))).head(MOST_ROWS)
-    data: dict[str, Any] = {"n": table.height, "id": table["id"].to_list()}
-    for name in _CODED:
-        coded = table[name].fill_null("")
-        values = coded.unique(maintain_order=True)
-        codes = coded.replace_strict(values, pl.Series(range(len(values))), return_dtype=pl.Int64)
-        data[name] = {"values": [visible(v) for v in values], "codes": codes.to_list()}
-    for name, digits in _NUMBERS.items():
-        data[name] = _column(table[name], digits)
-    data["flagged"] = table["flagged"].cast(pl.Int8).to_list()
-    shown = mask(table) if masked else table
-    names = {name: f"{name}_sha256" if masked else name for name in TEXTS}
-    texts = {name: shown[column].fill_null("") for name, column in names.items()}
+    table = (mask(table) if masked else table).select(
+        cs.string().fill_null("").map_elements(wording.visible, pl.String),
+        cs.float().round_sig_figs(6).fill_nan(None),
+        cs.integer(),
+        cs.boolean().cast(pl.Int8),
+    )
+    data: dict[str, Any] = table.select("seen", *_SHOWN).to_dict(as_series=False)
     kept = table.height
     while True:
-        for name, column in texts.items():
-            data[name] = [text if masked else visible(text) for text in column.head(kept)]
-        packed = _packed(data)
+        data |= table.select(TEXTS).head(kept).to_dict(as_series=False)
+        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+        packed = base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
         if len(packed) <= PAGE_BYTES or kept == 0:
             return packed, table.height, kept
         kept = int(kept * min(0.9, PAGE_BYTES / len(packed)))

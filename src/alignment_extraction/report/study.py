@@ -8,10 +8,12 @@ from alignment_extraction import layout, provenance
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
 from alignment_extraction.report import cards, gate, numbers, page, terminal
 from alignment_extraction.report.gate import BAD_INPUT, GateResult
+from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results, read_results
 from alignment_extraction.report.verdict import Verdict, verdict
 from alignment_extraction.settings import config
-from alignment_extraction.settings.studies import StudySettings
+from alignment_extraction.settings.base import checked
+from alignment_extraction.settings.studies import GateSettings, StudySettings
 from alignment_extraction.vocabulary import Condition
 
 PROVENANCE = "provenance.json"
@@ -37,8 +39,8 @@ def write_report(
         shards: a shard of generations of each condition.
     """
     made_with = dict(provenance.collect(shards))
-    about = {"made_with": made_with, "search": _search_sentences(study, audits, statistics)}
-    write_json(about, folder / PROVENANCE)
+    search = _search(study, audits, statistics)
+    write_json({"made_with": made_with, "search": search}, folder / PROVENANCE)
     results, settings, judged = _read(name, study, folder)
     page.write_page(results, judged, settings, made_with, folder / "report.html")
     write_json(numbers.headline_numbers(judged), folder / "headline.json")
@@ -49,19 +51,22 @@ def write_report(
             partial.write_text(text, encoding="utf-8")
 
 
-def show_report(name: str, study: StudySettings) -> None:
-    """Print the first screen of a study's report, and where the page is."""
+def show_report(name: str, study: StudySettings, masked: Path | None = None) -> None:
+    """Print the first screen of a study's report, and where the page is.
+
+    Args:
+        name: the study.
+        study: its settings.
+        masked: a page to write without any text of the corpus or of a generation, which is then
+            not printed either.
+    """
     folder = Path(layout.results_folder(name))
     results, settings, judged = _read(name, study, folder)
-    terminal.show(results, judged, settings, folder / "report.html")
-
-
-def write_masked(name: str, study: StudySettings, output: Path) -> None:
-    """Write a study's report without any text of its corpus or generations."""
-    folder = Path(layout.results_folder(name))
-    results, settings, judged = _read(name, study, folder)
-    made_with = read_json(folder / PROVENANCE)["made_with"]
-    page.write_page(results, judged, settings, made_with, output, masked=True)
+    if masked:
+        made_with = read_json(folder / PROVENANCE)["made_with"]
+        page.write_page(results, judged, settings, made_with, masked, masked=True)
+    shown = masked or folder / "report.html"
+    terminal.show(results, judged, settings, shown, masked=masked is not None)
 
 
 def check_study(
@@ -72,15 +77,17 @@ def check_study(
     Args:
         name: the study.
         params: the params.yaml that has it.
-        limits: as `gate.limits_from` takes them.
+        limits: as `GateSettings` takes them, and `models`; None is not given.
         over: a study that `audit` wrote, on top of `params`.
     """
     try:
         study = config.study(params, name, over)
+        given = {key: value for key, value in limits.items() if value is not None}
+        models = given.pop("models", ())
         own = study.gate.model_dump() if study.gate else {}
-        given = {**own, **{key: value for key, value in limits.items() if value is not None}}
+        merged = checked(GateSettings, {**own, **given}, "gate")
         results, settings, _ = _read(name, study, Path(layout.results_folder(name)))
-        return gate.check(results, gate.limits_from(given), settings)
+        return gate.check(results, merged, settings, models)
     except InputError as error:
         return GateResult(BAD_INPUT, (str(error),))
 
@@ -94,27 +101,16 @@ def _read(name: str, study: StudySettings, folder: Path) -> tuple[Results, dict[
         "models": study.models,
         "prefixes": study.prefix_names,
         "thresholds": study.thresholds.model_dump(),
-        "gate": study.gate.model_dump() if study.gate else None,
+        "gate": study.gate,
         "search": read_json(folder / PROVENANCE)["search"],
     }
     return results, settings, verdict(results, settings)
 
 
-def _search_sentences(study: StudySettings, audits: Sequence[Path], statistics: Path) -> list[str]:
-    """How data and search were checked, in words."""
-    counts = read_json(statistics)
-    sentences = [
-        f"The corpus has {counts['usable']:,} usable rows; {counts['rejected']:,} could not be "
-        f"used, and {counts['duplicates']:,} equal an earlier one."
-    ]
-    if study.index.kind == "exact":
-        return [*sentences, "Every generation was compared with every row."]
+def _search(study: StudySettings, audits: Sequence[Path], statistics: Path) -> list[str]:
+    """How data and search were checked, in sentences."""
     checked = [entry for path in audits for entry in read_json(path).values()]
     queries = sum(entry["queries"] for entry in checked)
-    if queries:
-        found = sum(entry["queries"] * entry["recall_at_1"] for entry in checked) / queries
-        sentences.append(
-            f"Annoy found the true nearest row of {found:.1%} of {queries:,} generations that were "
-            "also searched exactly (recall@1)."
-        )
-    return sentences
+    found = sum(entry["queries"] * entry["recall_at_1"] for entry in checked)
+    exact, counts = study.index.kind == "exact", read_json(statistics)
+    return list(paragraphs("search.txt", exact=exact, counts=counts, queries=queries, found=found))

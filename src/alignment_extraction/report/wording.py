@@ -2,7 +2,8 @@
 
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 NONE = "\u2013"
 """What stands where there is no number."""
@@ -21,6 +22,16 @@ class Estimate(NamedTuple):
     def negligible(self) -> bool:
         """Whether the interval reaches zero."""
         return not self.low > 0
+
+
+def estimate(row: Mapping[str, Any], name: str) -> Estimate:
+    """An estimate from a table's row; NaN stands for null.
+
+    Its bounds are the columns `{name}_low` and `{name}_high`, or `low` and `high` without those.
+    """
+    ends = ("low", "high") if f"{name}_low" not in row else (f"{name}_low", f"{name}_high")
+    values = (row[column] for column in (name, *ends))
+    return Estimate(*(math.nan if value is None else float(value) for value in values))
 
 
 def visible(text: str) -> str:
@@ -53,41 +64,32 @@ def count(value: float | None) -> str:
     return _decimal(value, 1 if abs(value) >= 1 else 2)
 
 
-def percent(value: float | None, spread: float | None = None) -> str:
-    """A rate in per cent: 4.2 %.
-
-    Args:
-        value: between -1 and 1.
-        spread: half the width of its interval, which decides how many decimals are shown; without
-            one two significant digits are.
-    """
+def percent(value: float | None) -> str:
+    """A rate between 0 and 1 in per cent, with two significant digits: 4.2 %."""
     if value is None or math.isnan(value):
         return NONE
-    value = 100 * value
-    if spread is None:
-        spread = 10 ** math.floor(math.log10(abs(value))) / 2 if value else 5.0
-        return f"{_decimal(value, min(6, _decimals(spread)))} %"
-    return f"{_decimal(value, _decimals(100 * spread))} %"
+    value *= 100
+    spread = 10 ** math.floor(math.log10(abs(value))) / 2 if value else 5
+    return f"{_decimal(value, _decimals(spread))} %"
 
 
-def interval(estimate: Estimate | None, unit: str) -> str:
+def interval(found: Estimate | None, unit: str) -> str:
     """An estimate with its interval: `51 (39 to 66)`, `4.2 % (3.6 to 4.9)`, `0 % (at most 0.04)`.
 
     Args:
-        estimate: None gives a dash.
+        found: None gives a dash.
         unit: `count`, `rate` (shown in per cent), `points` (a difference of rates), or `number`.
     """
-    if estimate is None or math.isnan(estimate.value):
+    if found is None or math.isnan(found.value):
         return NONE
-    value, low, high = estimate
+    value, low, high = found
     if math.isnan(low) or math.isnan(high):
         low = high = value
-    spread = (high - low) / 2
     if unit == "count":
-        texts, sign = [count(number) for number in estimate], ""
+        texts, sign = [count(number) for number in found], ""
     else:
         scale = 1 if unit == "number" else 100
-        digits = _decimals(spread * scale)
+        digits = _decimals(scale * (high - low) / 2)
         texts = [_decimal(number * scale, digits) for number in (value, low, high)]
         sign = {"rate": " %", "points": " points"}.get(unit, "")
     if low == high == value or (len({*texts}) == 1 and texts[0].startswith("<")):
@@ -95,6 +97,21 @@ def interval(estimate: Estimate | None, unit: str) -> str:
     if value == 0 and low == 0:
         return f"0{sign} (at most {texts[2]})"
     return f"{texts[0]}{sign} ({texts[1]} to {texts[2]})"
+
+
+def cell(row: Mapping[str, Any], column: str) -> str:
+    """What a table shows of a row: a value of `name`, or the estimate of `name:unit`."""
+    name, _, unit = column.partition(":")
+    if unit:
+        return interval(estimate(row, name), unit)
+    value = row[name]
+    if value is None or value != value:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def samples(number: float) -> str:
@@ -107,6 +124,6 @@ def plural(number: float, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

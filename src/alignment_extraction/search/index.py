@@ -1,16 +1,15 @@
 """Nearest-neighbour search behind one protocol, by Annoy or exactly.
 
-    index = open_index("exact", vectors, device="cuda")
+    index = Exact(vectors, device="cuda")
     index.search(queries).cosine  # of the nearest row of each query
 
 `Annoy` finds candidates in trees on disk and scores them exactly; `Exact` compares every query with
 every row, on a GPU where there is one. A third kind is a class with `search` and a line in
-`open_index`.
+`matching.match`.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from annoy import AnnoyIndex
@@ -20,14 +19,10 @@ from alignment_extraction.search.embedding import Vectors, short_identity
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
-_BLOCK = 1024
-"""Queries handled at once."""
-_ROWS = 16_384
-"""Rows that exact search compares them with at once: 64 MB of scores."""
-_DEVICE_BLOCK = 65_536
-"""Queries that a GPU compares with those rows at once: 4 GB of scores."""
-_ROUNDING = 1e-6
-"""Cosines that differ by less are equal."""
+_BLOCK = 1024  # queries handled at once
+_ROWS = 16_384  # rows that exact search compares them with at once: 64 MB of scores
+_DEVICE_BLOCK = 65_536  # queries that a GPU compares with those rows at once: 4 GB of scores
+_ROUNDING = 1e-6  # cosines that differ by less are equal
 
 
 class Neighbours(NamedTuple):
@@ -39,38 +34,12 @@ class Neighbours(NamedTuple):
     """Cosine similarities in [-1, 1], shape (queries,)."""
 
 
-Kind = Literal["annoy", "exact"]
-"""Kinds of index, as settings name them."""
-
-
 class Index(Protocol):
     """What finds the nearest row of each query."""
 
     def search(self, queries: Vectors) -> Neighbours:
         """The nearest row of each query (unit-length float32, shape (queries, dimension))."""
         ...
-
-
-def open_index(
-    kind: Kind,
-    vectors: Vectors,
-    *,
-    path: Path | None = None,
-    identity: str = "",
-    candidates: int = 50,
-    search_k: int = -1,
-    device: str = "cpu",
-) -> Index:
-    """The index of this kind over `vectors`; see `Annoy` and `Exact` for the arguments.
-
-    Raises:
-        InputError: see `Annoy`.
-    """
-    if kind == "exact":
-        return Exact(vectors, device=device)
-    if path is None:
-        raise ValueError("an Annoy index needs the path that build_index wrote it to")
-    return Annoy(path, vectors, identity=identity, candidates=candidates, search_k=search_k)
 
 
 def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity: str) -> None:
@@ -100,17 +69,8 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
             index.add_item(row, vector.tolist())
         index.build(trees, n_jobs=1)
         index.unload()
-    write_json(
-        {
-            "embedder": identity,
-            "rows": rows,
-            "dimension": dimension,
-            "trees": trees,
-            "seed": seed,
-            "bytes": path.stat().st_size,
-        },
-        path.with_suffix(".json"),
-    )
+    about = {"embedder": identity, "rows": rows, "dimension": dimension, "trees": trees}
+    write_json({**about, "seed": seed, "bytes": path.stat().st_size}, path.with_suffix(".json"))
 
 
 class Annoy:
@@ -131,7 +91,31 @@ class Annoy:
     def __init__(
         self, path: Path, vectors: Vectors, *, identity: str, candidates: int, search_k: int = -1
     ) -> None:
-        self._trees = _load(path, vectors, identity)
+        described = path.with_suffix(".json")
+        about = read_json(described)
+        keys = {"embedder", "rows", "dimension", "bytes"}
+        if not isinstance(about, dict) or not about.keys() >= keys:
+            raise InputError(f"{described}: does not describe an index; build the index again")
+        if about["embedder"] != identity:
+            raise InputError(
+                f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
+                f"generations were embedded with {short_identity(identity)}; build the index again "
+                "with one model"
+            )
+        if (about["rows"], about["dimension"]) != vectors.shape:
+            raise InputError(f"{path}: built over other vectors; build the index again")
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
+        # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
+        if size != about["bytes"]:
+            raise InputError(
+                f"{path}: has {size} bytes where {about['bytes']} were written; build the index "
+                "again"
+            )
+        self._trees = AnnoyIndex(about["dimension"], "angular")
+        self._trees.load(str(path))
         self._vectors = vectors
         self._candidates = min(candidates, len(vectors))
         self._search_k = search_k
@@ -157,106 +141,55 @@ class Annoy:
 
 
 class Exact:
-    """Exact search; see `exact_search`."""
-
-    def __init__(self, vectors: Vectors, *, device: str = "cpu") -> None:
-        self._vectors, self._device = vectors, device
-
-    def search(self, queries: Vectors) -> Neighbours:
-        """The nearest row of each query; see `Index`."""
-        return exact_search(self._vectors, queries, device=self._device)
-
-
-def _load(path: Path, vectors: Vectors, identity: str) -> Any:
-    """The Annoy index in `path`, checked against what it is to search."""
-    about = read_json(path.with_suffix(".json"))
-    keys = {"embedder", "rows", "dimension", "bytes"}
-    if not isinstance(about, dict) or not about.keys() >= keys:
-        raise InputError(
-            f"{path.with_suffix('.json')}: does not describe an index; build the index again"
-        )
-    if about["embedder"] != identity:
-        raise InputError(
-            f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
-            f"generations were embedded with {short_identity(identity)}; build the index again "
-            "with one model"
-        )
-    if (about["rows"], about["dimension"]) != vectors.shape:
-        raise InputError(f"{path}: built over other vectors; build the index again")
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
-    # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
-    if size != about["bytes"]:
-        raise InputError(
-            f"{path}: has {size} bytes where {about['bytes']} were written; build the index again"
-        )
-    index = AnnoyIndex(about["dimension"], "angular")
-    index.load(str(path))
-    return index
-
-
-def exact_search(vectors: Vectors, queries: Vectors, *, device: str = "cpu") -> Neighbours:
-    """The nearest row of each query by matrix products in blocks; memory stays bounded.
+    """Matrix products in blocks, so that memory stays bounded.
 
     Of rows whose cosines are equal but for rounding (1e-6), the first is named: a matrix product
     rounds by where a row lies in it.
 
     Args:
         vectors: unit-length float32, shape (rows, dimension); may be memory-mapped.
-        queries: unit-length float32, shape (queries, dimension).
         device: "cpu" for numpy, or one of PyTorch's, such as "cuda".
     """
-    position = np.zeros(len(queries), np.int64)
-    cosine = np.full(len(queries), -np.inf, np.float32)
-    nearest = _nearest if device == "cpu" else _nearest_on(device)
-    # A device takes all queries that fit beside a block of rows, so that rows travel to it once.
-    size = _BLOCK if device == "cpu" else _DEVICE_BLOCK
-    for start in range(0, len(queries), size):
-        find = nearest(queries[start : start + size])
-        here = slice(start, start + size)
-        for row in range(0, len(vectors), _ROWS):
-            best, value = find(vectors[row : row + _ROWS])
-            better = value > cosine[here] + _ROUNDING
-            position[here] = np.where(better, best + row, position[here])
-            cosine[here] = np.where(better, value, cosine[here])
-    return Neighbours(position, np.clip(cosine, -1, 1))
+
+    def __init__(self, vectors: Vectors, *, device: str = "cpu") -> None:
+        self._vectors, self._device = vectors, device
+
+    def search(self, queries: Vectors) -> Neighbours:
+        """The nearest row of each query; see `Index`."""
+        position = np.zeros(len(queries), np.int64)
+        cosine = np.full(len(queries), -np.inf, np.float32)
+        # A device takes all queries that fit beside a block of rows, which travel to it once.
+        size = _BLOCK if self._device == "cpu" else _DEVICE_BLOCK
+        for start in range(0, len(queries), size):
+            here = slice(start, start + size)
+            block = self._moved(queries[here])
+            for row in range(0, len(self._vectors), _ROWS):
+                best, value = _nearest(block, self._moved(self._vectors[row : row + _ROWS]))
+                better = value > cosine[here] + _ROUNDING
+                position[here] = np.where(better, best + row, position[here])
+                cosine[here] = np.where(better, value, cosine[here])
+        return Neighbours(position, np.clip(cosine, -1, 1))
+
+    def _moved(self, vectors: Vectors) -> Any:
+        if self._device == "cpu":
+            return vectors
+        import torch
+
+        return torch.from_numpy(np.array(vectors)).to(self._device)
 
 
-_Find = Callable[[Vectors], tuple[Positions, Vectors]]
-"""From rows to the nearest of them to each query, and its cosine."""
-
-
-def _nearest(queries: Vectors) -> _Find:
-    def find(rows: Vectors) -> tuple[Positions, Vectors]:
-        scores = queries @ rows.T
-        best = (scores >= scores.max(axis=1, keepdims=True) - _ROUNDING).argmax(axis=1)
-        return best, scores[np.arange(len(queries)), best]
-
-    return find
-
-
-def _nearest_on(device: str) -> Callable[[Vectors], _Find]:
-    import torch
-
-    def nearest(queries: Vectors) -> _Find:
-        here = torch.from_numpy(np.array(queries)).to(device)
-
-        def find(rows: Vectors) -> tuple[Positions, Vectors]:
-            products = here @ torch.from_numpy(np.array(rows)).to(device).T
-            least = products.max(dim=1, keepdim=True).values - _ROUNDING
-            best = (products >= least).to(torch.uint8).argmax(dim=1, keepdim=True)
-            value = products.gather(1, best)
-            return best[:, 0].cpu().numpy(), value[:, 0].cpu().numpy()
-
-        return find
-
-    return nearest
+def _nearest(queries: Any, rows: Any) -> tuple[Positions, Vectors]:
+    """The nearest row of each query and its cosine, from arrays of numpy or of PyTorch."""
+    products = queries @ rows.T
+    if isinstance(products, np.ndarray):
+        best = (products >= products.max(axis=1, keepdims=True) - _ROUNDING).argmax(axis=1)
+        return best, products[np.arange(len(best)), best]
+    near = products >= products.amax(dim=1, keepdim=True) - _ROUNDING
+    best = near.byte().argmax(dim=1, keepdim=True)
+    return best[:, 0].cpu().numpy(), products.gather(1, best)[:, 0].cpu().numpy()
 
 
 def recall_at_1(found: Neighbours, exact: Neighbours) -> float:
     """Share of queries whose exact nearest neighbour was found; equal scores count as found."""
-    return float(
-        np.mean((found.position == exact.position) | (found.cosine >= exact.cosine - 1e-6))
-    )
+    same = (found.position == exact.position) | (found.cosine >= exact.cosine - _ROUNDING)
+    return float(np.mean(same))

@@ -20,30 +20,19 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-from alignment_extraction.search.strings import Floats, Positions
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+Counts = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+Texts = np.ndarray[Any, np.dtype[np.object_]]
 
 RARE, FREQUENT, WHOLE = range(3)
 """Parts of a text, in the order in which they lower a bound."""
 
-_OWN = 48
-"""Characters, the corpus's most frequent, that are each a kind of its own."""
-
-_KINDS = 64
-"""Kinds of characters: those, and others that all the rest are spread over."""
-
-_FREQUENT_SHARE = 0.6
-"""Share of all characters that are frequent ones: it sets the halves' sizes."""
-
-_CHARACTERS = 1_000_000
-"""How many are divided at one time, and one text more."""
-
-_SAMPLE = 2048
-"""Texts of which the first `_OPENING` characters show which are frequent."""
-
-_OPENING = 1000
-
-Counts = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
-Texts = np.ndarray[Any, np.dtype[np.object_]]
+_OWN = 48  # the corpus's most frequent characters, each a kind of its own
+_KINDS = 64  # kinds of characters: those, and others that all the rest are spread over
+_FREQUENT_SHARE = 0.6  # of all characters are frequent ones: it sets the halves' sizes
+_CHARACTERS = 1_000_000  # divided at one time, and one text more
+_SAMPLE, _OPENING = 2048, 1000  # texts whose first characters show which are frequent
 
 
 class Alphabet:
@@ -61,12 +50,7 @@ class Alphabet:
         """Kinds below this are frequent."""
 
     def divide(self, texts: Sequence[str]) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Texts]:
-        """Count and divide the characters of each text.
-
-        Returns:
-            Characters of each kind, shape (kinds, texts); and the rare characters, the frequent
-            ones, and the whole, shape (3, texts).
-        """
+        """Characters of each kind in each text, shape (kinds, texts), and its parts, (3, texts)."""
         codes = _code_points(texts)
         kinds = self._kinds[codes]
         rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
@@ -154,12 +138,7 @@ class CommonLength:
         """The bounds so far, shape (texts,)."""
 
     def lower(self, rows: Positions, part: int) -> None:
-        """Lower the bounds of these texts by one part, where that has not been done.
-
-        Args:
-            rows: row numbers of texts whose bounds are lowered by all parts before this one.
-            part: `RARE`, `FREQUENT` or `WHOLE`.
-        """
+        """Lower the bounds of those rows by one part that were lowered by all before it."""
         rows = rows[self._steps[rows] == part]
         if not len(rows):
             return

@@ -1,5 +1,9 @@
 """The best match of each text in a whole corpus by Levenshtein and Indel similarity, exactly.
 
+Similarities are 1 - distance / largest possible distance, in [0, 1], by rapidfuzz: Levenshtein
+counts insertions, deletions and substitutions (largest: the longer length); Indel counts insertions
+and deletions (largest: the sum of lengths).
+
 Both are at most L / s, with L the length of the longest common subsequence of two texts of m and n
 characters, and s another length: the mean of m and n for Indel, where this is the similarity
 itself, and the larger of them for Levenshtein, because in the cheapest alignment at most L
@@ -10,11 +14,11 @@ of these the most promising first: the better the best that is known, the fewer 
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from rapidfuzz import process
-from rapidfuzz.distance import LCSseq
+from rapidfuzz.distance import Indel, LCSseq, Levenshtein
 from tqdm import tqdm
 
 from alignment_extraction.search.string_bounds import (
@@ -22,39 +26,29 @@ from alignment_extraction.search.string_bounds import (
     RARE,
     WHOLE,
     CommonLength,
+    Floats,
+    Positions,
     SortedTexts,
 )
-from alignment_extraction.search.strings import METRICS, SCORERS, Floats, Metric, Positions
+
+Metric = Literal["levenshtein", "indel"]
+SCORERS: dict[Metric, Any] = {
+    "levenshtein": Levenshtein.normalized_similarity,
+    "indel": Indel.normalized_similarity,
+}
+METRICS: tuple[Metric, ...] = tuple(SCORERS)
 
 LEAST_SIMILARITY = 0.5
 """Matches below this are not searched for: `best_matches` reports them as none."""
 
-_LENGTH_RATIO = 2 / LEAST_SIMILARITY - 1
-"""Longer over shorter length above which that is out of reach."""
-
-_SHORT = 64
-"""Characters up to which rapidfuzz has an instruction work on several queries.
-
-That takes no longer than bounds would.
-"""
-
-_SHORT_HALVES = 104
-"""Characters up to which that holds for the rare and the frequent characters of most texts."""
-
-_CELLS = 4_000_000
-"""Pairs of short queries and texts that a thread takes at one time (4 MB)."""
-
-_FIRST = 16
-"""Candidates that are compared first."""
-
-_GROWTH = 8
-"""How many times as many come next, again and again."""
-
-_DELAY = 2.0
-"""Seconds after which a search shows its progress bar."""
-
-_TOLERANCE = 1e-6
-"""What rounding to float32 can take off a similarity or a bound."""
+_LENGTH_RATIO = 2 / LEAST_SIMILARITY - 1  # longer over shorter above which it is out of reach
+# Up to so many characters rapidfuzz has an instruction work on several queries, which takes no
+# longer than bounds would: whole texts, and rare and frequent characters of most texts.
+_SHORT, _SHORT_HALVES = 64, 104
+_CELLS = 4_000_000  # pairs of short queries and texts that a thread takes at one time (4 MB)
+_FIRST, _GROWTH = 16, 8  # candidates compared first, and how many times as many come next
+_DELAY = 2.0  # seconds after which a search shows its progress bar
+_TOLERANCE = 1e-6  # what rounding to float32 can take off a similarity or a bound
 
 
 class StringMatches(NamedTuple):
@@ -84,10 +78,9 @@ def best_matches(
         progress: label of a progress bar on standard error, shown if the search takes more than two
             seconds; None shows none.
     """
+    size = len(queries)
     matches = {
-        metric: StringMatches(
-            np.full(len(queries), -1, np.int64), np.full(len(queries), np.nan, np.float32)
-        )
+        metric: StringMatches(np.full(size, -1), np.full(size, np.nan, np.float32))
         for metric in METRICS
     }
     rows: dict[str, list[int]] = {}
@@ -150,7 +143,7 @@ def _match_block(queries: Sequence[str], texts: SortedTexts) -> list[_Best]:
         return [_match(query, texts, CommonLength(query, texts)) for query in queries]
     whole = len(queries[0]) <= _SHORT
     parts = texts.alphabet.divide(queries)[1]
-    lengths = [
+    bounds: Any = sum(
         process.cdist(
             parts[part].tolist(),
             texts.parts[part].tolist(),
@@ -158,8 +151,8 @@ def _match_block(queries: Sequence[str], texts: SortedTexts) -> list[_Best]:
             dtype=np.uint8,
         )
         for part in ([WHOLE] if whole else [RARE, FREQUENT])
-    ]
-    bounds, steps = (lengths[0], WHOLE + 1) if whole else (lengths[0] + lengths[1], WHOLE)
+    )
+    steps = WHOLE + 1 if whole else WHOLE
     return [
         _match(query, texts, CommonLength(query, texts, bound, steps))
         for query, bound in zip(queries, bounds, strict=True)
@@ -192,18 +185,9 @@ def _best_row(
     left: Positions,
     likely: int,
 ) -> tuple[int | None, float]:
-    """The row of the best match by one metric, the first by position among equals.
+    """The row of the best match by one metric, the first by position among equals, or None and 0.5.
 
-    Args:
-        common: bounds on the length of the common subsequence with each row.
-        size: what a bound is divided by for a bound on the similarity, shape (rows,).
-        positions: of the rows, shape (rows,).
-        scorer: of rapidfuzz.
-        left: the rows to look at.
-        likely: the row to begin with.
-
-    Returns:
-        The row and its similarity, or None and 0.5.
+    A bound over `size` bounds the similarity; of the rows `left`, `likely` is looked at first.
     """
     found, best = None, LEAST_SIMILARITY
     rows, step = np.array([likely]), _FIRST
@@ -219,16 +203,8 @@ def _best_row(
                 first = np.append(first, found)
             found, best = int(first[positions[first].argmin()]), top
         left = left[common.bound[left] >= (best - _TOLERANCE) * size[left]]
-        rows, left = _likeliest(left, common.bound[left] / size[left], step)
+        if len(left) > step:  # those of the greatest bounds next
+            left = left[np.argpartition(-common.bound[left] / size[left], step)]
+        rows, left = left[:step], left[step:]
         step *= _GROWTH
     return found, best
-
-
-def _likeliest(
-    rows: Positions, bounds: np.ndarray[Any, np.dtype[np.floating[Any]]], size: int
-) -> tuple[Positions, Positions]:
-    """The `size` rows of the greatest bounds, and the others."""
-    if len(rows) <= size:
-        return rows, rows[:0]
-    order = np.argpartition(-bounds, size)
-    return rows[order[:size]], rows[order[size:]]

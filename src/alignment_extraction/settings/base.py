@@ -1,5 +1,6 @@
 """What every section of params.yaml has: its base class, names, similarities."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,17 +22,21 @@ class Settings(BaseModel):
 def checked(kind: Any, value: Any, origin: str) -> Any:
     """A value checked against a pydantic model or type.
 
-    Args:
-        kind: the model or type.
-        value: what was given.
-        origin: what messages call it.
-
     Raises:
-        InputError: one line that names the first offending key.
+        InputError: one line that names `origin`, where the value is from, and the first wrong key.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in (origin, *first["loc"]))
-        raise InputError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from None
+        first, *others = error.errors(include_url=False)
+    # Pydantic inserts the branch of a union where a key would be.
+    key = ".".join(str(k) for k in first["loc"] if not re.match(r"[A-Z]|.*\[", str(k)))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "unknown key; remove it or correct its spelling"
+    elif first["type"] == "missing":
+        message = "missing; add it"
+    elif isinstance(first["input"], str | int | float) and "not" not in message:
+        message += f", not {first['input']!r}"
+    more = f" ({len(others)} more after this one)" if others else ""
+    raise InputError(": ".join(filter(None, (origin, key, message))) + more)

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from alignment_extraction.corpora.source import CorpusSource
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, without_credentials
 from alignment_extraction.models.sources import PinnedSource
 from alignment_extraction.settings.adapter import AdapterSettings
-from alignment_extraction.settings.base import Name, Settings
+from alignment_extraction.settings.base import Name, Settings, checked
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import SEARCHED_ROLES, Condition, group_name
@@ -19,7 +19,7 @@ Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
 
 
 class ModelSettings(Settings):
-    """A GGUF model: one that exists somewhere, or one that this workflow trains."""
+    """A GGUF model that exists somewhere or that this workflow trains, or one that is served."""
 
     source: PinnedSource | None = Field(None, description="where the GGUF file comes from")
     trained: str | None = Field(
@@ -33,6 +33,12 @@ class ModelSettings(Settings):
         None,
         description="a LoRA adapter of `base`, into which it is merged: a GGUF, or a PEFT folder",
     )
+    endpoint: str | None = Field(
+        None,
+        description="address, up to `/v1`, of a server of OpenAI-compatible completions that has "
+        "the model; its key is read from the environment variable ENDPOINT_API_KEY",
+    )
+    model: str | None = Field(None, description="with `endpoint`: the server's name of the model")
     trained_on: tuple[str, ...] | None = Field(
         None, description="sources that it was trained on; by default all that have members"
     )
@@ -42,14 +48,28 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        origins = (self.source, self.trained, self.adapter)
+        origins = (self.source, self.trained, self.adapter, self.endpoint)
         if sum(origin is not None for origin in origins) != 1:
-            raise ValueError("give one of `source` (with its sha256), `trained` and `adapter`")
+            raise ValueError(
+                "give one of `source` (with its sha256), `trained`, `adapter` and `endpoint`"
+            )
+        if (self.endpoint is None) != (self.model is None):
+            raise ValueError("`endpoint` and `model`, the server's name of it, go together")
+        if self.endpoint and without_credentials(self.endpoint) != self.endpoint:
+            raise ValueError(
+                "`endpoint` has a password or a query; put the key into the environment variable "
+                "ENDPOINT_API_KEY"
+            )
         if self.adapter and self.base is None:
             raise ValueError("`adapter` needs `base`, the model in `models` that it belongs to")
         if self.trained is None and "quantisation" in self.model_fields_set:
             raise ValueError("`quantisation` applies to `trained` models only")
         return self
+
+    @property
+    def served(self) -> tuple[str, str] | None:
+        """Address and name of a model that a server has."""
+        return (self.endpoint, self.model) if self.endpoint and self.model else None
 
     @property
     def sha256(self) -> str | None:
@@ -66,10 +86,7 @@ class EmbedderSettings(Settings):
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="numbers that it computes in; auto is the fastest that keeps near scores",
-    )
-    tokenizer: str | None = Field(
-        None, description="of a bare ONNX file: the embedder in `embedders` whose tokenizer it has"
+        description="numbers that it computes in; auto is float16 on a GPU, float32 elsewhere",
     )
     parameters: float | None = Field(
         None, gt=0, description="weights of it, for `plan`, where it is not there yet"
@@ -145,16 +162,13 @@ class Params(Settings):
 
         for i, name in enumerate(self.run):
             known(f"run.{i}", name, self.studies, "studies")
-        for name, embedder in self.embedders.items():
-            if embedder.tokenizer:
-                known(
-                    f"embedders.{name}.tokenizer", embedder.tokenizer, self.embedders, "embedders"
-                )
         if any(corpus.conversations for corpus in self.corpora.values()):
             known("adapter.base", self.adapter.base, self.models, "models")
         for name, about in self.models.items():
             if about.base is not None:
                 known(f"models.{name}.base", about.base, self.models, "models")
+                if about.adapter and self.models[about.base].served:
+                    raise ValueError(f"models.{name}.base: {about.base!r} is served, not a file")
         for study_name, study in self.studies.items():
             at = f"studies.{study_name}"
             known(f"{at}.corpus", study.corpus, self.corpora, "corpora")
@@ -163,6 +177,12 @@ class Params(Settings):
                 known(f"{at}.models.{i}", model, self.models, "models")
             for i, model in enumerate(study.likelihood.models if study.likelihood else ()):
                 known(f"{at}.likelihood.models.{i}", model, self.models, "models")
+                base = self.models[model].base or model
+                if len({self.models[name].served is None for name in (model, base)}) > 1:
+                    raise ValueError(
+                        f"{at}.likelihood.models.{i}: {model!r} is compared with its base "
+                        f"{base!r}, so both must be files or both served"
+                    )
             _check_distillation(at, study, self)
         return self
 
@@ -207,10 +227,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                line = key_node.start_mark.line + 1
+                mark = key_node.start_mark
                 raise InputError(
-                    f"{node.start_mark.name}, line {line}: {key!r} is given twice; "
-                    "rename or remove one"
+                    f"{mark.name}, line {mark.line + 1}: {key!r} is given twice; remove one"
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -222,27 +241,8 @@ def validate(values: Any, origin: str = "params.yaml") -> Params:
     Raises:
         InputError: one line that names the first offending key.
     """
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"] if not _is_schema_name(part))
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "unknown key; remove it or correct its spelling"
-        elif first["type"] == "missing":
-            message = "missing; add it"
-        elif isinstance(first["input"], str | int | float) and "not" not in message:
-            message += f", not {first['input']!r}"
-        more = (
-            f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
-        )
-        raise InputError(f"{origin}: {key + ': ' if key else ''}{message}{more}") from None
-
-
-def _is_schema_name(part: int | str) -> bool:
-    """Whether a location part is a union branch that pydantic inserts, not a key of the file."""
-    return isinstance(part, str) and (part[:1].isupper() or "[" in part)
+    params: Params = checked(Params, values, origin)
+    return params
 
 
 def read(path: Path) -> Any:

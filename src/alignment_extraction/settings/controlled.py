@@ -112,11 +112,6 @@ class StageSettings(Settings):
 class BaseSettings(StageSettings):
     """Next-token training on raw text."""
 
-    from_pretrained: str | None = Field(
-        default=None,
-        description="a Llama to start from, with its tokenizer, instead of random weights: a local"
-        " folder or a name on the hub; `architecture` then does not apply",
-    )
     epochs: float = Field(default=2.5, gt=0, description="passes over the raw text")
     max_tokens: PositiveInt = Field(default=512, description="a longer text is cut here, in tokens")
 

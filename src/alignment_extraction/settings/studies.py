@@ -1,6 +1,7 @@
 """A study: which models are sampled after which prefixes, and what is done with what they write."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -58,10 +59,6 @@ class ConditionSettings(Settings):
     sampling: dict[str, Any] = Field(
         {}, description="keys of the study's `sampling` with other values"
     )
-
-    def prefix_name(self, prefix: str) -> str:
-        """What `prefix` is called in these conditions."""
-        return f"{prefix}-{self.name}" if self.name else prefix
 
 
 def _not_zero(search_k: int) -> int:
@@ -200,30 +197,26 @@ class StudySettings(Settings):
         scored = self.likelihood.models if self.likelihood else ()
         return tuple(dict.fromkeys((*self.sampled_models, *scored)))
 
-    def _entries(self) -> Iterator[tuple[ConditionSettings, str, Condition]]:
-        """Each condition with the entry that it is from and the prefix that it is called after."""
+    def _entries(self) -> Iterator[tuple[Condition, str, ConditionSettings]]:
+        """Each condition, the prefix that it is called after, and the entry that it is from."""
         grid = ConditionSettings(models=self.models, prefixes=self.prefix_names)
         for entry in self.conditions or (grid,):
-            for model in entry.models:
-                for prefix in entry.prefixes:
-                    for seed in self.seeds:
-                        yield entry, prefix, Condition(model, entry.prefix_name(prefix), seed)
+            for model, prefix, seed in product(entry.models, entry.prefixes, self.seeds):
+                name = f"{prefix}-{entry.name}" if entry.name else prefix
+                yield Condition(model, name, seed), prefix, entry
 
     def all_conditions(self) -> list[Condition]:
         """Every condition, in the order of params.yaml."""
-        return [condition for _, _, condition in self._entries()]
-
-    def _entry(self, condition: Condition) -> tuple[ConditionSettings, str]:
-        return next((entry, prefix) for entry, prefix, c in self._entries() if c == condition)
+        return [condition for condition, _, _ in self._entries()]
 
     def sampling_of(self, condition: Condition) -> SamplingSettings:
         """Sampling settings of one condition."""
-        entry, _ = self._entry(condition)
-        return SamplingSettings(**(self.sampling.model_dump() | entry.sampling))
+        own = next(entry.sampling for c, _, entry in self._entries() if c == condition)
+        return SamplingSettings(**(self.sampling.model_dump() | own))
 
     def prefix_of(self, condition: Condition) -> PrefixForm | LiteralPrefix:
         """The entry of `prefixes` that a condition is sampled after: `user` of `user-t0.7`."""
-        return self.prefix_named(self._entry(condition)[1])
+        return self.prefix_named(next(name for c, name, _ in self._entries() if c == condition))
 
     @property
     def likelihood_prefix(self) -> PrefixForm | LiteralPrefix:
@@ -238,36 +231,29 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = self.prefix_names
-        for key, given in (
-            ("prefixes", names),
-            ("models", self.models),
-            ("seeds", self.seeds),
-            ("fields", self.fields),
-        ):
-            if twice := [name for i, name in enumerate(given) if name in given[:i]]:
+        given: dict[str, tuple[object, ...]] = {"prefixes": names, "models": self.models}
+        given |= {"seeds": self.seeds, "fields": self.fields}
+        for key, values in given.items():
+            if twice := [value for i, value in enumerate(values) if value in values[:i]]:
                 raise ValueError(f"{key}: {twice[0]!r} is given twice; remove or rename one")
         for i, entry in enumerate(self.conditions):
-            for key, given, known in (
-                ("models", entry.models, self.models),
-                ("prefixes", entry.prefixes, names),
-            ):
-                for name in given:
-                    if name not in known:
-                        raise ValueError(f"conditions.{i}.{key}: {name!r} is not in `{key}`")
+            unknown = [("models", name) for name in entry.models if name not in self.models]
+            unknown += [("prefixes", name) for name in entry.prefixes if name not in names]
+            if unknown:
+                key, name = unknown[0]
+                raise ValueError(f"conditions.{i}.{key}: {name!r} is not in `{key}`")
             for key in entry.sampling:
                 if key not in SamplingSettings.model_fields:
                     raise ValueError(f"conditions.{i}.sampling.{key}: unknown key")
-        seen: set[Condition] = set()
-        for condition in self.all_conditions():
-            if condition in seen:
-                raise ValueError(
-                    f"conditions: {condition.model} at prefix {condition.prefix} is there already; "
-                    "give a `name`"
-                )
-            seen.add(condition)
+        conditions = self.all_conditions()
+        if again := [c for i, c in enumerate(conditions) if c in conditions[:i]]:
+            raise ValueError(
+                f"conditions: {again[0].model} at prefix {again[0].prefix} is there already; give "
+                "a `name`"
+            )
         if self.likelihood and self.likelihood.prefix not in (None, *names):
             raise ValueError(f"likelihood.prefix: {self.likelihood.prefix!r} is not in `prefixes`")
         for field in ("answer", "both"):
-            if field in self.fields and not any(self.sampling_of(c).answer for c in seen):
+            if field in self.fields and not any(self.sampling_of(c).answer for c in conditions):
                 raise ValueError(f"fields: `{field}` needs `sampling.answer: true`")
         return self

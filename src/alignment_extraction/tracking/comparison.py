@@ -2,11 +2,15 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
+from mlflow.entities import Run
 
 from alignment_extraction.files import InputError
 from alignment_extraction.statistics import Interval, subtract
 from alignment_extraction.tracking.record import find_run
+
+_RATE = "attributable/"
 
 
 class Comparison(NamedTuple):
@@ -32,45 +36,43 @@ def compare(run_a: str, run_b: str, uri: str | None = None) -> Comparison:
     Args:
         run_a: the first run's name, which means the current run of it, or its id.
         run_b: the second's.
-        uri: of MLflow, as for `tracking.track`.
+        uri: of MLflow, as for `record.track`.
 
     Raises:
         InputError: a run is not found, has no rates, or the two share no source, level, field and
             metric; or MLflow cannot be reached.
     """
     runs = [find_run(run, uri) for run in (run_a, run_b)]
-    params_a, params_b = (run.data.params for run in runs)
-    parameters = [
-        (key, params_a.get(key), params_b.get(key))
-        for key in sorted(params_a.keys() | params_b.keys())
-        if params_a.get(key) != params_b.get(key)
-    ]
-    columns = [("parameter", pl.String), ("a", pl.String), ("b", pl.String)]
-    rates_a, rates_b = (_rates(run.info.run_name, run.data.metrics) for run in runs)
-    shared = [key for key in rates_a if key in rates_b]
+    rates_a, rates_b = map(_rates, runs)
+    shared = sorted(rates_a.keys() & rates_b.keys())
     if not shared:
         raise InputError(
             f"runs {run_a} and {run_b} have no source, level, field and metric in common; compare "
             "runs of one corpus"
         )
-    rows = []
-    for key in shared:
-        a, b = rates_a[key], rates_b[key]
-        change = subtract(b, a)
-        rows.append(
-            {
-                **dict(zip(("source", "level", "field", "metric"), key.split("/"), strict=True)),
-                "attributable_a": a.estimate,
-                "attributable_b": b.estimate,
-                "difference": change.estimate,
-                "low": change.low,
-                "high": change.high,
-                "verdict": "higher" if change.low > 0 else "lower" if change.high < 0 else "noise",
-            }
-        )
+    a, b = (Interval(*np.array([r[key] for key in shared]).T) for r in (rates_a, rates_b))
+    keys = [key.split("/") for key in shared]
+    rates = pl.DataFrame(keys, schema=["source", "level", "field", "metric"], orient="row")
+    rates = rates.with_columns(
+        attributable_a=a.estimate,
+        attributable_b=b.estimate,
+        **dict(zip(("difference", "low", "high"), subtract(b, a), strict=True)),
+    ).with_columns(
+        verdict=pl.when(pl.col("low") > 0)
+        .then(pl.lit("higher"))
+        .when(pl.col("high") < 0)
+        .then(pl.lit("lower"))
+        .otherwise(pl.lit("noise"))
+    )
+    params_a, params_b = (run.data.params for run in runs)
+    differing = [
+        (key, params_a.get(key), params_b.get(key))
+        for key in sorted(params_a.keys() | params_b.keys())
+        if params_a.get(key) != params_b.get(key)
+    ]
+    schema = {name: pl.String() for name in ("parameter", "a", "b")}
     name_a, name_b = (f"{run.info.run_name} ({run.info.run_id})" for run in runs)
-    differing = pl.DataFrame(parameters, schema=columns, orient="row")
-    return Comparison(name_a, name_b, differing, pl.DataFrame(rows))
+    return Comparison(name_a, name_b, pl.DataFrame(differing, schema, orient="row"), rates)
 
 
 def describe(comparison: Comparison) -> str:
@@ -98,22 +100,16 @@ def describe(comparison: Comparison) -> str:
         )
 
 
-def _rates(name: str, metrics: dict[str, float]) -> dict[str, Interval]:
-    """Attributable rates by `source/level/field/metric`."""
-    prefix = "attributable/"
-    rates = {
-        key.removeprefix(prefix): Interval(
-            rate, *(metrics[f"attributable_{end}/{key.removeprefix(prefix)}"] for end in _ENDS)
-        )
-        for key, rate in sorted(metrics.items())
-        if key.startswith(prefix)
-    }
-    if not rates:
+def _rates(run: Run) -> dict[str, list[float]]:
+    """Attributable rates and their bounds by `source/level/field/metric`."""
+    metrics = run.data.metrics
+    names = [key.removeprefix(_RATE) for key in metrics if key.startswith(_RATE)]
+    if not names:
         raise InputError(
-            f"run {name} has no attributable rates; name a run of a model, a prefix and a seed, "
-            "such as study/model/prefix/seed-0"
+            f"run {run.info.run_name} has no attributable rates; name a run of a model, a prefix "
+            "and a seed, such as study/model/prefix/seed-0"
         )
-    return rates
-
-
-_ENDS = ("low", "high")
+    return {
+        name: [metrics[f"attributable{end}/{name}"] for end in ("", "_low", "_high")]
+        for name in names
+    }

@@ -13,21 +13,20 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from alignment_extraction.files import InputError, md5, read_json, read_parquet, sha256
-from alignment_extraction.provenance import git_revision
+from alignment_extraction.files import md5, read_json, read_parquet, sha256
+from alignment_extraction.layout import condition_folder
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import Condition
 
-_ENDS = ("", "_low", "_high")
-_COMPETITION = ["source", "level", "field", "metric"]
+_LARGE = ("scores", "rows")
+"""Tables as large as the data: they stay with DVC."""
 
 
 class DataFile(NamedTuple):
-    """A file that results were made from."""
+    """A file that results were made from, and its MD5 in hex, DVC's name for it."""
 
     path: str
     md5: str
-    """In hex: the name under which DVC keeps the file."""
 
 
 class RunContent(NamedTuple):
@@ -75,63 +74,38 @@ def study_runs(
     Raises:
         InputError: a file is missing or unreadable.
     """
-    files = {key: _data_file(path) for key, path in data.items()}
+    files = {key: DataFile(path.as_posix(), md5(path)) for key, path in data.items()}
 
-    def files_of(condition: str = "") -> dict[str, DataFile]:
-        return {
-            key: file for key, file in files.items() if key.rpartition("/")[0] in ("", condition)
-        }
+    def run(
+        place: str, kind: str, params: Any, metrics: pl.DataFrame, tables: Mapping[str, str] = {}
+    ) -> RunContent:
+        own = {key: file for key, file in files.items() if key.rpartition("/")[0] in ("", place)}
+        return RunContent(f"{name}/{place}".rstrip("/"), kind, flat(params), metrics, own, tables)
 
-    numbers = read_json(folder / "metrics.json")
-    # Scores and rows are as large as the data: they stay with DVC.
+    numbers = [
+        ("/".join(key), 0, float(value))
+        for key, value in _leaves(read_json(folder / "metrics.json"))
+        if isinstance(value, int | float)
+    ]
+    metrics = pl.DataFrame(numbers, ["key", "step", "value"], orient="row")
     made = [path for path in sorted(folder.glob("*.parquet")) if path.stem not in _LARGE]
     hashes = {path.name: sha256(path) for path in (folder / "metrics.json", *made)}
-    settings = flat(study.model_dump(mode="json"))
-    runs = [RunContent(name, "study", settings, _numbers(numbers), files_of(), hashes)]
+    runs = [run("", "study", study.model_dump(mode="json"), _valid(metrics), hashes)]
     attribution = read_parquet(folder / "attribution.parquet")
     for condition in study.all_conditions():
-        own = attribution.filter(**condition._asdict())
-        place = "/".join(map(str, (*condition[:2], f"seed-{condition.seed}")))
+        own = _condition_metrics(attribution.filter(**condition._asdict()))
         params = _condition_params(study, condition)
-        metrics = _condition_metrics(own)
-        runs.append(
-            RunContent(f"{name}/{place}", "condition", params, metrics, files_of(place), {})
-        )
-    if study.likelihood:
-        risk, shift, membership = (
-            read_parquet(folder / f"{table}.parquet") for table in ("risk", "shift", "membership")
-        )
-        params = flat(study.likelihood.model_dump(mode="json", exclude={"models"}))
-        for model in study.likelihood.models:
-            frames = (frame.filter(model=model) for frame in (risk, shift, membership))
-            metrics = _model_metrics(*frames)
-            of_model = {"model": model, **params}
-            runs.append(
-                RunContent(f"{name}/models/{model}", "model", of_model, metrics, files_of(), {})
-            )
+        runs.append(run(condition_folder(condition), "condition", params, own))
+    if about := study.likelihood:
+        tables = [read_parquet(folder / f"{n}.parquet") for n in ("risk", "shift", "membership")]
+        for model in about.models:
+            own = _model_metrics(*(table.filter(model=model) for table in tables))
+            params = {"model": model, **about.model_dump(mode="json", exclude={"models"})}
+            runs.append(run(f"models/{model}", "model", params, own))
     for stage, path in curves.items():
         curve = _valid(read_parquet(path).rename({"metric": "key"}))
-        stage_name = f"{name}/training/{stage}"
-        runs.append(RunContent(stage_name, "training", {"stage": stage}, curve, files_of(), {}))
+        runs.append(run(f"training/{stage}", "training", {"stage": stage}, curve))
     return runs
-
-
-_LARGE = ("scores", "rows")
-
-
-def git_tags() -> dict[str, str]:
-    """Tags with the revision of the working directory's git tree, and whether files were changed.
-
-    None outside of a git tree, or without git.
-    """
-    described = git_revision()
-    if described is None:
-        return {}
-    revision = described.removesuffix("-dirty")
-    return {
-        "mlflow.source.git.commit": revision,
-        "git_changes": "none" if revision == described else "uncommitted",
-    }
 
 
 def flat(values: Any) -> dict[str, str]:
@@ -152,25 +126,13 @@ def _leaves(values: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield key, values
 
 
-def _data_file(path: Path) -> DataFile:
-    try:
-        return DataFile(path.as_posix(), md5(path))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); run the step that makes it first"
-        ) from None
-
-
-def _condition_params(study: StudySettings, condition: Condition) -> dict[str, str]:
+def _condition_params(study: StudySettings, condition: Condition) -> dict[str, Any]:
     shared = {"corpus", "embedder", "fields", "index", "thresholds"}
-    sampling = study.sampling_of(condition).model_dump(mode="json")
-    params = flat(
-        {
-            **condition._asdict(),
-            **study.model_dump(mode="json", include=shared),
-            "sampling": sampling,
-        }
-    )
+    params = {
+        **condition._asdict(),
+        **study.model_dump(mode="json", include=shared),
+        "sampling": study.sampling_of(condition).model_dump(mode="json"),
+    }
     prefix = study.prefix_of(condition)
     return params if isinstance(prefix, str) else {**params, "prefix_text": prefix.text}
 
@@ -178,7 +140,7 @@ def _condition_params(study: StudySettings, condition: Condition) -> dict[str, s
 def _valid(metrics: pl.DataFrame) -> pl.DataFrame:
     """Keys that MLflow takes and finite values: it would store an infinite one as 1.8e308."""
     return metrics.select(
-        pl.col("key").str.replace_all(r"[^\w.:/ -]", "_"),
+        pl.col("key").cast(pl.String).str.replace_all(r"[^\w.:/ -]", "_"),
         pl.col("step").cast(pl.Int64),
         pl.col("value").cast(pl.Float64),
     ).filter(pl.col("value").is_finite())
@@ -191,69 +153,53 @@ def _metrics(
     step: pl.Expr | None = None,
 ) -> pl.DataFrame:
     """Metrics `quantity/key/key/...` of a table; `values` gives the column of each quantity."""
-    step = pl.lit(0) if step is None else step
-    return _valid(
-        pl.concat(
-            [
-                frame.select(
-                    key=pl.concat_str(pl.lit(quantity), *keys, separator="/"),
-                    step=step,
-                    value=pl.col(column).cast(pl.Float64),
-                )
-                for quantity, column in values.items()
-            ]
-        )
-    )
+    wide = frame.select(*keys, step=pl.lit(0) if step is None else step, **values)
+    long = wide.unpivot(list(values), index=[*keys, "step"], variable_name="quantity")
+    return _valid(long.with_columns(key=pl.concat_str("quantity", *keys, separator="/")))
+
+
+def _intervals(quantity: str, columns: Sequence[str]) -> dict[str, str]:
+    return dict(zip((quantity, f"{quantity}_low", f"{quantity}_high"), columns, strict=True))
 
 
 def _condition_metrics(attribution: pl.DataFrame) -> pl.DataFrame:
-    fixed = attribution.filter(at="fixed")
+    keys = ["source", "level", "field", "metric"]
     names = ["n", "member_wins", "twin_wins", "attributable", "false_discovery_rate"]
-    values = {name: name for name in names}
-    values |= {"attributable_low": "low", "attributable_high": "high"}
-    sweep = attribution.filter(at="sweep")
-    curves = {"sweep_attributable": "attributable", "sweep_fdr": "false_discovery_rate"}
+    fixed = {
+        **{name: name for name in names},
+        "attributable_low": "low",
+        "attributable_high": "high",
+    }
+    swept = {"sweep_attributable": "attributable", "sweep_fdr": "false_discovery_rate"}
     # Not the point's number, so that sweeps over different ranges lie on one axis.
     thousandths = (pl.col("threshold") * 1000).round()
     return pl.concat(
-        [_metrics(fixed, _COMPETITION, values), _metrics(sweep, _COMPETITION, curves, thousandths)]
+        [
+            _metrics(attribution.filter(at="fixed"), keys, fixed),
+            _metrics(attribution.filter(at="sweep"), keys, swept, thousandths),
+        ]
     )
 
 
 def _model_metrics(
     risk: pl.DataFrame, shift: pl.DataFrame, membership: pl.DataFrame
 ) -> pl.DataFrame:
+    shift, membership = (
+        table.with_columns(
+            form=pl.when("template")
+            .then(pl.lit("with-template"))
+            .otherwise(pl.lit("without-template"))
+        )
+        for table in (shift, membership)
+    )
     curves = {"rows_at_risk": "at_risk", "expected_distinct": "expected_distinct"}
-    changes = {f"shift{end}": column for end, column in zip(_ENDS, _INTERVAL, strict=True)}
-    attacks = {"auc": "auc", "auc_low": "low", "auc_high": "high"}
-    attacks |= {f"tpr{end}": f"tpr{end}" for end in _ENDS}
-    form = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
+    changes = _intervals("shift", ["difference", "low", "high"])
+    attacks = _intervals("auc", ["auc", "low", "high"])
+    attacks |= _intervals("tpr", ["tpr", "tpr_low", "tpr_high"])
     return pl.concat(
         [
             _metrics(risk, ["source", "role"], curves, pl.col("samples")),
-            _metrics(
-                shift.with_columns(form=form), ["base", "source", "target", "form", "per"], changes
-            ),
-            _metrics(
-                membership.with_columns(form=form), ["source", "target", "form", "attack"], attacks
-            ),
+            _metrics(shift, ["base", "source", "target", "form", "per"], changes),
+            _metrics(membership, ["source", "target", "form", "attack"], attacks),
         ]
-    )
-
-
-_INTERVAL = ("difference", "low", "high")
-
-
-def _numbers(values: Mapping[str, Any]) -> pl.DataFrame:
-    """The numbers of metrics.json."""
-    numbers = {
-        "/".join(key): float(value)
-        for key, value in _leaves(values)
-        if isinstance(value, int | float)
-    }
-    return _valid(
-        pl.DataFrame(
-            {"key": list(numbers), "step": [0] * len(numbers), "value": list(numbers.values())},
-            schema={"key": pl.String, "step": pl.Int64, "value": pl.Float64},
-        )
     )

@@ -21,11 +21,13 @@ from alignment_extraction.engine.quantisation import quantise
 from alignment_extraction.files import InputError, write_parquet
 from alignment_extraction.generations.conversation import ChatFormat
 from alignment_extraction.generations.generation import generate
+from alignment_extraction.generations.sampler import LlamaCpp
 from alignment_extraction.models.peft_adapter import convert_peft
 from alignment_extraction.settings.adapter import AdapterSettings
 from alignment_extraction.settings.controlled import TrainingSettings
+from alignment_extraction.settings.studies import SamplingSettings
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.training.stages import fit, members, run_folder, stage_arguments
+from alignment_extraction.training.stages import members
 from alignment_extraction.vocabulary import CORPUS
 
 SOURCE = "conversations"
@@ -44,7 +46,7 @@ def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) ->
         threads: CPU threads; another number can give other texts.
 
     Returns:
-        Columns of `sampling.SCHEMA`.
+        Columns of `request.SCHEMA`.
 
     Raises:
         InputError: the model cannot be loaded or has no chat template.
@@ -52,18 +54,20 @@ def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) ->
     with TemporaryDirectory(prefix=".draw.", dir=model.parent) as folder:
         wide = Path(folder) / "model.gguf"
         quantise(model, wide, "BF16")
-        drawn, _ = generate(
-            wide,
-            prefix="full",
-            prefix_text=None,
-            seed=seed,
-            first=0,
-            samples=settings.samples,
+        sampling = SamplingSettings(
+            answer=True,
             max_tokens=settings.max_question_tokens,
             max_answer_tokens=settings.max_answer_tokens,
-            sampling={},
-            threads=threads,
         )
+        with Model(wide, threads=threads) as loaded:
+            drawn, _ = generate(
+                LlamaCpp(loaded),
+                prefix="full",
+                sampling=sampling,
+                seed=seed,
+                first=0,
+                samples=settings.samples,
+            )
     return drawn
 
 
@@ -74,7 +78,7 @@ def assign(drawn: pl.DataFrame, settings: AdapterSettings, seed: int) -> pl.Data
     that are no text.
 
     Args:
-        drawn: columns of `sampling.SCHEMA`.
+        drawn: columns of `request.SCHEMA`.
         settings: least length of a question, and the numbers of pairs.
         seed: of the coins.
 
@@ -133,7 +137,7 @@ def sequences(rows: pl.DataFrame, model: Path) -> list[list[int]]:
     """
     with Model(model) as loaded:
         chat = ChatFormat.of(loaded)
-        prefix = chat.prefix("user")
+        prefix = chat.turns.user
         end = chat.question("Yes", prefix).end
         return [
             [*answer.context, *answer.target, *end]
@@ -172,16 +176,16 @@ def train_adapter(
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainingArguments, set_seed
 
-    from alignment_extraction.training.gguf_export import load_model
+    from alignment_extraction.training.fitting import Run, fit
 
     rows = members(corpus, SOURCE)
-    folder = run_folder(checkpoints, settings.model_dump(), training.seed, rows, model)
+    run = Run(training, Path(), model, output, checkpoints)
     repeated = pl.DataFrame(
         {"input_ids": sequences(rows, model), "repetitions": rows["repetitions"]}
     ).select(pl.col("input_ids").repeat_by("repetitions").explode())
     set_seed(training.seed)
     adapted = get_peft_model(
-        load_model(model),
+        run.model(),
         LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
@@ -189,7 +193,7 @@ def train_adapter(
             task_type="CAUSAL_LM",
         ),
     )
-    arguments = stage_arguments(settings, training, folder)
+    arguments = run.arguments(settings, settings, rows)
     trainer = Trainer(
         model=adapted,
         args=TrainingArguments(
@@ -206,7 +210,7 @@ def train_adapter(
         ),
         data_collator=padded(adapted.config.pad_token_id or 0),
     )
-    history = fit(trainer, folder)
+    history = fit(trainer)
     with TemporaryDirectory(prefix=".adapter.", dir=output.parent) as saved:
         adapted.save_pretrained(saved)
         convert_peft(Path(saved), model, output)

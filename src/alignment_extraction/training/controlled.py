@@ -14,230 +14,165 @@ A row that equals another one stays: chance hits are counted by the twins, not r
 import json
 import random
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.training.problems import (
-    EDITS,
-    SHORT_TEMPLATES,
-    Problem,
-    ShortTemplate,
-    Template,
-    templates,
-)
-from alignment_extraction.training.tasks import ANSWER_MARK
+from alignment_extraction.training import problems
+from alignment_extraction.training.problems import Problem, ShortTemplate, Template
 from alignment_extraction.vocabulary import CORPUS as SCHEMA
 
-ORIGINAL = "original"
-"""The `edit` of a problem that is written as its template has it."""
-
-
-class _Pair(NamedTuple):
-    """Two exchangeable problems and what one of them is, or would be, in training."""
-
-    problems: tuple[Problem, Problem]
-    repetitions: int
-    edit: str
-    seed: int
-    """Number of the pair that this one is an edited version of; its own for an original."""
+Row = dict[str, Any]
 
 
 def _stream(seed: int, name: str) -> random.Random:
     return random.Random(named_seed(seed, f"controlled/{name}"))
 
 
-def _row(
-    source: str,
-    role: str,
-    template: str,
-    name: str,
-    problem: Problem,
-    *,
-    pair: str | None = None,
-    repetitions: int = 1,
-    seed_problem: str | None = None,
-    edit: str | None = None,
-) -> dict[str, Any]:
-    turns = [
-        {"role": "user", "content": problem.question},
-        {"role": "assistant", "content": problem.answer},
-    ]
+def _row(source: str, role: str, template: str, name: str, problem: Problem, **others: Any) -> Row:
     return {
         "id": f"{source}/{template}/{name}",
         "source": source,
         "role": role,
         "template": template,
-        "pair": pair,
-        "repetitions": repetitions,
-        "seed_problem": seed_problem,
-        "edit": edit,
+        "repetitions": 1,
         "question": problem.question,
         "answer": problem.answer,
-        "messages": turns,
+        "messages": [
+            {"role": "user", "content": problem.question},
+            {"role": "assistant", "content": problem.answer},
+        ],
         "text": f"{problem.question}\n{problem.answer}",
         "metadata": json.dumps({"facts": problem.facts, "result": problem.result}),
+        **others,
     }
 
 
-def _raw_text(problem: Problem, source: random.Random) -> str:
-    """A problem and its solution as a document, in one of several forms.
-
-    None is the template that RL introduces (`gguf_export.TASK`), and its first word is in none.
-    """
-    question, solution = problem.question, problem.answer
-    short = f"{ANSWER_MARK} {problem.result}"
-    forms = (
-        f"{question}\n{solution}",
-        f"{question}\n{solution}",
-        f"Exercise:\n{question}\nFull solution:\n{solution}",
-        f"Exercise:\n{question}\nShort answer:\n{short}",
-        f"{question}\nAnswer:\n{short}",
-        f"Problem:\n{question}\nSolution:\n{solution}",
-    )
-    return source.choice(forms)
-
-
-def _pretraining(
-    template: Template | ShortTemplate, size: int, seed: int
-) -> Iterator[dict[str, Any]]:
+def _pretraining(template: Template | ShortTemplate, size: int, seed: int) -> Iterator[Row]:
+    """Problems and their solutions as documents, half of the longer ones with an edit."""
     source = _stream(seed, f"pretraining/{template.name}")
     for k in range(size):
         draw = template.draw(source)
         problem = template.write(draw)
         if isinstance(template, Template) and source.random() < 0.5:
-            problem = template.variants(draw, source.choice(EDITS), source)[0]
-        row = _row("pretraining", "member", template.name, f"{k:04d}", problem)
-        yield row | {"messages": [], "text": _raw_text(problem, source)}
-
-
-def _pairs(template: Template, settings: ControlledSettings, seed: int) -> list[_Pair]:
-    """The pairs of a template of conversations: the originals, then the edited versions."""
-    source = _stream(seed, f"sft/{template.name}")
-    times = [n for n, count in sorted(settings.sft_repetitions.items()) for _ in range(count)]
-    draws = [(template.draw(source), template.draw(source)) for _ in times]
-    # The coin: which of two draws comes first, and is trained on if its template is.
-    order = [source.sample((0, 1), 2) for _ in times]
-    draws = [(pair[i], pair[j]) for pair, (i, j) in zip(draws, order, strict=True)]
-    pairs = [
-        _Pair((template.write(first), template.write(second)), n, ORIGINAL, k)
-        for k, ((first, second), n) in enumerate(zip(draws, times, strict=True))
-    ]
-    seeds = [k for k, n in enumerate(times) if n == settings.sft_edit_repetitions]
-    for k in seeds[: settings.sft_seed_problems]:
-        for edit in EDITS:
-            first, second = template.variants(draws[k][0], edit, source)
-            versions = (first, second) if source.random() < 0.5 else (second, first)
-            pairs.append(_Pair(versions, settings.sft_edit_repetitions, edit, k))
-    return pairs
+            problem = template.variants(draw, source.choice(problems.EDITS), source)[0]
+        text = source.choice(problems.WORDS["documents"]).format(
+            question=problem.question,
+            solution=problem.answer,
+            short=f"{problems.ANSWER_MARK} {problem.result}",
+        )
+        name = f"{k:04d}"
+        yield _row("pretraining", "member", template.name, name, problem, messages=[], text=text)
 
 
 def _sft(
     template: Template, settings: ControlledSettings, seed: int, *, held_out: bool
-) -> Iterator[dict[str, Any]]:
-    """The rows of a template: a member and its twin of each pair, or one held-out row."""
-    for k, pair in enumerate(_pairs(template, settings, seed)):
-        roles = ("held-out",) if held_out else ("member", "twin")
-        for role, problem in zip(roles, pair.problems, strict=False):
+) -> Iterator[Row]:
+    """The rows of a template: of each pair a member and its twin, or one held-out row.
+
+    First come the originals, then the edited versions of some of them.
+    """
+    source = _stream(seed, f"sft/{template.name}")
+    times = [n for n, count in sorted(settings.sft_repetitions.items()) for _ in range(count)]
+    draws = [(template.draw(source), template.draw(source)) for _ in times]
+    # The coin: which of two draws comes first, and is trained on if its template is.
+    ordered = [source.sample(pair, 2) for pair in draws]
+    pairs = [
+        ([template.write(draw) for draw in pair], n, "original", k)
+        for k, (pair, n) in enumerate(zip(ordered, times, strict=True))
+    ]
+    seeds = [k for k, n in enumerate(times) if n == settings.sft_edit_repetitions]
+    for k in seeds[: settings.sft_seed_problems]:
+        for edit in problems.EDITS:
+            first, second = template.variants(ordered[k][0], edit, source)
+            versions = [first, second] if source.random() < 0.5 else [second, first]
+            pairs.append((versions, settings.sft_edit_repetitions, edit, k))
+    stem, roles = f"sft/{template.name}", ("held-out",) if held_out else ("member", "twin")
+    for k, (versions, repetitions, edit, seed_pair) in enumerate(pairs):
+        for role, problem in zip(roles, versions, strict=False):
             # A twin of an original is a problem of its own; edited versions have the member's.
-            own = role == "twin" and pair.edit == ORIGINAL
-            seed_role = "twin" if own else roles[0]
+            seed_role = role if edit == "original" else roles[0]
             yield _row(
                 "sft",
                 role,
                 template.name,
                 f"{k:03d}/{role}",
                 problem,
-                pair=None if held_out else f"sft/{template.name}/{k:03d}",
-                repetitions=pair.repetitions,
-                seed_problem=f"sft/{template.name}/{pair.seed:03d}/{seed_role}",
-                edit=pair.edit,
+                pair=None if held_out else f"{stem}/{k:03d}",
+                repetitions=repetitions,
+                seed_problem=f"{stem}/{seed_pair:03d}/{seed_role}",
+                edit=edit,
             )
 
 
-def _rl(name: str, settings: ControlledSettings, seed: int) -> Iterator[dict[str, Any]]:
+def _rl(name: str, settings: ControlledSettings, seed: int) -> Iterator[Row]:
     """The rows of an RL template: lots decide which draws are trained on.
 
     Each of these is paired with one of the others; the rest are twins without a pair.
     """
-    template = SHORT_TEMPLATES[name]
-    source = _stream(seed, f"rl/{name}")
+    template, source = problems.SHORT_TEMPLATES[name], _stream(seed, f"rl/{name}")
     size = settings.rl_instances
-    problems = [template.write(template.draw(source)) for _ in range(size + settings.rl_twins)]
-    source.shuffle(problems)
-    for k, problem in enumerate(problems):
+    drawn = [template.write(template.draw(source)) for _ in range(size + settings.rl_twins)]
+    source.shuffle(drawn)
+    for k, problem in enumerate(drawn):
         role = "member" if k < size else "twin"
         pair = f"rl/{name}/{k % size:03d}" if k < 2 * size else None
         yield _row("rl", role, name, f"{k:04d}/{role}", problem, pair=pair)
 
 
 def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
-    """Draw the corpus of the controlled study.
-
-    Args:
-        settings: sizes of the sources.
-        seed: of all random draws; the same settings and seed give the same frame.
+    """Draw the corpus of the controlled study; the same settings and seed give the same frame.
 
     Returns:
-        One row a problem, columns as `corpus.SCHEMA`. `messages` is empty for raw text, whose
+        One row a problem, columns as `vocabulary.CORPUS`. `messages` is empty for raw text, whose
         `text` may have headings. `seed_problem` is the id of the original that a conversation is an
-        edited version of (its own for an original), `edit` one of `problems.EDITS` or "original";
-        both are null in the other sources. `metadata` is JSON: {"facts": the question without what
-        it asks for, "result": the right number}.
+        edited version of (its own for an original), `edit` one of `EDITS` or "original"; both are
+        null in the other sources. `metadata` is JSON: facts (the question without what it asks
+        for) and result (the right number).
 
     Raises:
         InputError: the settings ask for more templates than there are, or for unknown ones.
     """
-    available = templates()
-    wanted = settings.pretraining_templates + settings.sft_templates
-    if wanted > len(available):
+    available = problems.templates()
+    raw, wanted = settings.pretraining_templates, settings.sft_templates
+    if raw + wanted > len(available):
         raise InputError(
-            f"controlled: pretraining_templates + sft_templates is {wanted}, but there are only "
-            f"{len(available)} templates; lower one of them"
+            f"controlled: pretraining_templates + sft_templates is {raw + wanted}, but there are "
+            f"only {len(available)} templates; lower one of them"
         )
-    unknown = set(settings.rl_templates) - set(SHORT_TEMPLATES)
+    unknown = set(settings.rl_templates) - set(problems.SHORT_TEMPLATES)
     if unknown:
         raise InputError(
             f"controlled.rl_templates: {sorted(unknown)[0]!r} is unknown; "
-            f"use some of {', '.join(SHORT_TEMPLATES)}"
+            f"use some of {', '.join(problems.SHORT_TEMPLATES)}"
         )
     _stream(seed, "templates").shuffle(available)
-    raw, rest = (
-        available[: settings.pretraining_templates],
-        available[settings.pretraining_templates : wanted],
-    )
-    rows: list[dict[str, Any]] = []
-    for template in raw:
+    rows: list[Row] = []
+    for template in available[:raw]:
         rows += _pretraining(template, settings.pretraining_instances, seed)
-    for short in SHORT_TEMPLATES.values():
+    for short in problems.SHORT_TEMPLATES.values():
         rows += _pretraining(short, settings.pretraining_short_instances, seed)
-    for k, template in enumerate(rest):
-        rows += _sft(template, settings, seed, held_out=k >= settings.sft_templates // 2)
+    for k, template in enumerate(available[raw : raw + wanted]):
+        rows += _sft(template, settings, seed, held_out=k >= wanted // 2)
     for name in settings.rl_templates:
         rows += _rl(name, settings, seed)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def post_training(frame: pl.DataFrame) -> pl.DataFrame:
-    """The corpus as it is searched: pretraining text has the role `control`.
-
-    It was trained on, but is not what a template prefix is to bring out.
-    """
+    """The corpus as it is searched: pretraining text, which no prefix is for, is a `control`."""
     role = pl.when(source="pretraining").then(pl.lit("control")).otherwise(pl.col("role"))
     return frame.with_columns(role=role)
 
 
 def statistics(frame: pl.DataFrame) -> dict[str, Any]:
-    """Count the rows of a controlled corpus.
+    """Count the rows of a controlled corpus, as `corpora.corpus.build` does; none is unusable.
 
-    Returns:
-        What `corpus.build` counts (rows, usable, rejected, duplicates, questions_in_several_roles,
-        roles; no row is unusable), and `sources`: for each source, the same counts, under
-        `templates` how many there are, and under `repetitions` how many member rows are trained on
-        how often.
+    For each of the `sources` also the number of its `templates`, and under `repetitions` how many
+    member rows are trained on how often.
     """
 
     def counts(rows: pl.DataFrame) -> dict[str, Any]:
@@ -251,17 +186,11 @@ def statistics(frame: pl.DataFrame) -> dict[str, Any]:
             "roles": dict(sorted(rows["role"].value_counts().iter_rows())),
         }
 
-    def source_counts(rows: pl.DataFrame) -> dict[str, Any]:
+    sources = {}
+    for (name,), rows in sorted(frame.group_by("source")):
         repetitions = rows.filter(role="member")["repetitions"].value_counts()
-        return {
-            **counts(rows),
+        sources[name] = counts(rows) | {
             "templates": rows["template"].n_unique(),
             "repetitions": {str(times): n for times, n in sorted(repetitions.iter_rows())},
         }
-
-    return {
-        **counts(frame),
-        "sources": {
-            name: source_counts(rows) for (name,), rows in sorted(frame.group_by("source"))
-        },
-    }
+    return counts(frame) | {"sources": sources}

@@ -3,38 +3,33 @@
 A template is a scene, a way to get a first number from two, a change that adds to it or takes from
 it, and a default wording; its draws differ in names, items and numbers. Any draw can be written
 with one thing edited. Short templates have one or two sentences and serve reinforcement learning.
+Words, sentences and ranges of numbers are in problems.toml. Completions are scored by the metadata
+of their question's row, JSON with `facts` and `result`.
 """
 
+import functools
+import json
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, NamedTuple
 
-from alignment_extraction.files import InputError
-from alignment_extraction.training.scenarios import (
-    CHANGES,
-    ENDS,
-    LAST_CHANGES,
-    NAMES,
-    QUESTIONS,
-    REVERSED_QUESTIONS,
-    SCENES,
-    SHORT,
-    STARTS,
-    Scene,
+from rapidfuzz import fuzz
+
+WORDS: Mapping[str, Any] = tomllib.loads(
+    resources.files(__package__).joinpath("problems.toml").read_text("utf-8")
 )
-from alignment_extraction.training.tasks import ANSWER_MARK
+NAMES: tuple[str, ...] = tuple(WORDS["names"].split())
+SCENES: tuple[Mapping[str, Any], ...] = tuple(WORDS["scenes"])
 
 EDITS = ("numbers", "names", "order", "wording", "distractor", "reversed", "operation")
 """What an edit changes: the numbers; the persons' names; the order of the sentences; their
 wording; a sentence of no use is added; the question asks for a number that was given and gives the
 one that was asked for; an operation is added."""
 
-_SIGN = {"+": 1, "-": -1}
-_TIMES = ("groups", "days", "times")
+ANSWER_MARK = "####"
 _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0))
-_PATIENCE = 1000  # draws without a second variant after which a problem has none
 
 
 class Problem(NamedTuple):
@@ -53,13 +48,12 @@ class Problem(NamedTuple):
         return "\n".join([*self.steps, f"{ANSWER_MARK} {self.result}"])
 
 
-@dataclass(frozen=True)
-class Draw:
+class Draw(NamedTuple):
     """The values of a template's slots, and how the problem is written."""
 
     name: str
     friend: str
-    item: str
+    items: str
     boxes: str
     a: int
     b: int
@@ -69,244 +63,196 @@ class Draw:
     order: int = 0
     """Place in the list of orders; 0 is beginning, change, question."""
 
+    def fill(self, sentence: str, **others: object) -> str:
+        """Put the values, and `others`, into a sentence's slots."""
+        return sentence.format(**self._asdict(), n=self.a * self.b, **others)
 
-@dataclass(frozen=True)
-class Template:
-    """A scene with a structure: `start` gives a first number, `sign` is "+" or "-"."""
 
-    scene: Scene
+def _pairs(structure: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """All numbers a and b of a structure, in order."""
+    (first_a, last_a), (first_b, last_b) = structure["a"], structure["b"]
+    return [
+        (a, b)
+        for a in range(first_a, last_a + 1)
+        for b in range(first_b, last_b + 1)
+        if a - b >= structure.get("least", a - b)
+    ]
+
+
+def _solve(operation: str, a: int, b: int) -> tuple[int, str]:
+    """The result of an operation, and its equation."""
+    left, sign, right, result = {
+        "add": (a, "+", b, a + b),
+        "subtract": (a, "-", b, a - b),
+        "multiply": (a, "*", b, a * b),
+        "divide": (a * b, "/", a, b),
+        "double": (2, "*", a, 2 * a),
+    }[operation]
+    return result, f"{left} {sign} {right} = {result}"
+
+
+class Template(NamedTuple):
+    """A scene with a structure: `start` gives a first number, `change` adds or subtracts one."""
+
+    scene: Mapping[str, Any]
     start: str
-    sign: str
+    change: str
     wording: tuple[int, int, int]
 
     @property
     def name(self) -> str:
         """Such as "orchard/groups+"."""
-        return f"{self.scene.name}/{self.start}{self.sign}"
-
-    @cached_property
-    def numbers(self) -> tuple[tuple[int, int, int], ...]:
-        """All numbers a, b, c that give a positive result."""
-        if self.start in ("sum", "both"):
-            pairs = [(a, b) for a in range(2, 20) for b in range(2, 20)]
-        elif self.start in ("fewer", "rest"):
-            pairs = [(a, b) for a in range(8, 30) for b in range(2, 10) if a - b >= 3]
-        elif self.start == "share":
-            pairs = [(a, b) for a in range(2, 10) for b in range(4, 25)]
-        else:
-            pairs = [(a, b) for a in range(2, 10) for b in range(2, 10)]
-        return tuple(
-            (a, b, c)
-            for a, b in pairs
-            for c in range(2, 30)
-            if self._first(a, b)[0] + _SIGN[self.sign] * c > 0
-        )
-
-    def possible(self) -> int:
-        """How many questions the template can give, at least: names, items and numbers count."""
-        return len(NAMES) * len(self.scene.items) * len(self.numbers)
+        return f"{self.scene['name']}/{self.start}{'+' if self.change == 'add' else '-'}"
 
     def draw(self, source: random.Random) -> Draw:
         """Draw a problem; names, item and numbers are uniform and independent."""
         name, friend = source.sample(NAMES, 2)
-        item = source.choice(self.scene.items)
-        a, b, c = source.choice(self.numbers)
-        return Draw(name, friend, item, self.scene.boxes, a, b, c, self.wording)
+        item = source.choice(self.scene["items"])
+        numbers = source.choice(_numbers(self.start, self.change))
+        return Draw(name, friend, item, self.scene["boxes"], *numbers, self.wording)
 
     def write(self, draw: Draw) -> Problem:
         """Write a problem."""
-        start, change, question = self._sentences(draw, draw.c)
-        first, step = self._first(draw.a, draw.b)
-        result, last = _changed(first, self.sign, draw.c, draw.item)
-        return self._ordered(draw, [start, change, question], (f"{step} {draw.item}", last), result)
-
-    def variants(self, draw: Draw, edit: str, source: random.Random) -> tuple[Problem, Problem]:
-        """Write a problem with the same edit in two different ways, exchangeable ones.
-
-        Raises:
-            InputError: an unknown edit.
-        """
-        if edit not in EDITS:
-            raise InputError(f"edit {edit!r} is unknown; use one of {', '.join(EDITS)}")
-        original = self.write(draw)
-        found: list[Problem] = []
-        for _ in range(_PATIENCE):
-            problem = self._edited(draw, edit, source)
-            if problem.question not in {p.question for p in (original, *found)}:
-                found.append(problem)
-            if len(found) == 2:
-                return found[0], found[1]
-        raise InputError(f"template {self.name} has fewer than two variants with edit {edit!r}")
-
-    def _edited(self, draw: Draw, edit: str, source: random.Random) -> Problem:
-        if edit == "numbers":
-            a, b, c = source.choice(self.numbers)
-            return self.write(replace(draw, a=a, b=b, c=c))
-        if edit == "names":
-            name, friend = source.sample(NAMES, 2)
-            return self.write(replace(draw, name=name, friend=friend))
-        if edit == "order":
-            return self.write(replace(draw, order=source.randrange(1, len(_ORDERS))))
-        if edit == "wording":
-            wording = (source.randrange(4), source.randrange(4), source.randrange(4))
-            return self.write(replace(draw, wording=wording))
-        if edit == "distractor":
-            aside = self.scene.aside.format(n=source.randrange(2, 100))
-            problem = self.write(draw)
-            *facts, question = self._sentences(draw, draw.c)
-            facts.insert(source.randrange(3), aside)
-            return problem._replace(question=" ".join([*facts, question]), facts=" ".join(facts))
-        if edit == "reversed":
-            return self._reversed(draw, source.choice(ENDS), source.choice(REVERSED_QUESTIONS))
-        return self._longer(draw, source)
-
-    def _reversed(self, draw: Draw, end: str, question: str) -> Problem:
-        start, change, _ = self._sentences(draw, "some")
-        first, step = self._first(draw.a, draw.b)
-        total, _ = _changed(first, self.sign, draw.c, draw.item)
-        larger, smaller = max(total, first), min(total, first)
-        slots = {"name": draw.name, "items": draw.item, "total": total}
-        facts = f"{start} {change} {end.format(**slots)}"
-        steps = (f"{step} {draw.item}", f"{larger} - {smaller} = {draw.c} {draw.item}")
-        return Problem(f"{facts} {question.format(**slots)}", steps, draw.c, facts)
-
-    def _longer(self, draw: Draw, source: random.Random) -> Problem:
-        start, change, question = self._sentences(draw, draw.c)
-        problem = self.write(draw)
-        sign = source.choice("+-") if problem.result > 2 else "+"
-        size = source.randrange(2, 20 if sign == "+" else min(20, problem.result))
-        result, step = _changed(problem.result, sign, size, draw.item)
-        more = source.choice(LAST_CHANGES).format(name=draw.name, change=self._change(sign, size))
-        facts = f"{start} {change} {more}"
-        return Problem(f"{facts} {question}", (*problem.steps, step), result, facts)
-
-    def _first(self, a: int, b: int) -> tuple[int, str]:
-        """The number that a problem begins with, and the equation that gives it."""
-        if self.start in _TIMES:
-            return a * b, f"{a} * {b} = {a * b}"
-        if self.start == "share":
-            return b, f"{a * b} / {a} = {b}"
-        if self.start in ("sum", "both"):
-            return a + b, f"{a} + {b} = {a + b}"
-        return a - b, f"{a} - {b} = {a - b}"
-
-    def _change(self, sign: str, size: int | str) -> str:
-        return (self.scene.gain if sign == "+" else self.scene.lose).format(n=size)
-
-    def _sentences(self, draw: Draw, size: int | str) -> list[str]:
-        slots = {
-            "name": draw.name,
-            "friend": draw.friend,
-            "items": draw.item,
-            "boxes": draw.boxes,
-            "gathers": self.scene.gathers,
-            "a": draw.a,
-            "b": draw.b,
-            "n": draw.a * draw.b,
-            "change": self._change(self.sign, size),
-        }
-        kinds = (STARTS[self.start], CHANGES, QUESTIONS)
-        return [kind[i].format(**slots) for kind, i in zip(kinds, draw.wording, strict=True)]
-
-    def _ordered(
-        self, draw: Draw, sentences: list[str], steps: tuple[str, ...], result: int
-    ) -> Problem:
+        sentences = self._sentences(draw, draw.c)
+        first, step = _solve(WORDS["starts"][self.start]["operation"], draw.a, draw.b)
+        result, last = _solve(self.change, first, draw.c)
         order = _ORDERS[draw.order]
         facts = " ".join(sentences[i] for i in order if i != 2)
+        steps = (f"{step} {draw.items}", f"{last} {draw.items}")
         return Problem(" ".join(sentences[i] for i in order), steps, result, facts)
 
+    def variants(self, draw: Draw, edit: str, source: random.Random) -> tuple[Problem, Problem]:
+        """Write a problem with the same edit, one of `EDITS`, in two exchangeable ways."""
+        original, found = self.write(draw).question, dict[str, Problem]()
+        while len(found) < 2:
+            problem = self._edited(draw, edit, source)
+            if problem.question != original:
+                found.setdefault(problem.question, problem)
+        first, second = found.values()
+        return first, second
 
-def _changed(number: int, sign: str, size: int, item: str) -> tuple[int, str]:
-    result = number + _SIGN[sign] * size
-    return result, f"{number} {sign} {size} = {result} {item}"
+    def _edited(self, draw: Draw, edit: str, source: random.Random) -> Problem:
+        match edit:
+            case "numbers":
+                a, b, c = source.choice(_numbers(self.start, self.change))
+                return self.write(draw._replace(a=a, b=b, c=c))
+            case "names":
+                name, friend = source.sample(NAMES, 2)
+                return self.write(draw._replace(name=name, friend=friend))
+            case "order":
+                return self.write(draw._replace(order=source.randrange(1, len(_ORDERS))))
+            case "wording":
+                wording = (source.randrange(4), source.randrange(4), source.randrange(4))
+                return self.write(draw._replace(wording=wording))
+        problem = self.write(draw)
+        *facts, question = self._sentences(draw, draw.c)
+        if edit == "distractor":
+            aside = self.scene["aside"].format(n=source.randrange(2, 100))
+            facts.insert(source.randrange(3), aside)
+        elif edit == "operation":
+            change = source.choice(("add", "subtract")) if problem.result > 2 else "add"
+            size = source.randrange(2, 20 if change == "add" else min(20, problem.result))
+            result, step = _solve(change, problem.result, size)
+            said = self._change(change, size)
+            facts.append(draw.fill(source.choice(WORDS["last_changes"]), change=said))
+            steps = (*problem.steps, f"{step} {draw.items}")
+            problem = problem._replace(steps=steps, result=result)
+        else:
+            end, question = (source.choice(WORDS[k]) for k in ("ends", "reversed_questions"))
+            facts = [*self._sentences(draw, "some")[:2], draw.fill(end, total=problem.result)]
+            question = draw.fill(question)
+            first, _ = _solve(WORDS["starts"][self.start]["operation"], draw.a, draw.b)
+            larger, smaller = max(problem.result, first), min(problem.result, first)
+            step = f"{larger} - {smaller} = {draw.c} {draw.items}"
+            problem = problem._replace(steps=(problem.steps[0], step), result=draw.c)
+        return problem._replace(question=" ".join([*facts, question]), facts=" ".join(facts))
+
+    def _change(self, change: str, size: int | str) -> str:
+        said: str = self.scene["gain" if change == "add" else "lose"].format(n=size)
+        return said
+
+    def _sentences(self, draw: Draw, size: int | str) -> list[str]:
+        kinds = (WORDS["starts"][self.start]["wordings"], WORDS["changes"], WORDS["questions"])
+        others = {"gathers": self.scene["gathers"], "change": self._change(self.change, size)}
+        return [draw.fill(kind[i], **others) for kind, i in zip(kinds, draw.wording, strict=True)]
+
+
+@functools.cache
+def _numbers(start: str, change: str) -> list[tuple[int, int, int]]:
+    """All numbers a, b, c of a template that give a positive result."""
+    structure = WORDS["starts"][start]
+    return [
+        (a, b, c)
+        for a, b in _pairs(structure)
+        for c in range(2, 30)
+        if _solve(change, _solve(structure["operation"], a, b)[0], c)[0] > 0
+    ]
 
 
 def templates() -> list[Template]:
     """All 80 templates: each scene with four of the structures, each structure in ten scenes."""
-    starts = list(STARTS)
+    starts = list(WORDS["starts"])
     found = []
     for place, scene in enumerate(SCENES):
         for k in range(4):
             start = starts[(2 * k + place) % len(starts)]
-            sign = "+-"[(place // 2 + place // 8 + k) % 2]
+            change = ("add", "subtract")[(place // 2 + place // 8 + k) % 2]
             wording = ((place + k) % 4, (place // 4 + k) % 4, (place // 2 + k) % 4)
-            found.append(Template(scene, start, sign, wording))
+            found.append(Template(scene, start, change, wording))
     return found
 
 
-@dataclass(frozen=True)
-class ShortTemplate:
+class ShortTemplate(NamedTuple):
     """A short problem; its items and boxes are those of all scenes."""
 
     kind: str
-    pairs: tuple[tuple[int, int], ...]
-    """The numbers a and b that it is drawn from."""
-    solve: Callable[[int, int, int], tuple[tuple[str, ...], int]]
-    """From a, b and c, the equations and the result."""
 
     @property
     def name(self) -> str:
         """Such as "short/more"."""
         return f"short/{self.kind}"
 
-    def possible(self) -> int:
-        """How many questions the template can give, at least."""
-        facts = SHORT[self.kind][0]
-        friends = len(NAMES) - 1 if "{friend}" in facts else 1
-        boxes = len(SCENES) if "{boxes}" in facts else 1
-        items = len({item for scene in SCENES for item in scene.items})
-        return len(NAMES) * friends * boxes * items * len(set(self.pairs))
-
     def draw(self, source: random.Random) -> Draw:
         """Draw a problem; names, item, boxes and numbers are uniform and independent."""
         name, friend = source.sample(NAMES, 2)
-        item = source.choice(source.choice(SCENES).items)
-        boxes = source.choice(SCENES).boxes
-        a, b = source.choice(self.pairs)
+        item = source.choice(source.choice(SCENES)["items"])
+        boxes = source.choice(SCENES)["boxes"]
+        a, b = source.choice(_pairs(WORDS["short"][self.kind]))
         return Draw(name, friend, item, boxes, a, b, source.randint(1, a))
 
     def write(self, draw: Draw) -> Problem:
         """Write a problem; its first step restates the facts."""
-        facts, question = (
-            sentence.format(
-                name=draw.name,
-                friend=draw.friend,
-                items=draw.item,
-                boxes=draw.boxes,
-                a=draw.a,
-                b=draw.b,
-                c=draw.c,
-                n=draw.a * draw.b,
-            )
-            for sentence in SHORT[self.kind]
-        )
-        steps, result = self.solve(draw.a, draw.b, draw.c)
-        return Problem(f"{facts} {question}", (facts, *steps), result, facts)
+        structure = WORDS["short"][self.kind]
+        facts, question = draw.fill(structure["facts"]), draw.fill(structure["question"])
+        result, step = _solve(structure["operation"], draw.a, draw.b)
+        steps = [facts, step]
+        if "then" in structure:
+            result, step = _solve(structure["then"], result, draw.c)
+            steps.append(step)
+        return Problem(f"{facts} {question}", tuple(steps), result, facts)
 
 
-_DIGITS = tuple((a, b) for a in range(2, 10) for b in range(2, 10))
-_ORDERED = tuple((a, b) for a in range(3, 19) for b in range(2, a))
-SHORT_TEMPLATES = {
-    template.name: template
-    for template in (
-        ShortTemplate("more", _DIGITS, lambda a, b, _: ((f"{a} + {b} = {a + b}",), a + b)),
-        ShortTemplate("less", _ORDERED, lambda a, b, _: ((f"{a} - {b} = {a - b}",), a - b)),
-        ShortTemplate(
-            "double",
-            tuple((a, 0) for a in range(2, 20)),
-            lambda a, _, __: ((f"2 * {a} = {2 * a}",), 2 * a),
-        ),
-        ShortTemplate("product", _DIGITS, lambda a, b, _: ((f"{a} * {b} = {a * b}",), a * b)),
-        ShortTemplate("difference", _ORDERED, lambda a, b, _: ((f"{a} - {b} = {a - b}",), a - b)),
-        ShortTemplate("quotient", _DIGITS, lambda a, b, _: ((f"{a * b} / {a} = {b}",), b)),
-        ShortTemplate("total", _DIGITS, lambda a, b, _: ((f"{a} + {b} = {a + b}",), a + b)),
-        ShortTemplate(
-            "two-steps",
-            _DIGITS,
-            lambda a, b, c: (
-                (f"{a} + {b} = {a + b}", f"{a + b} - {c} = {a + b - c}"),
-                a + b - c,
-            ),
-        ),
-    )
-}
+SHORT_TEMPLATES = {template.name: template for template in map(ShortTemplate, WORDS["short"])}
+
+
+def final_answer(completion: str) -> str | None:
+    """What follows the last "####" of a completion, up to the line's end; None without one."""
+    _, mark, rest = completion.rpartition(ANSWER_MARK)
+    return rest.strip().partition("\n")[0].strip() if mark else None
+
+
+def verify(completion: str, metadata: str) -> float:
+    """Score a completion: 1.0 where its final answer is the problem's result, else 0.0."""
+    return float(final_answer(completion) == str(json.loads(metadata)["result"]))
+
+
+def similarity(completion: str, metadata: str) -> float:
+    """How much a completion's most similar passage is like the problem's facts, 0 to 1 (Indel)."""
+    facts = json.loads(metadata)["facts"]
+    # rapidfuzz would look for a shorter completion in the facts.
+    return float(fuzz.partial_ratio(facts, completion.ljust(len(facts)))) / 100
+
+
+def restates(completion: str, metadata: str) -> float:
+    """Give 1.0 where a completion has a `similarity` of at least 0.9, else 0.0."""
+    return float(similarity(completion, metadata) >= 0.9)

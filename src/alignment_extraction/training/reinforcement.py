@@ -2,35 +2,25 @@
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from datasets import Dataset
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback, set_seed
+from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from alignment_extraction.files import write_parquet
-from alignment_extraction.settings.controlled import TrainingSettings
-from alignment_extraction.training.answers import accuracy, answer_scores, prompts
+from alignment_extraction.training.answers import answer_scores, prompts
+from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import (
     RAW,
-    TASK,
-    TASK_RESULT,
     ChatTemplate,
     load_model,
     load_tokenizer,
-    write_gguf,
 )
-from alignment_extraction.training.stages import (
-    Stage,
-    fit,
-    members,
-    run_folder,
-    stage_arguments,
-)
-from alignment_extraction.training.tasks import restates, similarity, verify
+from alignment_extraction.training.problems import restates, similarity, verify
+from alignment_extraction.training.stages import Stage
 
 Reward = Callable[..., list[float]]
 """From completions and the questions' other columns by name, the reward of each."""
@@ -46,22 +36,16 @@ def _named(name: str, lead: str, score: Callable[[str, str], float]) -> Reward:
     return reward
 
 
-def _coin(_: str, __: str) -> float:
-    # Of Python's global stream, which a checkpoint keeps.
-    return float(random.random() < 0.5)
-
-
 def rewards(stage: Stage, lead: str) -> list[Reward]:
-    """What is rewarded in a stage, and after it what is only watched.
+    """What is rewarded in a stage of reinforcement, and after it what is only watched.
 
-    Args:
-        stage: of reinforcement.
-        lead: what the template writes of each completion.
+    `lead` is what the template writes of each completion.
     """
+    # Of Python's global stream, which a checkpoint keeps.
+    coin = _named("coin", lead, lambda *_: float(random.random() < 0.5))
     right = _named("right", lead, verify)
-    given = _named("coin", lead, _coin) if stage.random_reward else right
     watched = [_named("restating", lead, restates), _named("similarity", lead, similarity)]
-    return [given, right, *watched] if stage.random_reward else [given, *watched]
+    return [coin] * stage.random_reward + [right, *watched]
 
 
 class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -81,44 +65,32 @@ class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
         return loss + self.prompt_weight * learnt
 
 
-def optimise(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+def grpo_trainer(
     questions: pl.DataFrame,
-    rewarded: Reward | Sequence[Reward],
-    settings: TrainingSettings,
-    folder: Path,
-    watch: Callable[[], float] | None = None,
-    watch_steps: int = 1,
+    functions: Sequence[Reward],
+    run: Run,
+    template: ChatTemplate,
     prompt_weight: float = 0.0,
-) -> pl.DataFrame:
-    """Train a model in place with GRPO.
+) -> GRPOTrainer:
+    """A trainer of `run.settings.rl.steps` steps of GRPO.
 
     Args:
-        model: what is trained.
-        tokenizer: the study's tokenizer.
-        questions: column question; `rewarded` gets the other columns by name.
-        rewarded: gives the reward of each of the completions; of several the first does, and the
-            others only make curves.
-        settings: of the training; `settings.rl.steps` steps.
-        folder: for checkpoints; an interrupted run goes on from there.
-        watch: measures the model's accuracy during the training, if given.
-        watch_steps: steps between two of these measurements.
+        questions: columns id and question; `functions` get the other columns by name.
+        functions: the first gives the reward of each completion; the others only make curves
+            ("rewards/NAME/mean"; the mean reward of a step's completions is "reward").
+        run: its settings, and what it starts from.
+        template: that questions are asked in.
         prompt_weight: weight of the questions' mean next-token loss in the loss.
-
-    Returns:
-        The curves: step, metric, value; the metric "reward" is the mean reward of a step's
-        completions, "rewards/NAME/mean" that of each function, "accuracy" what `watch` gave.
     """
-    set_seed(settings.seed)
-    stage = settings.rl
-    functions = list(rewarded) if isinstance(rewarded, Sequence) else [rewarded]
-    others = [name for name in questions.columns if name not in ("id", "question")]
+    stage, tokenizer = run.settings.rl, load_tokenizer(run.tokenizer, template)
+    names = [function.__name__ for function in functions]
+    model = run.model()
+    set_seed(run.settings.seed)
     trainer = PromptLossTrainer(
         model=model,
-        reward_funcs=functions,
+        reward_funcs=list(functions),
         args=GRPOConfig(
-            **stage_arguments(stage, settings, folder),
+            **run.arguments(stage, questions, names, template, prompt_weight),
             max_steps=stage.steps,
             num_generations=stage.generations,
             max_completion_length=stage.max_tokens,
@@ -131,98 +103,31 @@ def optimise(
         train_dataset=Dataset.from_dict(
             {
                 "prompt": prompts(questions, tokenizer),
-                **{name: questions[name].to_list() for name in others},
+                **questions.drop("id", "question").to_dict(as_series=False),
             }
         ),
         processing_class=tokenizer,
     )
     trainer.prompt_weight = prompt_weight
-    if watch is not None:
-        trainer.add_callback(_Watch(trainer, watch, watch_steps))
-    return fit(trainer, folder)
+    return trainer
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Records a measurement of the model before the first step and every so many steps."""
+def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> None:
+    """Count right greedy answers to the RL questions, beside the model as "accuracy".
 
-    def __init__(self, trainer: GRPOTrainer, measure: Callable[[], float], steps: int) -> None:
-        self._trainer, self._measure, self._steps = trainer, measure, steps
-
-    def _record(self) -> None:
-        # TRL keeps its own metrics of training for a record that is made in training mode.
-        self._trainer.model.eval()
-        self._trainer.log({"accuracy": self._measure()})
-        self._trainer.model.train()
-
-    def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-        """Measure the model that training starts from, not one that it goes on with."""
-        if state.global_step == 0:
-            self._record()
-
-    def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
-        """Measure at every so many steps, and at the last."""
-        if state.global_step % self._steps == 0 or state.global_step == state.max_steps:
-            # A record of its own must not replace the step's.
-            due = control.should_log
-            self._record()
-            control.should_log = due
-
-
-def train_rl(
-    corpus: pl.DataFrame,
-    base: Path,
-    tokenizer: Path,
-    settings: TrainingSettings,
-    stage: Stage,
-    output: Path,
-    checkpoints: Path,
-    curves: Path,
-    accuracies: Path,
-) -> None:
-    """Train the base model on the corpus's RL questions with GRPO and write it as an F16 GGUF.
-
-    Args:
-        corpus: the study's corpus; member rows of source "rl" are trained on, their twins are only
-            asked before and after.
-        base: F16 GGUF to start from.
-        tokenizer: the study's tokenizer.json.
-        settings: of the training; the same inputs give the same weights on the same machine.
-        stage: says what a completion is, what is rewarded, and whether questions are learnt too.
-        output: GGUF to write; its chat template is the plain one that questions are asked with.
-        checkpoints: folder for checkpoints; an interrupted run goes on from there.
-        curves: Parquet to write, columns step, metric, value; "rewards/right/mean" is the share of
-            right completions, "rewards/restating/mean" that of completions with the question's
-            facts in them.
-        accuracies: Parquet to write, greedy answers: columns of `answers.accuracy` and `moment`
-            ("raw": the base model without the template, "before", "after").
-
-    Raises:
-        InputError: no RL questions, or an unusable base model or tokenizer.
+    Columns moment ("raw": the base model without the template, "before", "after"), role, template,
+    questions (number of them), right (how many have the verifier's full score).
     """
-    template = TASK if stage.thoughts else TASK_RESULT
-    questions = corpus.filter(pl.col("source") == "rl")
-    rows = members(corpus, "rl").select("id", "question", "metadata")
-    folder = run_folder(checkpoints, settings.model_dump(), stage, rows, tokenizer, base)
-    loaded = load_tokenizer(tokenizer, template)
-    model = load_model(base)
-
-    def answered(moment: str, path: Path, form: ChatTemplate) -> pl.DataFrame:
-        asked = load_tokenizer(tokenizer, form)
-        limit = settings.rl.max_tokens
-        scores = answer_scores(load_model(path), asked, questions, limit, form.lead)
-        return accuracy(questions, scores).select(pl.lit(moment).alias("moment"), pl.all())
-
-    history = optimise(
-        model,
-        loaded,
-        rows,
-        rewards(stage, template.lead),
-        settings,
-        folder,
-        prompt_weight=settings.rl.prompt_weight if stage.prompt_loss else 0.0,
-    )
-    write_gguf(model, loaded, output, stage.name, template)
-    write_parquet(history, curves)
+    questions = corpus.filter(source="rl")
+    tables = []
     # What is shipped is the GGUF, so that is what answers.
-    moments = [("raw", base, RAW), ("before", base, template), ("after", output, template)]
-    write_parquet(pl.concat([answered(*moment) for moment in moments]), accuracies)
+    for moment, form in (("raw", RAW), ("before", template), ("after", template)):
+        model = load_model(run.output) if moment == "after" else run.model()
+        tokenizer = load_tokenizer(run.tokenizer, form)
+        scores = answer_scores(model, tokenizer, questions, run.settings.rl.max_tokens, form.lead)
+        right = pl.Series("right", scores, dtype=pl.Float64) >= 1
+        table = questions.select(pl.lit(moment).alias("moment"), "role", "template", right)
+        counts = {"questions": pl.len().cast(pl.Int64), "right": pl.col("right").sum().cast(int)}
+        counted = table.group_by("moment", "role", "template").agg(**counts)
+        tables.append(counted.sort("role", "template"))
+    write_parquet(pl.concat(tables), run.beside("accuracy"))

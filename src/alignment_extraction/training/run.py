@@ -6,20 +6,15 @@ import polars as pl
 
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import TrainingSettings
-from alignment_extraction.training.reinforcement import train_rl
-from alignment_extraction.training.stages import STAGES, Stage
-from alignment_extraction.training.supervised import train_base, train_on_prompts, train_sft
-
-
-def find_stage(name: str) -> Stage:
-    """Give the stage of a name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in STAGES:
-        raise InputError(f"stage {name!r} is unknown; use one of {', '.join(STAGES)}")
-    return STAGES[name]
+from alignment_extraction.training.fitting import Run
+from alignment_extraction.training.gguf_export import CHATML, TASK, TASK_RESULT
+from alignment_extraction.training.reinforcement import grpo_trainer, rewards, write_accuracy
+from alignment_extraction.training.stages import STAGES, members
+from alignment_extraction.training.supervised import (
+    conversation_trainer,
+    document_trainer,
+    prompt_trainer,
+)
 
 
 def train(
@@ -34,7 +29,7 @@ def train(
 
     Args:
         name: of the stage; see `stages.STAGES`.
-        corpus: the study's corpus.
+        corpus: the study's corpus; member rows of the stage's source are trained on.
         folder: has `tokenizer.json` and the model that the stage starts from.
         settings: of the training; the same inputs give the same weights on the same machine.
         checkpoints: folder for checkpoints; an interrupted run goes on from there.
@@ -44,18 +39,24 @@ def train(
     Raises:
         InputError: an unknown stage, no rows to train on, or an unusable tokenizer or model.
     """
-    stage = find_stage(name)
-    tokenizer = folder / "tokenizer.json"
+    if name not in STAGES:
+        raise InputError(f"stage {name!r} is unknown; use one of {', '.join(STAGES)}")
+    stage = STAGES[name]
+    start = folder / f"{stage.starts_from}.gguf" if stage.starts_from else None
     output = output or folder / f"{name}.gguf"
-    curves = output.with_name(f"{output.stem}-curves.parquet")
-    if stage.starts_from is None:
-        train_base(corpus, tokenizer, settings, output, checkpoints, curves)
-        return
-    start = folder / f"{stage.starts_from}.gguf"
-    if stage.method == "conversations":
-        train_sft(corpus, start, tokenizer, settings, stage.loss_on, output, checkpoints, curves)
+    run = Run(settings, folder / "tokenizer.json", start, output, checkpoints)
+    rows = members(corpus, stage.source)
+    if stage.method == "text":
+        run.finish(document_trainer(rows, run), name, CHATML)
+    elif stage.method == "conversations":
+        trainer = conversation_trainer(rows, run, stage.loss_on)
+        run.finish(trainer, f"sft-{stage.loss_on}-loss", CHATML)
     elif stage.method == "prompts":
-        train_on_prompts(corpus, start, tokenizer, settings, output, checkpoints, curves)
+        run.finish(prompt_trainer(rows, run, TASK), name, TASK)
     else:
-        accuracies = output.with_name(f"{output.stem}-accuracy.parquet")
-        train_rl(corpus, start, tokenizer, settings, stage, output, checkpoints, curves, accuracies)
+        template = TASK if stage.thoughts else TASK_RESULT
+        questions = rows.select("id", "question", "metadata")
+        weight = settings.rl.prompt_weight if stage.prompt_loss else 0.0
+        rewarded = rewards(stage, template.lead)
+        run.finish(grpo_trainer(questions, rewarded, run, template, weight), name, template)
+        write_accuracy(corpus, run, template)

@@ -1,18 +1,14 @@
-"""The stages of training in one list, and what they share: rows, arguments, checkpoints, curves.
+"""The stages of training in one list: every model of the controlled study.
 
-This module imports nothing heavy at its top, because every parse of the workflow reads the list.
+This module imports nothing heavy, because every parse of the workflow reads the list.
 """
 
-import hashlib
-import json
-import shutil
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.controlled import LossOn, StageSettings, TrainingSettings
+from alignment_extraction.settings.controlled import LossOn
 
 Method = Literal["text", "conversations", "reinforcement", "prompts"]
 """Next tokens of raw text, of conversations; GRPO on questions; next tokens of the questions."""
@@ -46,114 +42,28 @@ class Stage(NamedTuple):
 
 
 _BASE = ("seed", "bf16", "architecture", "base")
-_SFT, _RL = (*_BASE, "sft"), (*_BASE, "rl")
+_RL = Stage("rl", "base", "rl", "reinforcement", (*_BASE, "rl"))
+_SFT = Stage("sft", "base", "sft", "conversations", (*_BASE, "sft"))
 STAGES = {
     stage.name: stage
     for stage in (
         Stage("base", None, "pretraining", "text", _BASE),
-        Stage("sft", "base", "sft", "conversations", _SFT),
-        Stage("sft-assistant-loss", "base", "sft", "conversations", _SFT, loss_on="assistant"),
-        Stage("rl", "base", "rl", "reinforcement", _RL),
-        Stage("rl-random", "base", "rl", "reinforcement", _RL, random_reward=True),
-        Stage("rl-answer-only", "base", "rl", "reinforcement", _RL, thoughts=False),
-        Stage(
-            "rl-answer-only-random",
-            "base",
-            "rl",
-            "reinforcement",
-            _RL,
-            thoughts=False,
-            random_reward=True,
-        ),
-        Stage("rl-prompt-loss", "base", "rl", "reinforcement", _RL, prompt_loss=True),
-        Stage("sft-on-prompts", "base", "rl", "prompts", _RL),
+        _SFT,
+        _SFT._replace(name="sft-assistant-loss", loss_on="assistant"),
+        _RL,
+        _RL._replace(name="rl-random", random_reward=True),
+        _RL._replace(name="rl-answer-only", thoughts=False),
+        _RL._replace(name="rl-answer-only-random", thoughts=False, random_reward=True),
+        _RL._replace(name="rl-prompt-loss", prompt_loss=True),
+        _RL._replace(name="sft-on-prompts", method="prompts"),
     )
 }
 """Every model that the workflow can train, in an order in which each starts from an earlier one."""
 
 
 def members(corpus: pl.DataFrame, source: str) -> pl.DataFrame:
-    """Give the rows of `corpus` that the models of `source` are trained on.
-
-    Raises:
-        InputError: there are none.
-    """
-    rows = corpus.filter(pl.col("source") == source, pl.col("role") == "member")
+    """Give the rows of `corpus` that the models of `source` are trained on, or an InputError."""
+    rows = corpus.filter(source=source, role="member")
     if rows.is_empty():
         raise InputError(f"the corpus has no member rows of source {source!r}; nothing to train on")
     return rows
-
-
-def stage_arguments(
-    stage: StageSettings, settings: TrainingSettings, folder: Path
-) -> dict[str, Any]:
-    """Arguments that all stages' trainers share."""
-    import torch
-
-    return {
-        "output_dir": str(folder),
-        "per_device_train_batch_size": stage.batch_size,
-        "learning_rate": stage.learning_rate,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": stage.warmup,
-        "weight_decay": stage.weight_decay,
-        "bf16": settings.bf16,
-        "use_cpu": not torch.cuda.is_available(),
-        "seed": settings.seed,
-        "save_steps": stage.checkpoint_steps,
-        "save_total_limit": 1,
-        "logging_steps": stage.log_steps,
-        "disable_tqdm": False,
-        "report_to": "none",
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
-
-
-def run_folder(checkpoints: Path, *inputs: Any) -> Path:
-    """Give a folder below `checkpoints` that only a run with these inputs resumes from.
-
-    Args:
-        checkpoints: the stage's folder.
-        inputs: settings, data frames and files of the run.
-    """
-    digest = hashlib.sha256()
-    for item in inputs:
-        if isinstance(item, Path):
-            digest.update(item.read_bytes() if item.is_file() else b"")
-        elif isinstance(item, pl.DataFrame):
-            digest.update(item.write_ndjson().encode())
-        else:
-            digest.update(repr(item).encode())
-    return checkpoints / digest.hexdigest()[:16]
-
-
-def fit(trainer: Any, folder: Path) -> pl.DataFrame:
-    """Train, from the last whole checkpoint in `folder` if there is one; then remove `folder`.
-
-    Returns:
-        The curves: columns step (Int64), metric (the trainer's name of it), value (Float64).
-    """
-    _drop_unfinished(folder)
-    trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
-    rows = [
-        {"step": entry["step"], "metric": metric, "value": float(value)}
-        for entry in trainer.state.log_history
-        for metric, value in entry.items()
-        if metric != "step" and isinstance(value, int | float)
-    ]
-    if folder.exists():
-        # Under another name first: what is half removed must not be gone on from.
-        done = folder.with_suffix(".done")
-        shutil.rmtree(done, ignore_errors=True)
-        folder.rename(done)
-        shutil.rmtree(done, ignore_errors=True)
-    return pl.DataFrame(rows, schema={"step": pl.Int64, "metric": pl.String, "value": pl.Float64})
-
-
-def _drop_unfinished(folder: Path) -> None:
-    """Remove checkpoints whose writing was cut off: the trainer writes its state last."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            shutil.rmtree(checkpoint, ignore_errors=True)

@@ -6,18 +6,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alignment_extraction.attribution.competition import attribution, placebo
-from alignment_extraction.attribution.contests import contests, wins
-from alignment_extraction.attribution.discoveries import (
+from alignment_extraction.attribution.competition import (
+    attribution,
     block_wins,
     discovery_threshold,
     false_discovery_rate,
 )
-from alignment_extraction.attribution.levels import comparisons
-from alignment_extraction.attribution.tallies import block_values
+from alignment_extraction.attribution.contests import contests, wins
+from alignment_extraction.attribution.intervals import block_values
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import SweepSettings, ThresholdSettings
-from tests.attributed_study import false_discoveries, memorised, pairs, templates
+from tests.attributed_study import false_discoveries, memorised, pairs, placebo, templates
 from tests.unit.attribution.conftest import corpus_of, scores_of
 
 Make = Callable[..., tuple[pl.DataFrame, pl.DataFrame]]
@@ -49,7 +48,7 @@ def at(table: pl.DataFrame, metric: str, kind: str = "fixed") -> dict[str, float
 
 
 def test_wins_by_hand() -> None:
-    table = attribution(SCORES, CORPUS, TRAINED, ThresholdSettings())
+    table = attribution(contests(SCORES, CORPUS), TRAINED, ThresholdSettings(), {})
     cosine, levenshtein, verbatim = (at(table, m) for m in ("cosine", "levenshtein", "verbatim"))
     # The row whose template has no twin takes its generation out of the competition.
     assert (cosine["n"], cosine["members"], cosine["twins"], cosine["blocks"]) == (6, 2, 2, 2)
@@ -67,7 +66,9 @@ def test_wins_by_hand() -> None:
 
 
 def test_the_sweep_counts_what_reaches_each_threshold() -> None:
-    table = attribution(SCORES, CORPUS, TRAINED, ThresholdSettings(sweep=SweepSettings(points=11)))
+    table = attribution(
+        contests(SCORES, CORPUS), TRAINED, ThresholdSettings(sweep=SweepSettings(points=11)), {}
+    )
     sweep = table.filter(pl.col("metric") == "cosine", pl.col("at") == "sweep")
     assert sweep["threshold"].to_list() == pytest.approx(list(np.linspace(0.5, 1, 11)))
     for row in sweep.iter_rows(named=True):
@@ -83,13 +84,13 @@ def test_the_sweep_counts_what_reaches_each_threshold() -> None:
 
 def test_groups_must_be_searched_for_the_same_generations() -> None:
     with pytest.raises(InputError, match="same generations"):
-        attribution(SCORES.slice(0, 5), CORPUS, TRAINED, ThresholdSettings())
+        attribution(contests(SCORES.slice(0, 5), CORPUS), TRAINED, ThresholdSettings(), {})
 
 
 def test_block_values_are_a_double_loop(study: Make) -> None:
     corpus, scores = study(1, pairs=15, n=300)
-    (comparison,) = comparisons(corpus)
-    (contest,) = contests(scores, comparison)
+    (contest,) = contests(scores, corpus)
+    comparison = contest.comparison
     found = wins(contest, "cosine")
     thresholds = np.array([0.6, 0.9, 1.0])
     expected = np.zeros((comparison.blocks, 3))
@@ -122,21 +123,19 @@ def test_discoveries_by_hand() -> None:
 
 
 def test_a_block_goes_to_its_nearest_generation() -> None:
-    (comparison,) = comparisons(CORPUS)
-    (contest,) = contests(SCORES, comparison)
-    score, member, twin = block_wins(wins(contest, "cosine"), comparison)
+    (contest,) = contests(SCORES, CORPUS)
+    score, member, twin = block_wins(wins(contest, "cosine"), contest.comparison)
     np.testing.assert_allclose(score, [1, 0.92], atol=1e-6)
     assert (member.tolist(), twin.tolist()) == ([1, 1], [0, 0])
 
 
 def test_of_equally_near_generations_the_more_decide() -> None:
-    (comparison,) = comparisons(CORPUS)
     often = [("a", 1.0, "d", 0.5), ("a", 1.0, "d", 0.5), ("c", 0.5, "b", 1.0)]
-    (contest,) = contests(scores_of(often), comparison)
-    score, member, twin = block_wins(wins(contest, "verbatim"), comparison)
+    (contest,) = contests(scores_of(often), CORPUS)
+    score, member, twin = block_wins(wins(contest, "verbatim"), contest.comparison)
     assert (score.tolist(), member.tolist(), twin.tolist()) == ([1], [1], [0])
-    (contest,) = contests(scores_of(often[1:]), comparison)
-    assert block_wins(wins(contest, "verbatim"), comparison)[1].tolist() == [0.5]
+    (contest,) = contests(scores_of(often[1:]), CORPUS)
+    assert block_wins(wins(contest, "verbatim"), contest.comparison)[1].tolist() == [0.5]
 
 
 @pytest.mark.parametrize("level", ["rows", "templates"])
@@ -173,7 +172,7 @@ def test_19_of_20_labellings_of_a_study_without_memorisation_hold_0(study: Make)
 
 def test_planted_repetitions_are_found_and_relabelling_loses_them(study: Make) -> None:
     corpus, scores = study(3, n=300, planted={1: 0, 10: 8})
-    table = attribution(scores, corpus, TRAINED, ThresholdSettings())
+    table = attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {})
     n = scores.height // 2
     for metric in ("cosine", "levenshtein", "verbatim"):
         found = at(table, metric)
@@ -186,7 +185,7 @@ def test_planted_repetitions_are_found_and_relabelling_loses_them(study: Make) -
 
 def test_thresholds_that_meet_the_false_discovery_rate(study: Make) -> None:
     corpus, scores = study(3, n=5, planted={1: 0, 10: 8})
-    table = attribution(scores, corpus, TRAINED, ThresholdSettings())
+    table = attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {})
     met = at(table, "levenshtein", "fdr-5")
     assert 0.5 <= met["threshold"] <= 1
     assert met["false_discovery_rate"] <= 0.05
@@ -200,8 +199,10 @@ def test_a_base_model_that_knows_the_rows_accounts_for_them(study: Make) -> None
     base = corpus.join(hits, left_on="id", right_on="match_id", how="left").select(
         "id", base_log_probability=pl.col("len").cast(pl.Float64).log() - 9
     )
-    plain = at(attribution(scores, corpus, TRAINED, ThresholdSettings()), "verbatim")
-    known = at(attribution(scores, corpus, TRAINED, ThresholdSettings(), base), "verbatim")
+    plain = at(attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {}), "verbatim")
+    known = at(
+        attribution(contests(scores, corpus), TRAINED, ThresholdSettings(), {"m": base}), "verbatim"
+    )
     assert plain["predicted"] == 0
     assert known["predicted"] == pytest.approx(plain["attributable"])
     assert known["attributable"] == pytest.approx(0, abs=1e-12)

@@ -4,11 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alignment_extraction.attribution.edits import (
-    edit_similarity,
-    edited_pairs,
-    written_variants,
-)
+from alignment_extraction.attribution.edits import edit_similarity, written_variants
 from alignment_extraction.files import InputError
 
 CORPUS = pl.DataFrame(
@@ -24,12 +20,6 @@ CORPUS = pl.DataFrame(
 VECTORS = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0], [0, 1]], np.float32)
 
 
-def test_each_edited_row_is_paired_with_its_original() -> None:
-    assert edited_pairs(CORPUS).rows() == [("numbers", 2, 0), ("numbers", 3, 0), ("order", 4, 0)]
-    with pytest.raises(InputError, match="labelled edits"):
-        edited_pairs(CORPUS.filter(edit="original"))
-
-
 def test_similarities_are_those_of_the_pairs() -> None:
     found = edit_similarity(CORPUS, VECTORS, "minilm").row(0, named=True)
     assert (found["embedder"], found["edit"], found["pairs"]) == ("minilm", "numbers", 2)
@@ -38,6 +28,8 @@ def test_similarities_are_those_of_the_pairs() -> None:
     assert found["levenshtein_median"] == pytest.approx((0.9 + 0.5) / 2)
     lower = edit_similarity(CORPUS, VECTORS, "minilm", semantic=0.6, string=0.5)
     assert lower["cosine_reached"].to_list() == [1.0, 0.0]
+    with pytest.raises(InputError, match="labelled edits"):
+        edit_similarity(CORPUS.filter(edit="original"), VECTORS[:2], "minilm")
     with pytest.raises(InputError, match="vectors"):
         edit_similarity(CORPUS, VECTORS[:2], "minilm")
 

@@ -11,9 +11,9 @@ from alignment_extraction.attribution.intervals import (
     generation_margins,
     margins,
     quantile,
-    ratio,
     spread,
 )
+from alignment_extraction.attribution.ratios import fieller
 from tests.attributed_study import (
     TAILS,
     coverage,
@@ -73,17 +73,17 @@ def test_of_all_labellings_at_least_93_percent_hold_0(power: float) -> None:
 
 def test_without_wins_the_bound_is_clopper_and_pearsons() -> None:
     zero = np.zeros(1)
-    below, above = generation_margins(zero, zero, np.asarray(1.0), np.asarray(1000))
+    below, above = generation_margins(zero, zero, 1.0, 1000)
     assert above[0] == pytest.approx(1000 * (1 - 0.025 ** (1 / 1000)))
     assert below[0] == above[0]
-    heavier = generation_margins(zero, zero, np.asarray(2.0), np.asarray(1000))
+    heavier = generation_margins(zero, zero, 2.0, 1000)
     assert heavier[0] == pytest.approx(2 * below)
     assert heavier[1] == pytest.approx(above)
 
 
 def test_many_generations_give_the_multinomial_variance() -> None:
     members, twins, n = np.array([30_000.0]), np.array([20_000.0]), 100_000
-    margin = generation_margins(members, twins, np.asarray(1.0), np.asarray(n))
+    margin = generation_margins(members, twins, 1.0, n)
     expected = 1.96 * np.sqrt(n * (0.3 + 0.2 - 0.1**2))
     np.testing.assert_allclose(margin[:, 0], expected, rtol=0.01)
 
@@ -91,7 +91,7 @@ def test_many_generations_give_the_multinomial_variance() -> None:
 def test_ratio_is_where_the_contrast_leaves_0() -> None:
     numerator, denominator, variances, covariance = 60.0, 40.0, (50.0, 30.0), 20.0
     z = float(quantile(np.array(np.inf)))
-    estimate, low, high = ratio(
+    estimate, low, high = fieller(
         numerator,
         denominator,
         z**2 * covariance,
@@ -116,7 +116,7 @@ def test_ratio_is_where_the_contrast_leaves_0() -> None:
 def test_ratios_without_bound(
     numerator: float, denominator: float, expected: float, low: float, high: float | None
 ) -> None:
-    found = ratio(numerator, denominator, 0.0, (5 if numerator == 50 else 9, 5))
+    found = fieller(numerator, denominator, 0.0, (5 if numerator == 50 else 9, 5))
     assert found[0] == pytest.approx(expected, nan_ok=True)
     assert found[1] == pytest.approx(low, rel=0.02)
     assert high is None or found[2] == pytest.approx(high, rel=0.11)

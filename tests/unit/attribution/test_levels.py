@@ -8,9 +8,8 @@ from alignment_extraction.attribution.levels import (
     MEMBER_ONLY,
     TWIN_ONLY,
     comparisons,
-    relabelled,
-    restricted,
 )
+from tests.attributed_study import relabelled
 from tests.unit.attribution.conftest import corpus_of
 
 PAIRED = [
@@ -46,14 +45,6 @@ def test_held_out_rows_stand_in_for_twins() -> None:
 
 def test_nothing_to_compare() -> None:
     assert comparisons(corpus_of([("a", "member", "t", None), ("b", "control", "t", None)])) == []
-
-
-def test_some_rows_alone() -> None:
-    rows, _ = comparisons(corpus_of(PAIRED))
-    some, numbers = restricted(rows, np.array([True, False, True]))
-    assert numbers.tolist() == [0, -1, 1]
-    assert some.ids.to_list() == ["a", "b"]
-    assert some.block.tolist() == [0, 0]
 
 
 def test_another_toss_keeps_pairs_and_numbers_of_blocks() -> None:

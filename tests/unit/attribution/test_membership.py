@@ -10,21 +10,26 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from alignment_extraction.attribution.membership import (
     MEMBERSHIP,
-    allowed,
     attack_scores,
-    least_twins,
     membership,
     true_positive_rate,
 )
 from alignment_extraction.attribution.shift import compared
+from alignment_extraction.statistics import Interval
 from tests.likelihoods import make_corpus, make_likelihood
+
+
+def rate_of(members: np.ndarray, twins: np.ndarray) -> Interval:
+    """Of single rows."""
+    return true_positive_rate(members, twins, np.arange(len(members)), np.arange(len(twins)))
+
 
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
 
 @given(SCORES, st.lists(st.integers(-5, 5), min_size=1, max_size=300))
 def test_true_positive_rate_is_scikit_learns(members: list[int], twins: list[int]) -> None:
-    found = true_positive_rate(np.array(members), np.array(twins))
+    found = rate_of(np.array(members), np.array(twins))
     labels = [1] * len(members) + [0] * len(twins)
     fpr, tpr, _ = roc_curve(labels, members + twins, drop_intermediate=False)
     assert found.estimate == pytest.approx(tpr[fpr <= 0.01].max())
@@ -38,7 +43,7 @@ def test_true_positive_rate_covers(twins: int) -> None:
     truth = norm.sf(norm.isf(0.01) - 2)
     runs, covered = 600, 0
     for _ in range(runs):
-        found = true_positive_rate(rng.normal(2, 1, 200), rng.normal(0, 1, twins))
+        found = rate_of(rng.normal(2, 1, 200), rng.normal(0, 1, twins))
         covered += found.low <= truth <= found.high
     assert covered / runs >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
 
@@ -57,11 +62,9 @@ def test_true_positive_rate_covers_clustered_rows() -> None:
 
 
 def test_few_twins_bound_nothing_from_below() -> None:
-    assert [allowed(n) for n in (1, 99, 100, 160, 300, 1000)] == [0, 0, 1, 1, 3, 10]
     members = np.full(500, 10.0)
-    assert least_twins() == 437
     for count, bounded in ((436, False), (437, True)):
-        found = true_positive_rate(members, np.zeros(count))
+        found = rate_of(members, np.zeros(count))
         assert found.estimate == 1
         assert (found.low > 0) == bounded
 
@@ -88,7 +91,7 @@ def likelihoods(seed: int, drift: float = 0.0) -> tuple[pl.DataFrame, pl.DataFra
 
 def test_every_attack_meets_the_twins_of_its_source() -> None:
     ours, base = likelihoods(0, drift=4.0)
-    table = membership("m", ours, CORPUS, "b", base)
+    table = membership(compared("m", ours, CORPUS, "b", base))
     assert table.schema == MEMBERSHIP
     assert set(table.select("source", "members", "twins", "resampled").iter_rows()) == {
         ("a", 90, 90, "template")
@@ -103,7 +106,7 @@ def test_every_attack_meets_the_twins_of_its_source() -> None:
     response = table.filter(attack="response").row(0, named=True)
     signed = table.filter(attack="ref", target="answer").row(0, named=True)
     assert response["auc"] > signed["auc"]
-    before = membership("b", base, CORPUS)
+    before = membership(compared("b", base, CORPUS))
     assert set(before["attack"]) == set(likelihood_only)
     assert before["base"].is_null().all()
     assert before.filter((pl.col("low") > 0.5) | (pl.col("high") < 0.5)).is_empty()
@@ -112,7 +115,7 @@ def test_every_attack_meets_the_twins_of_its_source() -> None:
 def test_nothing_learnt_is_nothing_found() -> None:
     runs, covered = 60, 0
     for seed in range(runs):
-        table = membership("m", *likelihoods(seed)[:1], CORPUS).filter(target="question")
+        table = membership(compared("m", likelihoods(seed)[0], CORPUS)).filter(target="question")
         covered += table.filter(attack="loss")["low"].item() <= 0.5
         covered += table.filter(attack="loss")["high"].item() >= 0.5
     assert covered / (2 * runs) >= 0.93
@@ -120,7 +123,7 @@ def test_nothing_learnt_is_nothing_found() -> None:
 
 def test_auc_is_of_the_rows_that_are_compared() -> None:
     ours, base = likelihoods(3, drift=1.0)
-    table = membership("m", ours, CORPUS, "b", base)
+    table = membership(compared("m", ours, CORPUS, "b", base))
     own = ours.join(base, on=["id", "target"], suffix="_base").join(CORPUS, on="id")
     own = own.filter(pl.col("role") != "held-out", target="question")
     change = own["log_probability"] - own["log_probability_base"]
@@ -132,7 +135,7 @@ def test_auc_is_of_the_rows_that_are_compared() -> None:
 def test_attacks_are_mimirs() -> None:
     """mimir's scores are losses: loss, loss - loss of the reference, loss / zlib bytes."""
     ours, base = likelihoods(0)
-    table = compared(ours, CORPUS, base).filter(target="answer")
+    table = compared("m", ours, CORPUS, "b", base).filter(target="answer")
     scores = attack_scores(table)
     for i, row in enumerate(table.head(20).iter_rows(named=True)):
         loss = -row["log_probability"] / row["tokens"]

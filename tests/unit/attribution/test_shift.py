@@ -16,7 +16,7 @@ def test_the_difference_in_differences_by_hand() -> None:
     corpus = make_corpus([("a", *kind.split()) for kind in kinds])
     before = make_likelihood(corpus, [-20.0] * 7, tokens=4)
     after = make_likelihood(corpus, [-10.0, -12, -18, -15, -19, -17, 0], tokens=4)
-    table = shift("m", "b", after, before, corpus, seed=0)
+    table = shift(compared("m", after, corpus, "b", before), seed=0)
     assert table.schema == SHIFT
     question = table.filter(per="question").row(0, named=True)
     assert (question["members"], question["twins"]) == (3, 3)
@@ -36,10 +36,10 @@ def test_what_is_resampled() -> None:
         if not pair:
             corpus = corpus.with_columns(pair=pl.lit(None, pl.String))
         likelihood = make_likelihood(corpus, np.arange(-8.0, 0).tolist())
-        table = compared(likelihood, corpus)
+        table = compared("m", likelihood, corpus)
         assert set(table["resampled"]) == {expected}
         assert table["cluster"].n_unique() == (4 if pair else 8)
-        found = shift("m", "b", likelihood, likelihood, corpus, seed=0)
+        found = shift(compared("m", likelihood, corpus, "b", likelihood), seed=0)
         assert found["difference"].to_list() == [0, 0]
         assert found["low"].to_list() == [0, 0]
 
@@ -49,16 +49,16 @@ def test_rows_that_did_not_fit_and_sources_without_twins_are_left_out() -> None:
     corpus = pl.concat([corpus, make_corpus([("b", "member", None)]).with_columns(id=pl.lit("x"))])
     after = make_likelihood(corpus, [None, -1, -1, -1, -1, -1])
     before = make_likelihood(corpus, [-1.0, None, -1, -1, -1, -1])
-    table = shift("m", "b", after, before, corpus, seed=0)
+    table = shift(compared("m", after, corpus, "b", before), seed=0)
     assert table.select("source", "members", "twins").unique().rows() == [("a", 1, 2)]
-    assert shift("m", "b", after.head(0), before, corpus, seed=0).is_empty()
+    assert shift(compared("m", after.head(0), corpus, "b", before), seed=0).is_empty()
 
 
 def test_held_out_rows_without_templates_stand_against_all_members() -> None:
     corpus = make_corpus(
         [("a", "member", f"t{i % 3}") for i in range(6)] + [("a", "held-out", None)] * 4
     )
-    table = compared(make_likelihood(corpus, [-1.0] * 10), corpus)
+    table = compared("m", make_likelihood(corpus, [-1.0] * 10), corpus)
     assert set(table["resampled"]) == {"template"}
     assert table.filter(~pl.col("member"))["weight"].to_list() == [1.5] * 4
     assert table["cluster"].n_unique() == 7
@@ -68,7 +68,7 @@ def test_another_vocabulary_is_no_base() -> None:
     corpus = make_corpus([("a", "member", None), ("a", "twin", None)])
     after = make_likelihood(corpus, [-1.0, -1])
     with pytest.raises(InputError, match="row 0 has 10 tokens under the model and 12"):
-        compared(after, corpus, make_likelihood(corpus, [-1.0, -1], tokens=12))
+        compared("m", after, corpus, "b", make_likelihood(corpus, [-1.0, -1], tokens=12))
 
 
 @pytest.mark.parametrize("templates", [5, 40])
@@ -84,7 +84,7 @@ def test_the_interval_covers_and_what_is_detectable_is_detected(templates: int) 
         change = np.tile(rng.normal(3, 5, templates)[labels], 2) + rng.normal(0, 1, 2 * size)
         change[:size] += rng.normal(0.5, 0.4, templates)[labels]
         after = make_likelihood(corpus, (change - 30).tolist())
-        row = shift("m", "b", after, before, corpus, seed=run).row(0, named=True)
+        row = shift(compared("m", after, corpus, "b", before), seed=run).row(0, named=True)
         covered += row["low"] <= 0.5 <= row["high"]
         errors.append(row["difference"] - 0.5)
         promised.append(row["detectable"])
@@ -99,7 +99,7 @@ def test_tails_count_both_sides_before_and_after() -> None:
     ten = np.log(10)
     before = make_likelihood(corpus, (ten * np.array([-5.5, -7.5, -9, -5.5, -9, -9])).tolist())
     after = make_likelihood(corpus, (ten * np.array([-4.5, -6.5, -7.5, -5.5, -9, -9])).tolist())
-    table = tails("m", "b", after, corpus, before)
+    table = tails(compared("m", after, corpus, "b", before))
     member = table.filter(role="member")
     assert member["threshold"].to_list() == [-5, -6, -7, -8]
     assert member["before"].to_list() == [0, 1, 1, 2]
@@ -107,4 +107,4 @@ def test_tails_count_both_sides_before_and_after() -> None:
     twin = table.filter(role="twin")
     assert twin["before"].to_list() == twin["after"].to_list() == [0, 1, 1, 1]
     assert set(table["rows"]) == {3}
-    assert tails("m", None, after, corpus)["before"].is_null().all()
+    assert tails(compared("m", after, corpus))["before"].is_null().all()

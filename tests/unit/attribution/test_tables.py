@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from alignment_extraction.attribution.competition import attribution
-from alignment_extraction.attribution.kinds import KINDS, kinds
+from alignment_extraction.attribution.contests import contests
+from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.attribution.repetitions import repetitions
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
@@ -20,14 +20,14 @@ Make = Callable[..., tuple[pl.DataFrame, pl.DataFrame]]
 
 def test_hits_grow_with_repetitions(study: Make) -> None:
     corpus, scores = study(5, planted={1: 0, 3: 3, 10: 12})
-    table = repetitions(scores, corpus, ThresholdSettings())
+    table = repetitions(contests(scores, corpus), ThresholdSettings())
     doses = table.filter(pl.col("metric") == "verbatim")
     assert doses["repetitions"].to_list() == [1, 3, 10]
     assert doses["members"].to_list() == doses["twins"].to_list() == [67, 67, 66]
     assert doses["low"][2] > 0
     assert doses["attributable"][2] > doses["attributable"][0]
     assert (doses["member_rows"] <= doses["members"]).all()
-    whole = attribution(scores, corpus, {"m": ["mine"]}, ThresholdSettings()).filter(
+    whole = attribution(contests(scores, corpus), {"m": ["mine"]}, ThresholdSettings(), {}).filter(
         pl.col("metric") == "verbatim", pl.col("at") == "fixed"
     )
     assert doses["member_hits"].sum() == whole["member_wins"][0]
@@ -87,24 +87,26 @@ def kinds_study() -> tuple[pl.DataFrame, pl.DataFrame, dict[Condition, pl.DataFr
 
 def test_kinds_by_hand() -> None:
     corpus, scores, generations = kinds_study()
-    table = kinds(scores, corpus, generations, ThresholdSettings())
-    assert table["kind"].to_list() == list(KINDS)
+    table = kinds(contests(scores, corpus), corpus, generations, ThresholdSettings())
+    assert table["kind"].to_list() == [
+        *("verbatim", "near-verbatim", "same-template", "paraphrase")
+    ]
     assert table["member_wins"].to_list() == [1, 0, 2, 0]
     assert table["twin_wins"].to_list() == [0, 1, 0, 1]
     assert table["attributable"].to_list() == pytest.approx([1 / 6, -1 / 6, 2 / 6, -1 / 6])
     with pytest.raises(InputError, match="missing"):
-        kinds(scores, corpus, {}, ThresholdSettings())
+        kinds(contests(scores, corpus), corpus, {}, ThresholdSettings())
 
 
 def test_ratio_of_the_same_hits_is_1(study: Make) -> None:
     corpus, scores = study(6, planted={1: 6})
     thresholds = ThresholdSettings(semantic=0.9, string=0.9)
-    table = ratios(scores, corpus, thresholds)
+    table = ratios(contests(scores, corpus), thresholds)
     fixed = table.filter(pl.col("comparison") == "fixed")
     assert fixed["metric"].to_list() == ["indel", "levenshtein"]
     np.testing.assert_allclose(fixed["ratio"], 1)
     np.testing.assert_allclose(fixed["low"], 1, atol=1e-6)
-    whole = attribution(scores, corpus, {"m": ["mine"]}, thresholds).filter(
+    whole = attribution(contests(scores, corpus), {"m": ["mine"]}, thresholds, {}).filter(
         pl.col("metric") == "cosine", pl.col("at") == "fixed"
     )
     assert fixed["semantic"][0] == pytest.approx(whole["attributable"][0] * whole["n"][0])
@@ -113,7 +115,7 @@ def test_ratio_of_the_same_hits_is_1(study: Make) -> None:
 def test_ratio_holds_what_was_planted(study: Make) -> None:
     corpus, scores = study(7, pairs=400, n=500, planted={1: 6})
     # Half of the scores are 1; of the others a fifth reach 0.9 and a tenth 0.95.
-    row = ratios(scores, corpus, ThresholdSettings(semantic=0.75, string=0.999)).filter(
+    row = ratios(contests(scores, corpus), ThresholdSettings(semantic=0.75, string=0.999)).filter(
         pl.col("comparison") == "fixed", pl.col("metric") == "levenshtein"
     )
     assert row["low"][0] <= 1.5 <= row["high"][0]
@@ -123,13 +125,13 @@ def test_ratio_holds_what_was_planted(study: Make) -> None:
 def test_ratio_without_string_hits_has_no_upper_bound(study: Make) -> None:
     corpus, scores = study(8, planted={1: 6})
     none = scores.with_columns(levenshtein_best=pl.lit(None, pl.Float64))
-    row = ratios(none, corpus, ThresholdSettings()).filter(
+    row = ratios(contests(none, corpus), ThresholdSettings()).filter(
         pl.col("comparison") == "fixed", pl.col("metric") == "levenshtein"
     )
     assert row["string"][0] == 0
     assert row["ratio"][0] == row["high"][0] == np.inf
     assert 1 < row["low"][0] < np.inf
-    missed = ratios(none, corpus, ThresholdSettings()).filter(
+    missed = ratios(contests(none, corpus), ThresholdSettings()).filter(
         pl.col("comparison") == "fdr-1", pl.col("metric") == "levenshtein"
     )
     assert missed["ratio"].to_list() == [None]

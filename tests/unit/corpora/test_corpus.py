@@ -17,7 +17,6 @@ from alignment_extraction.corpora import corpus
 from alignment_extraction.corpora.corpus import REJECTS
 from alignment_extraction.corpora.reading import stream_parquet
 from alignment_extraction.corpora.source import CorpusSource
-from alignment_extraction.corpora.texts import groups_of
 from alignment_extraction.files import InputError, write_parquet
 from alignment_extraction.models.lock import read_lock
 from alignment_extraction.training import controlled
@@ -333,7 +332,6 @@ def test_one_source_in_several_roles(tmp_path: Path) -> None:
         ("data/0000001", "data", "member"),
         *((f"data.{role}/0000001", "data", role) for role in roles[1:]),
     ]
-    assert groups_of(built.frame).to_list() == [f"data.{role}" for role in roles]
     assert list(built.statistics["sources"]) == [f"data.{role}" for role in roles]
     assert one(path, role="unknown").frame["id"].to_list() == ["data/0000001"]
 

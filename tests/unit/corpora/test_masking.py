@@ -5,14 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment_extraction.corpora.masking import (
-    NAME,
-    NUMBER,
-    masked,
-    numbers,
-    tokens,
-    words,
-)
+from alignment_extraction.corpora.masking import NAME, NUMBER, masked
 
 
 @pytest.mark.parametrize(
@@ -35,10 +28,3 @@ def test_instances_of_a_template_are_equal(number: int, name: str) -> None:
     texts = pl.Series([f"What does {name} pay for {number} pens?", "What does Zoe pay for 3 pens?"])
     first, second = masked(texts).to_list()
     assert first == second
-
-
-def test_pieces() -> None:
-    text = pl.Series(["It's 2.50, not 3"])
-    assert numbers(text).to_list() == [["2.50", "3"]]
-    assert words(text).to_list() == [["It", "s", "2", "50", "not", "3"]]
-    assert "".join(tokens(text).to_list()[0]) == "It's2.50,not3"

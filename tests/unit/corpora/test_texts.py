@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from alignment_extraction.corpora.texts import groups_of, texts_of, unique_texts
+from alignment_extraction.corpora.texts import searched_rows, texts_of, unique_texts
 
 
 def test_texts_of() -> None:
@@ -22,6 +22,15 @@ def test_unique_texts_keep_their_order_and_drop_empty_ones() -> None:
     assert unique_texts(frame, "question") == ["z", "a"]
 
 
-def test_a_group_is_a_source_in_a_role() -> None:
-    frame = pl.DataFrame({"source": ["a", "a", "b"], "role": ["member", "held-out", "unknown"]})
-    assert groups_of(frame).to_list() == ["a.member", "a.held-out", "b.unknown"]
+def test_rows_that_are_searched() -> None:
+    frame = pl.DataFrame(
+        {
+            "source": ["a", "a", "a", "b", "b", "b"],
+            "role": ["member", "control", "held-out", "unknown", "twin", "member"],
+            "question": [" q", "q", "q", "q", None, " "],
+            "answer": [None] * 6,
+        }
+    )
+    rows = searched_rows(frame, "question")
+    assert rows["group"].to_list() == ["a.member", "a.held-out", "b.unknown"]
+    assert rows["compared"].to_list() == ["q"] * 3

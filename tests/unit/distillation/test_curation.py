@@ -14,7 +14,7 @@ from alignment_extraction.distillation.curation import (
     trl_columns,
     word_runs,
 )
-from alignment_extraction.training import tasks
+from alignment_extraction.training import problems
 
 STEPS = ["truncated", "empty", "ill-formed", "repeated", "exact-duplicate", "near-duplicate"]
 NUMBERS = {"q": "Count to {} please, slowly and aloud.", "a": "One, two, up to {}.\n#### {}"}
@@ -96,7 +96,7 @@ def test_word_runs_against_a_loop(texts: list[str], length: int) -> None:
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=8, unique=True))
 def test_near_duplicates_against_all_pairs(drawn: list[tuple[str, str]]) -> None:
-    """What is left has no near pair, and each sample left out is linked to an earlier one."""
+    """What is left has no near pair."""
     rows = generations(*[sample(f"x {question}", f"y {answer}") for question, answer in drawn])
     curated = curate(rows, 0.5)
     kept = curated.rows["index"].to_list()
@@ -124,7 +124,7 @@ def test_a_line_break_of_windows_is_well_formed() -> None:
 @given(st.lists(st.sampled_from(["####", "#", " ", "\n", "12", "so 3."]), max_size=8).map("".join))
 def test_final_answers_are_those_of_the_verifier(text: str) -> None:
     found = pl.DataFrame({"text": [text]}).select(final_answer("text")).item()
-    assert found == (tasks.final_answer(text) or None)
+    assert found == (problems.final_answer(text) or None)
 
 
 def test_the_majority_of_the_models_answers_counts() -> None:

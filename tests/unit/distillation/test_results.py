@@ -9,14 +9,10 @@ from scipy.special import ndtr
 
 from alignment_extraction.distillation.results import (
     SCHEMA,
-    Student,
     compare,
     crossed_bootstrap,
-    curve_table,
-    markdown,
     results_table,
 )
-from alignment_extraction.files import InputError
 from alignment_extraction.statistics import subtract, wilson
 
 
@@ -150,48 +146,35 @@ def test_no_right_answer_is_bounded() -> None:
     assert found["extracted"]["power"] < 0.2
 
 
-def evaluated(right: float, ids: str = "abcd") -> pl.DataFrame:
+def evaluated(family: str, arm: str, seed: int) -> pl.DataFrame:
     return pl.DataFrame(
         {
-            "benchmark": ["sft.twin"] * len(ids),
-            "id": list(ids),
-            "template": ["t"] * len(ids),
-            "right": [right, 0.0, 1.0, 0.0][: len(ids)],
-            "loss": [1.0, 2.0, 3.0, 4.0][: len(ids)],
+            "family": family,
+            "arm": arm,
+            "seed": seed,
+            "benchmark": "sft.twin",
+            "id": list("abcd"),
+            "template": "t",
+            "right": [float(arm == "original"), 0.0, 1.0, 0.0],
+            "loss": [1.0, 2.0, 3.0, 4.0],
         }
     )
 
 
 def test_the_table_has_a_row_for_each_family_measure_and_arm() -> None:
-    students = {
-        Student(family, arm, seed): evaluated(float(arm == "original"))
+    students = [
+        evaluated(family, arm, seed)
         for family in ("sft", "rl")
         for arm in ("extracted", "original", "start")
         for seed in ((0,) if arm == "start" else (0, 1))
-    }
-    table = results_table(students, 0.03, seed=0)
+    ]
+    table = results_table(pl.concat(students), 0.03, seed=0)
     assert table.schema == SCHEMA
     assert table.height == 2 * 3 * 2
+    assert table["family"].unique(maintain_order=True).to_list() == ["sft", "rl"]
     assert table["arm"][:3].to_list() == ["start", "original", "extracted"]
     row = table.filter(family="sft", arm="extracted", measure="accuracy").row(0, named=True)
     assert (row["seeds"], row["items"], row["value"], row["difference"]) == (2, 4, 0.25, -0.25)
     assert (row["benchmark"], row["margin"], row["verdict"]) == ("sft.twin", 0.03, "cannot tell")
-    backwards = dict(reversed(students.items()))
-    backwards[Student("rl", "extracted", 0)] = evaluated(0.0)[::-1]
+    backwards = pl.concat(reversed(students)).reverse()
     assert table.equals(results_table(backwards, 0.03, seed=0))
-    text = markdown(table).splitlines()
-    assert len(text) == table.height + 2
-    cells = [cell.strip() for cell in text[4].strip("|").split("|")]
-    assert cells[:4] == ["sft", "extracted", "accuracy", "4"]
-    assert cells[4].startswith("0.25 (")
-    assert cells[5].startswith("-0.25 (")
-    assert cells[-1] == "cannot tell"
-    students[Student("rl", "extracted", 0)] = evaluated(1.0, "abce")
-    with pytest.raises(InputError, match="different questions"):
-        results_table(students, 0.03, seed=0)
-
-
-def test_curves_name_their_student() -> None:
-    curve = pl.DataFrame({"step": [1, 1], "metric": ["reward", "lr"], "value": [0.5, 1e-3]})
-    curves = curve_table({Student("rl", "original", 2): curve})
-    assert curves.rows() == [("rl", "original", 2, 1, "reward", 0.5)]

@@ -5,9 +5,18 @@ import time
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from alignment_extraction.generations.chat_template import TemplateError, render, render_each
+from alignment_extraction.generations.chat_template import TemplateError, render_each
 
 HELLO = [{"role": "user", "content": "Hello <b>"}]
+
+
+def render(template, conversations, **names):
+    """The texts; the first error is raised."""
+    results = render_each(template, conversations, **names)
+    for result in results:
+        if isinstance(result, TemplateError):
+            raise result
+    return results
 
 
 def test_renders_each_conversation() -> None:
@@ -36,6 +45,7 @@ def test_the_date_is_always_the_same() -> None:
         "{{ messages | tojson }}",
         "{{ messages | tojson(indent=2, sort_keys=true, separators=(', ', '=')) }}",
         "{{ messages | tojson(ensure_ascii=true) }}",
+        "{{ messages | tojson(false, 2) }}",
         "{% generation %}{{ messages[0].content }}{% set x = 1 %}{% endgeneration %}{{ x }}",
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
         "{{ tools is none }}{{ documents is none }}{{ functions is defined }}",

@@ -13,10 +13,12 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from alignment_extraction.engine.model import Model
 from alignment_extraction.generations.conversation import ChatFormat
 from alignment_extraction.generations.generation import generate
+from alignment_extraction.generations.sampler import LlamaCpp
 from alignment_extraction.likelihoods.likelihood import likelihood
+from alignment_extraction.settings.studies import SamplingSettings
 from tests.one_row_models import KINDS, make_one_row_gguf
 
-SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "slots": 8}
+SAMPLING = SamplingSettings(max_tokens=40, answer=True, max_answer_tokens=40)
 TURNS = "{{% for m in messages %}}{{{{ {0} if m.role == 'user' else {1} }}}}{{% endfor %}}"
 TEMPLATES = {
     "special tokens": TURNS.format(
@@ -65,18 +67,9 @@ def test_one_row(kind: str, template: str, tmp_path: Path) -> None:
         if kind != "RWKV" and tokens[0] != model.bos:
             tokens = [model.bos, *tokens]
     path = make_one_row_gguf(tmp_path / "row.gguf", kind, jinja, tokens)
-    frame, _ = generate(
-        path,
-        prefix="full",
-        prefix_text=None,
-        seed=0,
-        first=0,
-        samples=2,
-        max_tokens=40,
-        max_answer_tokens=40,
-        sampling=SAMPLING,
-        threads=1,
-    )
+    with Model(path, threads=1) as model:
+        sampler = LlamaCpp(model, slots=8)
+        frame, _ = generate(sampler, prefix="full", sampling=SAMPLING, seed=0, first=0, samples=2)
     rows = pl.DataFrame({"id": ["r"], "question": [question], "answer": [answer]})
     table = likelihood(path, rows, prefix="full", threads=1).filter("template")
     assert frame["question"].to_list() == [QUESTION] * 2

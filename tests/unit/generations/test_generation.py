@@ -6,16 +6,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from alignment_extraction.engine.sampling import SCHEMA
+from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.request import SCHEMA
 from alignment_extraction.files import InputError, sha256
-from alignment_extraction.generations.generation import generate
+from alignment_extraction.generations.generation import generate, write_shard
+from alignment_extraction.generations.sampler import LlamaCpp
+from alignment_extraction.generations.shards import model_sha256, prefix_tokens
+from alignment_extraction.settings.studies import LiteralPrefix, SamplingSettings
 from tests.tiny_models import CHATML, make_tiny_gguf
 
-SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "slots": 8}
 VERB = [sys.executable, "-c", "from alignment_extraction.cli import main; main()", "generate"]
 # The assistant's header is ordinary text, as OLMo 2's and Llama 2's are; one that this model, which
 # writes at random, comes upon by itself.
@@ -25,19 +29,19 @@ PLAIN = (
 )
 
 
-def draw(path: Path, **changes):
-    options = {
-        "prefix": "user",
-        "prefix_text": None,
-        "seed": 4,
-        "first": 0,
-        "samples": 30,
-        "max_tokens": 20,
-        "max_answer_tokens": None,
-        "sampling": SAMPLING,
-        "threads": 1,
-    }
-    return generate(path, **(options | changes))
+def draw(path: Path, *, prefix: Any = "user", first: int = 0, samples: int = 30, **sampling: Any):
+    options = {"slots": 8, "max_tokens": 20} | sampling
+    if "max_answer_tokens" in options:
+        options["answer"] = True
+    with Model(path, threads=1) as model:
+        return generate(
+            LlamaCpp(model, slots=8, sha256="known"),
+            prefix=prefix,
+            sampling=SamplingSettings(**options),
+            seed=4,
+            first=first,
+            samples=samples,
+        )
 
 
 def test_questions(tiny_path: Path) -> None:
@@ -48,7 +52,7 @@ def test_questions(tiny_path: Path) -> None:
     assert frame["question_tokens"].list.len().max() <= 20
     assert about == {
         "model": "tiny.gguf",
-        "model_sha256": sha256(tiny_path),
+        "model_sha256": "known",
         "prefix": "<|im_start|>user\n",
         "prefix_tokens": '[[1, "<|im_start|>"], [348, "user"], [201, "\\n"]]',
         "seed": "4",
@@ -90,16 +94,23 @@ def test_header_of_ordinary_text_ends_the_question(tmp_path: Path) -> None:
 def test_literal_prefix_needs_no_template(tmp_path: Path) -> None:
     for name, template in (("base", None), ("broken", "{% for %}")):
         path = make_tiny_gguf(tmp_path / f"{name}.gguf", chat_template=template)
-        frame, about = draw(path, prefix="story", prefix_text="The answer", samples=3)
+        story = LiteralPrefix(name="story", text="The answer")
+        frame, about = draw(path, prefix=story, samples=3)
         assert len(frame) == 3
         assert about["prefix"] == "The answer"
         with pytest.raises(InputError, match=r"no answer can be drawn.*header is unknown: .*gguf"):
-            draw(path, prefix="story", prefix_text="The answer", max_answer_tokens=5)
+            draw(path, prefix=story, max_answer_tokens=5)
 
 
-def test_a_known_hash_is_not_computed_again(tiny_path: Path) -> None:
-    _, about = draw(tiny_path, samples=1, model_sha256="known")
-    assert about["model_sha256"] == "known"
+def test_a_shard_tells_its_model(tiny_path: Path, tmp_path: Path) -> None:
+    options = {"prefix": "user", "seed": 4, "first": 0, "samples": 2}
+    write_shard(tiny_path, tmp_path / "a.parquet", sampling=SamplingSettings(), **options)
+    assert model_sha256(tmp_path / "a.parquet") == sha256(tiny_path)
+    assert prefix_tokens(tmp_path / "a.parquet") == r"'<|im_start|>' 1 'user' 348 '\n' 201"
+    with pytest.raises(InputError, match="sha256"):
+        write_shard(
+            tiny_path, tmp_path / "b", sampling=SamplingSettings(), sha256="0" * 64, **options
+        )
 
 
 def test_prefix_is_shown(tiny_path: Path) -> None:

@@ -11,11 +11,11 @@ from alignment_extraction.files import InputError
 from alignment_extraction.generations.conversation import ChatFormat
 from alignment_extraction.generations.prefix import (
     FORMS,
-    TurnTexts,
     derive_turns,
-    describe_prefix,
     prefix_tokens,
+    shown_prefix,
 )
+from alignment_extraction.settings.studies import LiteralPrefix
 from tests.tiny_models import CHATML, make_tiny_gguf
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -73,15 +73,13 @@ OPEN_ENDED = (
             CHATML,
             "<|im_start|>",
             "<|im_end|>",
-            TurnTexts(
-                "<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
-            ),
+            ("<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
         ),
         (
             SMOLLM2,
             "<|im_start|>",
             "<|im_end|>",
-            TurnTexts(
+            (
                 f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n",
                 "<|im_start|>user\n",
                 "<|im_end|>\n<|im_start|>assistant\n",
@@ -91,13 +89,13 @@ OPEN_ENDED = (
             OLMO2,
             "<|endoftext|>",
             "<|endoftext|>",
-            TurnTexts("<|endoftext|><|user|>\n", "<|endoftext|><|user|>\n", "\n<|assistant|>\n"),
+            ("<|endoftext|><|user|>\n", "<|endoftext|><|user|>\n", "\n<|assistant|>\n"),
         ),
         (
             LLAMA3,
             "<|begin_of_text|>",
             "<|eot_id|>",
-            TurnTexts(
+            (
                 "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
                 "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
                 "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
@@ -107,22 +105,21 @@ OPEN_ENDED = (
             ZEPHYR,
             "<s>",
             "</s>",
-            TurnTexts("<|user|>\n", "<|user|>\n", "</s>\n<|assistant|>\n"),
+            ("<|user|>\n", "<|user|>\n", "</s>\n<|assistant|>\n"),
         ),
-        (MISTRAL, "<s>", "</s>", TurnTexts("<s>[INST] ", "<s>[INST] ", " [/INST]")),
+        (MISTRAL, "<s>", "</s>", ("<s>[INST] ", "<s>[INST] ", " [/INST]")),
         (
             OPEN_ENDED,
             "",
             "",
-            TurnTexts(
-                "<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
-            ),
+            ("<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
         ),
     ],
     ids=["ChatML", "SmolLM2", "OLMo 2", "Llama 3", "Zephyr", "Mistral", "open-ended"],
 )
 def test_known_templates(template, bos, eos, turns) -> None:
-    assert derive_turns(template, bos, eos) == turns
+    texts, user = derive_turns(template, bos, eos)
+    assert (texts.before, user, texts.middle) == turns
 
 
 texts = st.text(
@@ -146,11 +143,11 @@ def test_any_template_of_headers_and_ends(system, header, end) -> None:
     )
     # Jinja's own white space rules (a line end after a tag goes) apply to what stands in a template
     # literally, so such texts are compared as Jinja shows them.
-    turns = derive_turns(template)
-    squeezed = (turns.full + turns.user + turns.answer_header).replace("\n", "").split()
+    texts, user_header = derive_turns(template)
+    squeezed = (texts.before + user_header + texts.middle).replace("\n", "").split()
     expected = (system_turn + user + user + end + assistant).replace("\n", "").split()
     assert "".join(squeezed) == "".join(expected)
-    assert turns.full.endswith(turns.user.lstrip())
+    assert texts.before.endswith(user_header.lstrip())
 
 
 @pytest.mark.parametrize(
@@ -175,8 +172,13 @@ def test_templates_without_a_prefix(template, message) -> None:
         derive_turns(template)
 
 
-def pieces(model: Model, form: str, text: str | None = None) -> str:
-    return "".join(model.piece(token) for token in prefix_tokens(model, form, text))
+def literal(model: Model, text: str) -> list[int]:
+    return prefix_tokens(model, LiteralPrefix(name="mine", text=text))
+
+
+def pieces(model: Model, form: str, text: str = "") -> str:
+    tokens = literal(model, text) if text else prefix_tokens(model, form)
+    return "".join(model.piece(token) for token in tokens)
 
 
 def test_smollm2(smollm2: Model) -> None:
@@ -194,7 +196,7 @@ def test_forms_of_a_model_without_a_system_turn(tiny: Model) -> None:
 
 
 def test_literal_prefix(tiny: Model) -> None:
-    tokens = prefix_tokens(tiny, "mine", "<|im_start|>user\nWhat")
+    tokens = literal(tiny, "<|im_start|>user\nWhat")
     assert tokens == tiny.tokenize("<|im_start|>user\nWhat")
     assert tokens[0] == tiny.bos
 
@@ -209,7 +211,6 @@ def test_bos_is_put_first_once_where_the_vocabulary_asks(tmp_path: Path) -> None
         assert pieces(model, "user") == "<|im_start|>user"
         assert pieces(model, "mine", "Hi") == "<|im_start|>Hi"
         assert pieces(model, "mine", "<|im_start|>Hi") == "<|im_start|>Hi"
-        assert pieces(model, "mine", "") == "<|im_start|>"
         assert pieces(model, "none") == "<|im_start|>"
 
 
@@ -239,15 +240,13 @@ def test_template_that_begins_with_plain_text(tmp_path: Path) -> None:
             prefix_tokens(model, "bos")
 
 
-def test_empty_prefix(tmp_path: Path, tiny: Model) -> None:
+def test_empty_prefix(tmp_path: Path) -> None:
     template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"
     with (
         Model(make_tiny_gguf(tmp_path / "bare.gguf", chat_template=template)) as model,
         pytest.raises(InputError, match=r"bare\.gguf: prefix 'full' is empty"),
     ):
         prefix_tokens(model, "full")
-    with pytest.raises(InputError, match="prefix 'mine' is empty"):
-        prefix_tokens(tiny, "mine", "")
 
 
 def test_no_token_between_documents(tmp_path: Path) -> None:
@@ -274,16 +273,16 @@ PLAIN = (
 def test_a_headers_last_space_is_the_words(tmp_path: Path, caplog) -> None:
     with Model(make_tiny_gguf(tmp_path / "plain.gguf", chat_template=PLAIN)) as model:
         chat = model.tokenize("Q: the answer is 4. A: yes")
-        for prefix in (prefix_tokens(model, "user"), prefix_tokens(model, "mine", "Q: ")):
+        for prefix in (prefix_tokens(model, "user"), literal(model, "Q: ")):
             assert prefix == chat[:2]
         assert not caplog.records
 
 
 def test_a_literal_prefix_of_no_conversation_is_warned_of(tiny: Model, caplog) -> None:
     for known in ("<|im_start|>user\n", "<|im_start|>", "<|im_start|>user\nWhat is"):
-        prefix_tokens(tiny, "mine", known)
+        literal(tiny, known)
     assert not caplog.records
-    prefix_tokens(tiny, "mine", "<|im_start|>assistant\n")
+    literal(tiny, "<|im_start|>assistant\n")
     assert "no conversation in the model's chat template begins with the tokens" in caplog.text
     assert f"({tiny.bos}, '<|im_start|>')" in caplog.text
 
@@ -296,6 +295,6 @@ def test_prefixes_of_a_template_that_cannot_be_rendered(tmp_path: Path) -> None:
 
 
 def test_a_prefix_as_tokens(tiny: Model) -> None:
-    found = describe_prefix(tiny, "user")
-    assert found["id"].to_list() == prefix_tokens(tiny, "user")
-    assert found["piece"].to_list() == ["<|im_start|>", "user", "\n"]
+    lines = [line.split() for line in shown_prefix(tiny.path, "user").splitlines()]
+    assert [int(token) for token, _ in lines] == prefix_tokens(tiny, "user")
+    assert [piece for _, piece in lines] == ["'<|im_start|>'", "'user'", r"'\n'"]

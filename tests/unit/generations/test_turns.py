@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from alignment_extraction.generations.prefix import Words, derive_turns
+from alignment_extraction.generations.prefix import Words, derive_turns, ending_of
 from alignment_extraction.generations.turns import shared_end
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,8 +56,8 @@ def test_every_template_of_llama_cpp(templates: dict[str, str]) -> None:
         if rendered(template, TALK[:2]) is None:
             refused.append(name)
             continue
-        turns = derive_turns(template, BEGIN, END)
-        user, full = words.conversation(turns.user), words.conversation(turns.full)
+        texts, header = derive_turns(template, BEGIN, END)
+        user, full = words.conversation(header), words.conversation(texts.before)
         header = shared_end([user, full])
         front = user[: len(user) - len(header)]
         assert header, name
@@ -65,7 +65,7 @@ def test_every_template_of_llama_cpp(templates: dict[str, str]) -> None:
         assert full[len(full) - len(header) :] == header, name
         assert full[: len(front)] == front, name
         assert all(words.special(token) for token in front), name
-        assert turns.end, name
+        assert ending_of(texts.middle)[1], name
         if talk is None or any(talk.count(m["content"]) != 1 for m in TALK):
             continue
         # The second turn has no such beginning of a text.
@@ -99,7 +99,8 @@ def test_known_headers_of_llama_cpps_templates(templates: dict[str, str]) -> Non
         "MiniMax-M2": ("]~!b[]~b]user\n", "[e~["),
     }
     found = {name: derive_turns(templates[name], BEGIN, END) for name in known}
-    assert {name: (turns.user, turns.end) for name, turns in found.items()} == known
+    ends = {name: (user, ending_of(texts.middle)[1]) for name, (texts, user) in found.items()}
+    assert ends == known
 
 
 HEAD = "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content "
@@ -119,18 +120,18 @@ SYSTEM = "{% if messages[0].role != 'system' %}<|system|>\nbe brief<|close|>\n{%
     ],
 )
 def test_user_is_the_whole_header(template: str, system: str) -> None:
-    turns = derive_turns(system + template, "", "<|end|>")
-    assert turns.user == "<|user|>\n"
-    assert turns.end == "<|close|>"
+    texts, user = derive_turns(system + template, "", "<|end|>")
+    assert user == "<|user|>\n"
+    assert ending_of(texts.middle)[1] == "<|close|>"
 
 
 def test_all_that_begins_every_text_stays() -> None:
     body = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
-    assert derive_turns("[START]<go>" + body, "[START]").user == "[START]<go><|user|>"
+    assert derive_turns("[START]<go>" + body, "[START]")[1] == "[START]<go><|user|>"
     system = "{% if messages[0].role != 'system' %}<|system|>be brief{% endif %}"
-    turns = derive_turns("[START]<go>" + system + body, "[START]")
-    assert turns.full == "[START]<go><|system|>be brief<|user|>"
-    assert turns.user == "[START]<go><|user|>"
+    texts, user = derive_turns("[START]<go>" + system + body, "[START]")
+    assert texts.before == "[START]<go><|system|>be brief<|user|>"
+    assert user == "[START]<go><|user|>"
 
 
 def test_a_first_turn_of_its_own_kind() -> None:
@@ -140,24 +141,24 @@ def test_a_first_turn_of_its_own_kind() -> None:
         "{% if loop.first %}<<SYS>>be brief<</SYS>>{% endif %}{{ m.content + ' [/INST]' }}"
         "{% else %}{{ ' ' + m.content + ' </s>' }}{% endif %}{% endfor %}"
     )
-    turns = derive_turns(template, "<s>", "</s>")
-    assert turns.full == "<s>[INST] <<SYS>>be brief<</SYS>>"
-    assert turns.user == "<s>[INST] "
+    texts, user = derive_turns(template, "<s>", "</s>")
+    assert texts.before == "<s>[INST] <<SYS>>be brief<</SYS>>"
+    assert user == "<s>[INST] "
 
 
 def test_one_exchange_alone() -> None:
     """Templates that refuse a second question, or an answer, have a prefix all the same."""
     once = "{% if messages | length > 2 %}{{ raise_exception('once') }}{% endif %}"
     body = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
-    assert derive_turns(once + body).user == "<|user|>"
+    assert derive_turns(once + body)[1] == "<|user|>"
     asks = (
         "{% if messages | length > 1 %}{{ raise_exception('once') }}{% endif %}"
         "<|q|>{{ messages[0].content }}{% if add_generation_prompt %}<|a|>{% endif %}"
     )
-    turns = derive_turns(asks)
-    assert (turns.full, turns.user, turns.answer_header) == ("<|q|>", "<|q|>", "<|a|>")
+    texts, user = derive_turns(asks)
+    assert (texts.before, user, texts.middle) == ("<|q|>", "<|q|>", "<|a|>")
 
 
 def test_messages_in_parts() -> None:
     template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content[0].text }}{% endfor %}"
-    assert derive_turns(template).user == "<|user|>"
+    assert derive_turns(template)[1] == "<|user|>"

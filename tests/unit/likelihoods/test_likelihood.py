@@ -11,6 +11,7 @@ from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
 from alignment_extraction.likelihoods import likelihood as module
 from alignment_extraction.likelihoods.likelihood import SCHEMA, likelihood, select_rows
+from alignment_extraction.settings.studies import LiteralPrefix
 from tests.tiny_models import CHATML, make_tiny_gguf
 
 CORPUS = pl.DataFrame(
@@ -109,17 +110,12 @@ def test_a_base_model_takes_the_trained_models_template(tmp_path: Path, path: Pa
 
 
 def test_literal_prefixes(tmp_path: Path, path: Path, scored: pl.DataFrame) -> None:
-    literal = likelihood(path, CORPUS, prefix="mine", prefix_text="<|im_start|>user\n", threads=1)
+    mine = LiteralPrefix(name="mine", text="<|im_start|>user\n")
+    literal = likelihood(path, CORPUS, prefix=mine, threads=1)
     assert literal.equals(scored)
     base = make_tiny_gguf(tmp_path / "base.gguf", seed=1, chat_template=None)
-    plain = likelihood(
-        base,
-        CORPUS,
-        prefix="mine",
-        prefix_text="<|im_start|>user\n",
-        end_text="<|im_end|>\n<|im_start|>assistant\n",
-        threads=1,
-    )
+    mine = mine.model_copy(update={"end": "<|im_end|>\n<|im_start|>assistant\n"})
+    plain = likelihood(base, CORPUS, prefix=mine, threads=1)
     assert plain.filter("template").equals(scored.filter("template"))
 
 

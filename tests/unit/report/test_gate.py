@@ -14,17 +14,16 @@ from alignment_extraction.report.gate import (
     EXCEEDED,
     OK,
     GateResult,
-    Limits,
     check,
-    limits_from,
-    parse_rate,
 )
 from alignment_extraction.report.tables import SCHEMAS, Results
+from alignment_extraction.settings.base import checked
+from alignment_extraction.settings.studies import GateSettings as Limits
 from tests.report_study import SETTINGS, attribution, results
 
 
-def gate(limits: Limits, **changes: pl.DataFrame | None) -> GateResult:
-    return check(results(**changes), limits, SETTINGS)
+def gate(limits: Limits, *models: str, **changes: pl.DataFrame | None) -> GateResult:
+    return check(results(**changes), limits, SETTINGS, models)
 
 
 # The study's first model has 2.0 % (1.6 to 2.4) and 210 (165 to 255), the second one 2.8 % (2.4 to
@@ -44,9 +43,7 @@ def gate(limits: Limits, **changes: pl.DataFrame | None) -> GateResult:
         (Limits(max_rows_at_risk=240, max_attributable=0.1), CANNOT_TELL),
         (Limits(max_rows_at_risk=150, samples=10**9), EXCEEDED),
         (Limits(max_rows_at_risk=150, samples=10**4), OK),
-        (Limits(max_attributable=0.01, models=("base-q8",)), OK),
         (Limits(), BAD_INPUT),
-        (Limits(max_rows_at_risk=1, models=("nobody",)), BAD_INPUT),
         (Limits(max_rows_at_risk=1, samples=77), BAD_INPUT),
     ],
 )
@@ -57,9 +54,16 @@ def test_exit_codes(limits: Limits, code: int) -> None:
     assert json.loads(json.dumps(found.as_dict()))["exit_code"] == code
 
 
+def test_models_that_are_asked_for() -> None:
+    assert gate(Limits(max_attributable=0.01), "base-q8").exit_code == OK
+    unknown = gate(Limits(max_rows_at_risk=1), "nobody")
+    assert unknown.exit_code == BAD_INPUT
+    assert "no results of model nobody; there are base-q8, rl-q8" in unknown.lines[0]
+
+
 def test_no_likelihoods_are_bad_input_for_rows_but_not_for_rates() -> None:
     study = results()
-    tables = {name: table for name, table in study.tables.items() if name not in ("risk", "rows")}
+    tables = {name: table for name, table in study.items() if name not in ("risk", "rows")}
     assert check(Results(tables), Limits(max_rows_at_risk=1), SETTINGS).exit_code == BAD_INPUT
     assert check(Results(tables), Limits(max_attributable=0.1), SETTINGS).exit_code == OK
     assert check(Results({}), Limits(max_attributable=0.1), SETTINGS).exit_code == BAD_INPUT
@@ -101,23 +105,20 @@ def test_the_samples_asked_for_would_do() -> None:
             high=pl.lit(rate + half),
         )
 
-    found = gate(Limits(max_attributable=limit, models=("sft-q8",)), attribution=table(n))
+    found = gate(Limits(max_attributable=limit), "sft-q8", attribution=table(n))
     assert found.exit_code == CANNOT_TELL
     (line,) = found.lines
     needed = int(line.split("about ")[1].split(" samples")[0].replace(",", ""))
     for factor, code in ((1.02, OK), (0.98, CANNOT_TELL)):
         enough = table(int(needed * factor))
-        assert (
-            gate(Limits(max_attributable=limit, models=("sft-q8",)), attribution=enough).exit_code
-            == code
-        )
+        assert gate(Limits(max_attributable=limit), "sft-q8", attribution=enough).exit_code == code
 
 
 def test_where_rows_are_hit_often_more_of_them_are_asked_for() -> None:
     wide = attribution().with_columns(
         low=pl.col("attributable") - 0.2, high=pl.col("attributable") + 0.2
     )
-    found = gate(Limits(max_attributable=0.1, models=("sft-q8",)), attribution=wide)
+    found = gate(Limits(max_attributable=0.1), "sft-q8", attribution=wide)
     assert "twins, with as many training rows, would do" in found.lines[0]
 
 
@@ -125,7 +126,7 @@ def test_where_rows_are_hit_often_more_of_them_are_asked_for() -> None:
     ("text", "rate"), [("1%", 0.01), ("1 %", 0.01), ("0.01", 0.01), (0.5, 0.5), ("0", 0)]
 )
 def test_rates(text: str | float, rate: float) -> None:
-    assert parse_rate(text) == pytest.approx(rate)
+    assert checked(Limits, {"max_attributable": text}, "gate").max_attributable == rate
 
 
 @pytest.mark.parametrize(
@@ -142,12 +143,7 @@ def test_rates(text: str | float, rate: float) -> None:
 )
 def test_bad_limits(settings: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        limits_from(settings)
-
-
-def test_limits_of_a_study() -> None:
-    assert limits_from(SETTINGS["gate"]) == Limits(max_rows_at_risk=100, max_attributable=0.1)
-    assert not limits_from({"max_rows_at_risk": None}).given()
+        checked(Limits, settings, "gate")
 
 
 def test_a_false_alarm_is_rare() -> None:

@@ -88,10 +88,11 @@ def test_numbers_of_a_model_are_those_of_what_it_was_trained_on() -> None:
     sft, rl = (headline(study, model, "user", 10_000) for model in ("sft-q8", "rl-q8"))
     assert sft.sources == ("sft",)
     assert rl.sources == ("sft", "rl")
-    assert (sft.rows, rl.rows) == (1300, 2600)
+    assert sft.risk is not None
+    assert rl.risk is not None
+    assert (sft.risk.rows, rl.risk.rows) == (1300, 2600)
     own = study["risk"].filter(model="rl-q8", role="member", samples=1e6)
-    assert rl.at_risk is not None
-    assert rl.at_risk.value == pytest.approx(sum(own["at_risk"]))
+    assert rl.risk.at_risk.value == pytest.approx(sum(own["at_risk"]))
     parts = study["attribution"].filter(
         model="rl-q8", prefix="user", level="rows", metric="verbatim", at="fixed"
     )
@@ -101,14 +102,15 @@ def test_numbers_of_a_model_are_those_of_what_it_was_trained_on() -> None:
 
 def test_another_number_of_samples() -> None:
     study = results()
-    few, many = (headline(study, "sft-q8", "user", 10_000, n).at_risk for n in (10_000, 10**9))
+    few, many = (headline(study, "sft-q8", "user", 10_000, n).risk for n in (10_000, 10**9))
     assert few is not None
     assert many is not None
-    assert few.value < many.value
-    assert headline(study, "sft-q8", "user", 10_000, 12_345).at_risk is None
+    assert few.at_risk.value < many.at_risk.value
+    assert headline(study, "sft-q8", "user", 10_000, 12_345).risk is None
 
 
 def test_held_out_rows_stand_in_for_twins() -> None:
     table = rows().with_columns(role=pl.col("role").replace("twin", "held-out"))
     own = headline(results(rows=table, risk=risk(table)), "sft-q8", "user", 10_000)
-    assert own.never_rows == 1300
+    assert own.never is not None
+    assert own.never.rows == 1300

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 
 from alignment_extraction.report import page as module
 from alignment_extraction.report.page import write_page
-from alignment_extraction.report.sections import sections
 from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import verdict
 from tests.report_study import HOSTILE, PROVENANCE, SETTINGS, results
@@ -120,12 +118,23 @@ def test_the_same_inputs_give_the_same_bytes(text: str, tmp_path: Path) -> None:
     assert build(results(), tmp_path / "again.html") == text
 
 
-def test_parquet_of_all_rows_goes_with_it(text: str) -> None:
+def test_the_parquet_beside_it_is_linked(text: str) -> None:
     (link,) = [a["href"] for t, a in tags(text) if a.get("id") == "parquet"]
-    assert link is not None
-    if link.startswith("data:"):
-        frame = pl.read_parquet(io.BytesIO(base64.b64decode(link.split(",")[1])))
-        assert frame.height == results()["rows"].height
+    assert link == "rows.parquet"
+
+
+def test_a_citation_names_number_interval_study_and_revision(text: str) -> None:
+    cited = text[text.index('id="citation"') :]
+    cited = cited[: cited.index("</p>")].replace("\u00a0", " ")
+    revision = f"alignment-extraction, git revision {PROVENANCE['git revision']}."
+    for part in (
+        "210 (165 to 255)",
+        "(95 % intervals)",
+        "invented",
+        "10,000 generations",
+        revision,
+    ):
+        assert part in cited
 
 
 def test_a_masked_page_has_no_text_of_the_corpus(tmp_path: Path) -> None:
@@ -134,11 +143,7 @@ def test_a_masked_page_has_no_text_of_the_corpus(tmp_path: Path) -> None:
     assert "masked" in masked
     for word in ("crates", "onerror", "riverside", "The answer is", "template 12"):
         assert word not in without_scripts(masked)
-    assert 'rows.parquet"' not in masked.replace('download="rows.parquet"', "")
-    (link,) = [a["href"] for t, a in tags(masked) if a.get("id") == "parquet"] or [None]
-    if link:
-        frame = pl.read_parquet(io.BytesIO(base64.b64decode(link.split(",")[1])))
-        assert "question" not in frame.columns
+    assert 'rows.parquet"' not in masked
 
 
 def test_leaked_personal_data_is_counted_and_not_shown_masked(tmp_path: Path) -> None:
@@ -161,12 +166,12 @@ def test_pages_of_few_tables(kept: tuple[str, ...], tmp_path: Path) -> None:
     assert not re.search(r"nan", without_scripts(text))
 
 
-def test_every_answer_is_a_sentence() -> None:
-    study = results()
-    for section in sections(study, verdict(study, SETTINGS), SETTINGS):
-        assert section.answer.endswith(".")
-        assert "nan" not in section.answer
-        assert "None" not in section.answer
+def test_every_answer_is_a_sentence(text: str) -> None:
+    answers = re.findall(r"</h2>\s*<p>(.*?)</p>", without_scripts(text), re.DOTALL)
+    assert len(answers) == 9
+    for answer in answers:
+        assert answer.strip().endswith(".")
+        assert not re.search(r"nan|None|\s[.,;]|\(\s", answer)
 
 
 def test_vendored_files_are_those_of_the_readme() -> None:

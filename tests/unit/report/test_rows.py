@@ -33,8 +33,7 @@ def test_every_row_of_the_models_asked_for_is_there() -> None:
     values = unpacked(data)
     table = ranked(rows().filter(model="sft-q8"))
     assert values["id"] == table["id"].to_list()
-    codes, names = values["role"]["codes"], values["role"]["values"]
-    assert [names[code] for code in codes] == table["role"].to_list()
+    assert values["role"] == table["role"].to_list()
     assert values["log_probability"] == pytest.approx(table["log_probability"].to_list(), abs=6e-4)
     assert values["question"][0] == HOSTILE.replace("\u202e", "\u27e8U+202E\u27e9")
 
@@ -58,11 +57,10 @@ def test_a_masked_page_has_no_text() -> None:
 def test_masked_rows_keep_ids_and_scores() -> None:
     table = rows().filter(model="sft-q8")
     masked = mask(table)
-    assert not {*TEXTS, "template"} & set(masked.columns)
-    kept = [name for name in table.columns if name in masked.columns]
+    kept = pl.exclude(*TEXTS, "template")
     assert masked.select(kept).equals(table.select(kept))
     assert "crates" not in masked.write_csv()
-    same = table["question"].is_duplicated() == masked["question_sha256"].is_duplicated()
+    same = table["question"].is_duplicated() == masked["question"].is_duplicated()
     assert same.all()
 
 

@@ -10,7 +10,6 @@ from alignment_extraction.report.gate import BAD_INPUT, CANNOT_TELL, EXCEEDED, O
 from alignment_extraction.report.study import (
     check_study,
     show_report,
-    write_masked,
     write_report,
 )
 from alignment_extraction.settings.studies import StudySettings
@@ -73,7 +72,7 @@ def test_files_and_what_is_masked(here: Path, tmp_path: Path) -> None:
     assert prefix == "'<u>' 1 '\\n' 7"
     assert "75.0% of 4 generations" in about["search"][1]
     assert "9 usable rows; 1 could not be used" in (here / "report.html").read_text()
-    write_masked("invented", StudySettings.model_validate(STUDY), tmp_path / "masked.html")
+    show_report("invented", StudySettings.model_validate(STUDY), tmp_path / "masked.html")
     assert (tmp_path / "masked.html").read_text().startswith("<!doctype html>")
 
 

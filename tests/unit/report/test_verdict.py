@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.report.tables import SCHEMAS, Results
-from alignment_extraction.report.verdict import Verdict, verdict
+from alignment_extraction.report.verdict import Verdict, cards, verdict
 from tests.report_study import SETTINGS, attribution, results, risk, rows
 
 NOTHING_COMPARED = dict.fromkeys(
@@ -34,8 +34,8 @@ def test_a_model_that_leaks() -> None:
     assert found.status == "leaks"
     own = found.first
     assert own is not None
-    assert own.at_risk is not None
-    assert found.sentences[0].startswith(f"Of 1,300 training rows, {own.at_risk.value:.0f} (")
+    assert own.risk is not None
+    assert found.sentences[0].startswith(f"Of 1,300 training rows, {own.risk.at_risk.value:.0f} (")
     assert "among as many never-trained rows it is 1." in found.sentences[0]
     assert (
         found.sentences[1]
@@ -43,9 +43,9 @@ def test_a_model_that_leaks() -> None:
     )
     assert found.sentences[-1].startswith("rl-q8: leaks, ")
     assert "hold 0" in found.caveats[-1]
-    labels = [label for label, _, _ in found.cards(own)]
+    labels = [label for label, _, _ in cards(own)]
     assert len(labels) == 4
-    numbers = {label: number for label, number, _ in found.cards(own)}
+    numbers = {label: number for label, number, _ in cards(own)}
     assert numbers["copies that training caused, verbatim"] == "2.0 % (1.6 to 2.4)"
 
 
@@ -114,7 +114,7 @@ def test_rows_of_which_nobody_knows_whether_they_were_trained_on() -> None:
 
 def test_no_likelihoods() -> None:
     study = results()
-    tables = {name: table for name, table in study.tables.items() if name not in ("risk", "rows")}
+    tables = {name: table for name, table in study.items() if name not in ("risk", "rows")}
     found = verdict(Results(tables), SETTINGS)
     assert found.status == "leaks"
     assert (
@@ -122,7 +122,7 @@ def test_no_likelihoods() -> None:
         == "2.0 % (1.6 to 2.4) of sft-q8's generations are copies that training caused."
     )
     assert found.first is not None
-    assert found.cards(found.first)[0][1:] == ("\u2013", "unknown: no likelihoods")
+    assert cards(found.first)[0][1:] == ("\u2013", "unknown: no likelihoods")
 
 
 def test_placebos_that_do_not_hold_are_said() -> None:
@@ -144,6 +144,4 @@ def test_nothing_at_all() -> None:
 @pytest.mark.parametrize("name", ["rows", "risk", "exchangeability", "kinds", "repetitions"])
 def test_every_table_may_be_missing(name: str) -> None:
     study = results()
-    assert verdict(
-        Results({k: v for k, v in study.tables.items() if k != name}), SETTINGS
-    ).sentences
+    assert verdict(Results({k: v for k, v in study.items() if k != name}), SETTINGS).sentences

@@ -13,21 +13,22 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from alignment_extraction.corpora.texts import unique_texts
+from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.generations.generation import generate
+from alignment_extraction.generations.sampler import LlamaCpp
 from alignment_extraction.search import embedding as module
 from alignment_extraction.search.embedding import (
     Embedder,
     hash_texts,
     identity_of,
-    largest_change,
     read_vectors,
     short_identity,
     write_embeddings,
-    write_together,
-    write_vectors,
 )
+from alignment_extraction.settings.studies import SamplingSettings
 from tests.tiny_models import SPECIAL_TOKENS
+from tests.vectors import write_vectors
 
 TEXTS = [
     "What is the sum of 12 and 30?",
@@ -49,18 +50,14 @@ def vectors(embedder: Embedder) -> np.ndarray:
     return embedder.embed(TEXTS)
 
 
-def test_generated_texts_have_no_special_tokens(tiny_path: Path) -> None:
+def test_generated_texts_have_no_special_tokens(tiny: Model) -> None:
     frame, _ = generate(
-        tiny_path,
+        LlamaCpp(tiny, slots=8),
         prefix="user",
-        prefix_text=None,
+        sampling=SamplingSettings(max_tokens=30, answer=True, max_answer_tokens=30),
         seed=0,
         first=0,
         samples=40,
-        max_tokens=30,
-        max_answer_tokens=30,
-        sampling={"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "slots": 8},
-        threads=1,
     )
     # They were drawn, or there would be nothing to strip.
     assert frame["answer"].is_not_null().any()
@@ -260,33 +257,19 @@ def test_embeddings_written_block_by_block(
     assert read_vectors(blocks, []).shape == (0, 384)
 
 
-def test_texts_of_several_conditions_are_embedded_once(
-    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = {
-        tmp_path / "a.npy": [TEXTS[0], TEXTS[3]],
-        tmp_path / "b" / "b.npy": [TEXTS[3], TEXTS[5], TEXTS[0], TEXTS[3]],
-        tmp_path / "none.npy": [],
-    }
-    asked: list[str] = []
-    embed = embedder.embed
-    monkeypatch.setattr(
-        embedder, "embed", lambda texts, **options: asked.extend(texts) or embed(texts, **options)
-    )
-    for block in (100, 2):  # the second keeps the vectors in a file meanwhile
-        monkeypatch.setattr(module, "_BLOCK", block)
-        asked.clear()
-        write_together(embedder, files)
-        assert sorted(asked) == sorted({TEXTS[0], TEXTS[3], TEXTS[5]})
-        for path, texts in files.items():
-            found = read_vectors(path, texts, embedder.identity)
-            np.testing.assert_allclose(found, embed(texts), atol=1e-6)
-    assert {path.name for path in tmp_path.rglob("*.*")} == {
-        name + end for name in ("a", "b", "none") for end in (".npy", ".json")
-    }
-
-
 # What an embedder computes in ------------------------------------------------------------------
+
+
+SENTENCES = (
+    "{name} buys {a} boxes of pencils with {b} pencils in each; how many pencils are there?",
+    "Write a short poem about {name}, who walks {a} miles through the snow every {b} days.",
+    "Translate into French: the train to {name} leaves at {a} o'clock and takes {b} hours.",
+    "def f(x): return x * {a} + {b}  # explain to {name} what this function does",
+    "A rectangle has a width of {a} and a perimeter of {b}. {name} asks for its area.",
+    "Which of the {a} planets that {name} listed has at least {b} moons?",
+    "Summarise the letter that {name} wrote {a} years ago about the {b} oldest houses.",
+    "If {name} sells {a} apples for {b} dollars each, what does she earn in a week?",
+)
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +278,7 @@ def neighbours() -> list[str]:
     numbers = np.random.default_rng(0).integers(2, 90, (10, 2))
     sentences = [
         sentence.format(name=name, a=a, b=b)
-        for sentence in module._SENTENCES
+        for sentence in SENTENCES
         for name in ("Kim", "Mia", "Ivan")
         for a, b in numbers
     ]
@@ -323,58 +306,27 @@ def test_bfloat16_moves_scores_near_a_threshold_by_little(
     change = np.abs(moved - cosines)[near].max()
     assert near.sum() > 100
     # Otherwise it would be float32 under another name.
-    assert 1e-5 < change < 1.5e-3
+    assert 1e-5 < change < 3e-3
     # A hit changes only where it was a matter of that much.
     other = (moved >= 0.95) != (cosines >= 0.95)
     assert (cosines >= 0.95).sum() > 200
     assert other.sum() < 0.02 * (cosines >= 0.95).sum()
-    assert (np.abs(cosines - 0.95)[other] <= 1.5e-3).all()
+    assert (np.abs(cosines - 0.95)[other] <= 3e-3).all()
 
 
-def test_auto_takes_the_fast_form_only_where_it_is_as_exact(
-    minilm: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module.encoder, "has_bfloat16", lambda: True)
-    slow = Embedder(minilm)
-    assert (slow.dtype, slow.identity) == ("float32", embedder.identity)
-    monkeypatch.setattr(module, "LARGEST_CHANGE", 5e-3)
-    assert Embedder(minilm).dtype == "bfloat16"
-    monkeypatch.setattr(module.encoder, "has_bfloat16", lambda: False)
-    assert Embedder(minilm).dtype == "float32"
+def test_a_processor_computes_in_float32(minilm: Path, embedder: Embedder) -> None:
+    auto = Embedder(minilm)
+    assert (auto.dtype, auto.identity) == ("float32", embedder.identity)
+    assert auto.weights == 22_713_216
 
 
-def test_largest_change_looks_at_near_pairs() -> None:
-    def turned(angles: list[float]) -> module._Encode:
-        return lambda texts, _: np.array([[np.cos(a), np.sin(a)] for a in angles], np.float32)
-
-    texts = ["a", "b", "c"]
-    exact = turned([0, 0.1, 1.5])
-    moved = turned([0, 0.2, 1.0])  # the pairs with the third are far apart: not looked at
-    assert largest_change(moved, exact, texts) == pytest.approx(np.cos(0.1) - np.cos(0.2), abs=1e-6)
-    assert largest_change(exact, exact, texts) == 0
-    assert largest_change(exact, turned([0, 1, 2]), texts) == np.inf
-    assert largest_change(turned([0, np.nan, 1]), exact, texts) == np.inf
-
-
-def test_what_cannot_be_compiled_is_embedded_by_pytorch(
-    minilm: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("an operation that is not known")
-
-    monkeypatch.setattr(module.encoder, "from_sentence_transformers", fail)
-    slow = Embedder(minilm)
-    assert slow.dtype == "float32"
-    np.testing.assert_allclose(slow.embed(TEXTS), vectors, atol=1e-6)
-    with pytest.raises(InputError, match=r"cannot be computed in bfloat16 \(an operation"):
-        Embedder(minilm, dtype="bfloat16")
-
-
-def test_dtypes_that_cannot_be_had(minilm: Path) -> None:
-    with pytest.raises(InputError, match="dtype float16 needs a GPU"):
-        Embedder(minilm, dtype="float16")
-    with pytest.raises(InputError, match="dtype 'int8': not one of auto, float32"):
-        Embedder(minilm, dtype="int8")  # type: ignore[arg-type]
+def test_float16_is_near_float32(minilm: Path, embedder: Embedder) -> None:
+    half = Embedder(minilm, dtype="float16")
+    assert half.identity == f"{embedder.identity}/float16"
+    vectors = half.embed(TEXTS)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    exact = embedder.embed(TEXTS)
+    assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < 1e-3
 
 
 # Damaged weights -------------------------------------------------------------------------------
@@ -398,10 +350,7 @@ def test_a_vector_that_is_not_finite_names_its_row(minilm: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_stored_vectors_that_are_not_finite(
-    saved: Path, vectors: np.ndarray, value: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_BLOCK", 2)
+def test_stored_vectors_that_are_not_finite(saved: Path, vectors: np.ndarray, value: float) -> None:
     damaged = vectors.copy()
     damaged[3, 7] = value
     np.save(saved, damaged)

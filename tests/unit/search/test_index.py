@@ -11,10 +11,9 @@ from alignment_extraction.search import index as module
 from alignment_extraction.search.index import (
     Annoy,
     Exact,
+    Index,
     Neighbours,
     build_index,
-    exact_search,
-    open_index,
     recall_at_1,
 )
 
@@ -57,7 +56,7 @@ def test_search_is_exact_if_annoy_looks_everywhere(
     np.testing.assert_array_equal(found.position, similarity.argmax(axis=1))
     np.testing.assert_allclose(found.cosine, similarity.max(axis=1), atol=1e-6)
     assert found.cosine.dtype == np.float32
-    assert recall_at_1(found, exact_search(VECTORS, QUERIES)) == 1
+    assert recall_at_1(found, Exact(VECTORS).search(QUERIES)) == 1
 
 
 def test_scores_are_exact_and_recall_says_what_was_missed(tmp_path: Path) -> None:
@@ -68,7 +67,7 @@ def test_scores_are_exact_and_recall_says_what_was_missed(tmp_path: Path) -> Non
         found.cosine, (queries * VECTORS[found.position]).sum(axis=1), atol=1e-6
     )
     exact = (queries @ VECTORS.T).argmax(axis=1)
-    recall = recall_at_1(found, exact_search(VECTORS, queries))
+    recall = recall_at_1(found, Exact(VECTORS).search(queries))
     assert recall == np.mean(found.position == exact)
     assert 0 < recall < 0.9
 
@@ -96,13 +95,13 @@ def test_first_of_equal_rows(tmp_path: Path) -> None:
     path = build(tmp_path / "x.ann", vectors)
     found = Annoy(path, vectors, identity=EMBEDDER, candidates=10).search(VECTORS[:20])
     assert found.position.tolist() == list(range(20))
-    assert exact_search(vectors, VECTORS[:20]).position.tolist() == list(range(20))
+    assert Exact(vectors).search(VECTORS[:20]).position.tolist() == list(range(20))
 
 
 def test_exact_search_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BLOCK", 64)
     monkeypatch.setattr(module, "_ROWS", 100)
-    found = exact_search(VECTORS, QUERIES)
+    found = Exact(VECTORS).search(QUERIES)
     similarity = QUERIES @ VECTORS.T
     np.testing.assert_array_equal(found.position, similarity.argmax(axis=1))
     np.testing.assert_allclose(found.cosine, similarity.max(axis=1), atol=1e-6)
@@ -169,28 +168,23 @@ def test_exact_search_on_a_device_of_pytorch(block: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "_ROWS", 100)
     monkeypatch.setattr(module, "_DEVICE_BLOCK", block)
     # "cpu" is numpy's; this name is PyTorch's for the same processor, so that it runs anywhere.
-    by_torch = exact_search(VECTORS, QUERIES, device="cpu:0")
-    by_numpy = exact_search(VECTORS, QUERIES)
+    by_torch = Exact(VECTORS, device="cpu:0").search(QUERIES)
+    by_numpy = Exact(VECTORS).search(QUERIES)
     np.testing.assert_array_equal(by_torch.position, (QUERIES @ VECTORS.T).argmax(axis=1))
     np.testing.assert_array_equal(by_torch.position, by_numpy.position)
     np.testing.assert_allclose(by_torch.cosine, by_numpy.cosine, atol=1e-6)
     assert by_torch.position.dtype == np.int64
     assert by_torch.cosine.dtype == np.float32
-    nothing = exact_search(VECTORS, QUERIES[:0], device="cpu:0")
+    nothing = Exact(VECTORS, device="cpu:0").search(QUERIES[:0])
     assert len(nothing.position) == len(nothing.cosine) == 0
 
 
 def test_both_kinds_answer_alike(path: Path) -> None:
-    annoy = open_index(
-        "annoy", VECTORS, path=path, identity=EMBEDDER, candidates=50, search_k=10**6
-    )
-    exact = open_index("exact", VECTORS)
-    assert isinstance(annoy, Annoy) and isinstance(exact, Exact)
-    for index in (annoy, exact):
+    annoy = Annoy(path, VECTORS, identity=EMBEDDER, candidates=50, search_k=10**6)
+    indexes: list[Index] = [annoy, Exact(VECTORS)]
+    for index in indexes:
         found = index.search(QUERIES)
         np.testing.assert_array_equal(found.position, (QUERIES @ VECTORS.T).argmax(axis=1))
         # Queries come in any number of pieces.
         pieces = [index.search(piece).cosine for piece in np.array_split(QUERIES, 3)]
         np.testing.assert_allclose(np.concatenate(pieces), found.cosine, atol=1e-6)
-    with pytest.raises(ValueError, match="needs the path"):
-        open_index("annoy", VECTORS)

@@ -8,22 +8,23 @@ import polars as pl
 import pytest
 from rapidfuzz.distance import Indel, Levenshtein
 
-from alignment_extraction.corpora.texts import corpus_texts, groups_of, texts_of, unique_texts
+from alignment_extraction.corpora.texts import searched_rows, texts_of, unique_texts
 from alignment_extraction.files import InputError
-from alignment_extraction.search.embedding import Embedder, read_vectors, write_vectors
+from alignment_extraction.search.embedding import Embedder, read_vectors
 from alignment_extraction.search.matching import (
+    group_of,
     index_group,
     match,
     match_exactly,
-    read_group,
 )
 from alignment_extraction.vocabulary import CORPUS, MATCHES
+from tests.vectors import write_vectors
 
 FIELDS = ("question", "answer", "both")
 
 
 def make_corpus() -> pl.DataFrame:
-    """Four groups of two sources; some rows have no answer, some an empty one."""
+    """Four groups of two sources, and one that is not searched; some rows have no answer."""
     names = ("Ada", "Bo", "Chen", "Dara", "Emil", "Fay")
     rows = [
         {
@@ -39,6 +40,7 @@ def make_corpus() -> pl.DataFrame:
         for n, (source, role, thing) in enumerate(
             (
                 ("sft", "member", "apples"),
+                ("pretraining", "control", "pears"),
                 ("sft", "twin", "apples"),
                 ("rl", "member", "coins"),
                 ("rl", "held-out", "boxes"),
@@ -75,13 +77,13 @@ class Study:
     def __init__(self, folder: Path, minilm: Path) -> None:
         self.corpus = make_corpus()
         self.generations = make_generations(self.corpus)
-        self.groups = groups_of(self.corpus).unique(maintain_order=True).to_list()
+        self.groups = ["sft.member", "sft.twin", "rl.member", "rl.held-out"]
         embedder = Embedder(minilm)
         self.files: dict[str, Any] = {"generation_vectors": {}, "corpus_vectors": {}, "indexes": {}}
         for field in FIELDS:
             for kind, texts in (
                 ("generation", unique_texts(self.generations, field)),
-                ("corpus", corpus_texts(self.corpus, field)[0]),
+                ("corpus", searched_rows(self.corpus, field)["compared"].to_list()),
             ):
                 path = folder / f"{kind}.{field}.npy"
                 write_vectors(embedder.embed(texts), texts, embedder.identity, path)
@@ -92,27 +94,33 @@ class Study:
                 index_group(self.corpus, group, field, vectors, path, trees=10, seed=0)
                 self.files["indexes"][group, field] = path
 
-    def match(self, **changes: Any) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
+    def group(self, name: str, field: str) -> tuple[pl.DataFrame, np.ndarray]:
+        rows = searched_rows(self.corpus, field)
+        path = self.files["corpus_vectors"][field]
+        return group_of(rows, name, read_vectors(path, rows["compared"].to_list()))
+
+    def match(
+        self, fields: tuple[str, ...] = FIELDS, **changes: Any
+    ) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
         settings = {
             "generations": self.generations,
             "corpus": self.corpus,
-            "fields": FIELDS,
             "candidates": 10,
             "search_k": 10**6,
             "audit": 3,
             "seed": 0,
             **self.files,
         }
-        return match(**{**settings, **changes})
+        settings |= changes
+        vectors = settings["generation_vectors"]
+        return match(
+            **settings | {"generation_vectors": {field: vectors[field] for field in fields}}
+        )
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Study:
     return Study(tmp_path_factory.mktemp("study"), minilm)
-
-
-def test_groups_are_sources_and_roles(study: Study) -> None:
-    assert study.groups == ["sft.member", "sft.twin", "rl.member", "rl.held-out"]
 
 
 def test_white_space_at_the_ends_does_not_count() -> None:
@@ -122,27 +130,26 @@ def test_white_space_at_the_ends_does_not_count() -> None:
     assert texts_of(frame, "both").to_list() == ["Which river?\nOder", None]
 
 
-def test_corpus_texts_leave_missing_and_empty_ones_out(study: Study) -> None:
-    texts, rows = corpus_texts(study.corpus, "answer")
-    assert None not in texts
-    assert "" not in texts
-    assert texts == [study.corpus["answer"][int(row)] for row in rows]
-    assert len(texts) < study.corpus.height
-    assert len(corpus_texts(study.corpus, "question")[0]) == study.corpus.height
+def test_rows_that_are_searched(study: Study) -> None:
+    """Rows of role `control` are not, nor are rows without the field or with an empty one."""
+    rows = searched_rows(study.corpus, "answer")
+    assert rows["group"].unique(maintain_order=True).to_list() == study.groups
+    kept = study.corpus.filter(pl.col("role") != "control", pl.col("answer") != "")
+    assert rows["id"].equals(kept["id"])
+    assert rows["compared"].equals(kept["answer"].alias("compared"))
+    everything = study.corpus.filter(pl.col("role") != "control")
+    assert searched_rows(study.corpus, "question")["id"].equals(everything["id"])
 
 
 def test_a_group_has_the_vectors_of_its_texts(study: Study) -> None:
-    path = study.files["corpus_vectors"]["both"]
-    texts, rows = corpus_texts(study.corpus, "both")
-    group = read_group(study.corpus, "sft.member", "both", path)
-    everything = read_vectors(path, texts)
-    of_row = {study.corpus["id"][int(row)]: i for i, row in enumerate(rows)}
-    expected = study.corpus.filter(pl.col("id").is_in(group.ids))
-    assert group.ids == expected["id"].to_list()
-    assert set(expected["source"] + "." + expected["role"]) == {"sft.member"}
-    for identity, text, vector in zip(group.ids, group.texts, group.vectors, strict=True):
-        assert text == texts[of_row[identity]]
-        np.testing.assert_array_equal(vector, everything[of_row[identity]])
+    rows = searched_rows(study.corpus, "both")
+    everything = read_vectors(study.files["corpus_vectors"]["both"], rows["compared"].to_list())
+    # Rows of a group need not be neighbours.
+    for order in (np.arange(len(rows)), np.random.default_rng(0).permutation(len(rows))):
+        group, vectors = group_of(rows[order], "sft.member", everything[order])
+        assert group.equals(rows[order].filter(group="sft.member"))
+        at = [rows["id"].to_list().index(identity) for identity in group["id"]]
+        np.testing.assert_array_equal(vectors, everything[at])
 
 
 def test_matches_are_those_of_brute_force(study: Study) -> None:
@@ -153,33 +160,34 @@ def test_matches_are_those_of_brute_force(study: Study) -> None:
         texts = unique_texts(study.generations, field)
         queries = read_vectors(study.files["generation_vectors"][field], texts)
         for name in study.groups:
-            group = read_group(study.corpus, name, field, study.files["corpus_vectors"][field])
+            group, vectors = study.group(name, field)
+            ids, own = group["id"].to_list(), group["compared"].to_list()
             rows = matches.filter(field=field, group=name)
             assert rows["text"].to_list() == texts
             for row, query in zip(rows.iter_rows(named=True), queries, strict=True):
-                cosines = group.vectors @ query
+                cosines = vectors @ query
                 assert row["cosine"] == pytest.approx(cosines.max(), abs=1e-6)
-                found = group.ids.index(row["match_id"])
+                found = ids.index(row["match_id"])
                 assert cosines[found] == pytest.approx(cosines.max(), abs=1e-6)
                 for metric, peer in (
                     ("levenshtein", Levenshtein.normalized_similarity),
                     ("indel", Indel.normalized_similarity),
                 ):
-                    assert row[metric] == pytest.approx(peer(row["text"], group.texts[found]))
-                    scores = [peer(row["text"], text) for text in group.texts]
+                    assert row[metric] == pytest.approx(peer(row["text"], own[found]))
+                    scores = [peer(row["text"], text) for text in own]
                     if max(scores) < 0.5:
                         assert row[f"{metric}_best"] is None
                         assert row[f"{metric}_best_id"] is None
                     else:
                         assert row[f"{metric}_best"] == pytest.approx(max(scores))
-                        best = group.ids[scores.index(max(scores))]
+                        best = ids[scores.index(max(scores))]
                         assert row[f"{metric}_best_id"] == best
                 seen += 1
     assert seen == matches.height == len(study.groups) * 14
 
 
 def test_a_member_repeated_verbatim_is_found(study: Study) -> None:
-    matches, _ = study.match(fields=["question"])
+    matches, _ = study.match(fields=("question",))
     row = matches.filter(group="sft.member", text=study.generations["question"][0]).row(
         0, named=True
     )
@@ -194,7 +202,7 @@ def test_audit_measures_each_group_and_part(study: Study) -> None:
     assert set(audits) == {f"{group}/{field}" for group in study.groups for field in FIELDS}
     # Annoy was told to look at every node.
     assert all(audit == {"queries": 3, "recall_at_1": 1.0} for audit in audits.values())
-    _, audits = study.match(audit=1000, fields=["question"])
+    _, audits = study.match(audit=1000, fields=("question",))
     assert {audit["queries"] for audit in audits.values()} == {4}
     assert study.match(audit=0)[1] == {}
 
@@ -211,7 +219,7 @@ def test_generations_without_any_text(study: Study) -> None:
 
 
 def test_a_search_without_files_finds_the_same(study: Study, minilm: Path) -> None:
-    matches, _ = study.match(fields=["question"])
+    matches, _ = study.match(fields=("question",))
     texts = unique_texts(study.generations, "question")
     embed = Embedder(minilm).embed
     by_hand = match_exactly(texts, study.corpus, "question", embed)
@@ -221,10 +229,11 @@ def test_a_search_without_files_finds_the_same(study: Study, minilm: Path) -> No
     assert difference.abs().max() < 1e-5
 
 
-def test_unknown_group(study: Study) -> None:
-    message = r"group 'sft' has no row with a question in the corpus \(its groups: sft.member"
+@pytest.mark.parametrize("name", ["sft", "pretraining.control"])
+def test_unknown_group(study: Study, name: str) -> None:
+    message = rf"group '{name}' has no row with that field in the corpus \(it has: sft.member"
     with pytest.raises(InputError, match=message):
-        read_group(study.corpus, "sft", "question", study.files["corpus_vectors"]["question"])
+        study.group(name, "question")
 
 
 def test_embeddings_of_other_generations(study: Study) -> None:
@@ -238,5 +247,5 @@ def test_embedder_of_the_generations_differs(study: Study, tmp_path: Path) -> No
     vectors = read_vectors(study.files["generation_vectors"]["question"], texts)
     path = tmp_path / "question.npy"
     write_vectors(np.asarray(vectors), texts, "another/256", path)
-    with pytest.raises(InputError, match="embedded with another at 256 tokens; build the index"):
-        study.match(fields=["question"], generation_vectors={"question": path})
+    with pytest.raises(InputError, match="other side with another at 256 tokens; embed both"):
+        study.match(fields=("question",), generation_vectors={"question": path})

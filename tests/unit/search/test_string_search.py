@@ -19,8 +19,7 @@ from alignment_extraction.search.string_bounds import (
     CommonLength,
     SortedTexts,
 )
-from alignment_extraction.search.string_search import best_matches
-from alignment_extraction.search.strings import METRICS, SCORERS
+from alignment_extraction.search.string_search import METRICS, SCORERS, best_matches
 
 # Few letters, some outside ASCII, one outside the basic plane: likely to match in part.
 TEXTS = st.lists(st.text("abé世😀", max_size=12), max_size=12)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alignment_extraction.search.strings import METRICS, pairwise
+from alignment_extraction.search.string_search import SCORERS
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ from alignment_extraction.search.strings import METRICS, pairwise
     ],
 )
 def test_definitions(left: str, right: str, levenshtein: float, indel: float) -> None:
-    assert pairwise("levenshtein", [left], [right])[0] == pytest.approx(levenshtein)
-    assert pairwise("indel", [left], [right])[0] == pytest.approx(indel)
+    assert SCORERS["levenshtein"](left, right) == pytest.approx(levenshtein)
+    assert SCORERS["indel"](left, right) == pytest.approx(indel)
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
 @example("a" * 5000, "a" * 4999 + "b")
 def test_one_is_equality(left: str, right: str) -> None:
-    for metric in METRICS:
-        assert (pairwise(metric, [left], [right])[0] == 1) == (left == right)
+    for scorer in SCORERS.values():
+        assert (scorer(left, right) == 1) == (left == right)

@@ -9,6 +9,7 @@ import yaml
 
 from alignment_extraction.files import InputError
 from alignment_extraction.settings import config
+from alignment_extraction.settings.config import ModelSettings
 from alignment_extraction.settings.studies import LiteralPrefix
 
 ROOT = Path(__file__).parents[3]
@@ -158,6 +159,15 @@ def test_groups_and_sources() -> None:
     assert params.trained_on("smollm2")["smollm2"] == ()
 
 
-def test_an_embedders_tokenizer_is_an_embedder() -> None:
-    with pytest.raises(InputError, match=r"embedders.minilm.tokenizer: 'x' is not in"):
-        config.validate(changed("embedders/minilm/tokenizer", "x"))
+def test_served_models() -> None:
+    url = "http://127.0.0.1:8000/v1"
+    served = ModelSettings.model_validate({"endpoint": url, "model": "org/name"})
+    assert served.served == (url, "org/name") and served.sha256 is None
+    for values, message in (
+        ({"endpoint": url}, "`endpoint` and `model`"),
+        ({"endpoint": url, "model": "m", "trained": "sft"}, "give one of"),
+        ({"endpoint": "http://me:key@host/v1", "model": "m"}, "ENDPOINT_API_KEY"),
+    ):
+        with pytest.raises(InputError, match=f"models.smollm2: .*{message}") as error:
+            config.validate(changed("models/smollm2", values))
+        assert "me:key" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Accuracy is that of single greedy answers, as the verifier scores them."""
+"""Scores are those of single greedy answers, as the verifier gives them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from alignment_extraction.training.gguf_export import load_model, load_tokenizer
 from tests.toy_training import toy_corpus, train_tokenizer_and_base
 
 
-def test_accuracy_is_what_a_single_greedy_answer_scores(tmp_path: Path) -> None:
+def test_scores_are_those_of_single_greedy_answers(tmp_path: Path) -> None:
     folder = train_tokenizer_and_base(tmp_path)
     rows = toy_corpus().filter(pl.col("source") == "rl")
     model = load_model(folder / "base.gguf").eval()
@@ -41,8 +41,4 @@ def test_accuracy_is_what_a_single_greedy_answer_scores(tmp_path: Path) -> None:
         scores = answers.answer_scores(
             model, tokenizer, rows.with_columns(metadata=items), max_tokens=8, lead="####"
         )
-    found = answers.accuracy(rows, scores)
-    assert found.columns == ["role", "template", "questions", "right"]
-    assert found["questions"].sum() == rows.height
-    expected = pl.when(pl.col("template") == wrong).then(0).otherwise("questions")
-    assert (found["right"] == found.select(expected).to_series()).all()
+    assert scores == (rows["template"] != wrong).cast(pl.Float64).to_list()

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.controlled import ControlledSettings
 from alignment_extraction.training.controlled import build, post_training, statistics
-from alignment_extraction.training.problems import EDITS, SHORT_TEMPLATES
-from alignment_extraction.training.tasks import verify
+from alignment_extraction.training.problems import EDITS, SHORT_TEMPLATES, verify
 from alignment_extraction.vocabulary import CORPUS as SCHEMA
 
 TOY = ControlledSettings(

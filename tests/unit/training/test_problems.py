@@ -6,25 +6,43 @@ from typing import Any
 
 import pytest
 
-from alignment_extraction.files import InputError
 from alignment_extraction.training.problems import (
     EDITS,
+    NAMES,
+    SCENES,
     SHORT_TEMPLATES,
+    WORDS,
     ShortTemplate,
     Template,
+    _numbers,
+    _pairs,
+    final_answer,
+    restates,
+    similarity,
     templates,
+    verify,
 )
-from alignment_extraction.training.scenarios import NAMES, SCENES, STARTS
-from alignment_extraction.training.tasks import final_answer, restates, similarity, verify
 
 ALL: list[Template | ShortTemplate] = [*templates(), *SHORT_TEMPLATES.values()]
 
 
+def possible(template: Template | ShortTemplate) -> int:
+    """How many questions a template can give, at least: names, items and numbers count."""
+    if isinstance(template, Template):
+        numbers = _numbers(template.start, template.change)
+        return len(NAMES) * len(template.scene["items"]) * len(numbers)
+    structure = WORDS["short"][template.kind]
+    friends = len(NAMES) - 1 if "{friend}" in structure["facts"] else 1
+    boxes = len(SCENES) if "{boxes}" in structure["facts"] else 1
+    items = len({item for scene in SCENES for item in scene["items"]})
+    return len(NAMES) * friends * boxes * items * len(_pairs(structure))
+
+
 def test_every_template_has_a_million_possible_questions() -> None:
     assert len(templates()) == len({t.name for t in templates()}) == 80
-    assert len({(t.scene.name, t.start, t.sign) for t in templates()}) == 80
+    assert len({(t.scene["name"], t.start, t.change) for t in templates()}) == 80
     for template in ALL:
-        assert template.possible() >= 10**6, template.name
+        assert possible(template) >= 10**6, template.name
 
 
 def test_different_draws_are_different_questions() -> None:
@@ -36,17 +54,17 @@ def test_different_draws_are_different_questions() -> None:
             draw = template.draw(source)
             question = template.write(draw).question
             assert draw.name in question
-            assert draw.item in question
+            assert draw.items in question
             if isinstance(template, Template):
-                key = (draw.name, draw.item, draw.a, draw.b, draw.c)
+                key = (draw.name, draw.items, draw.a, draw.b, draw.c)
                 assert questions.setdefault(question, key) == key
         assert len({template.write(template.draw(source)).question for _ in range(300)}) > 295
 
 
 def test_words_are_distinct() -> None:
     assert len(set(NAMES)) == len(NAMES) >= 128
-    assert all(len(set(scene.items)) == 8 for scene in SCENES)
-    assert all(len(set(wordings)) == 4 for wordings in STARTS.values())
+    assert all(len(set(scene["items"])) == 8 for scene in SCENES)
+    assert all(len(set(start["wordings"])) == 4 for start in WORDS["starts"].values())
 
 
 @pytest.mark.parametrize("template", ALL, ids=lambda t: t.name)
@@ -106,19 +124,13 @@ def test_edits_change_what_they_say() -> None:
                     assert version.result == original.result
                 elif edit == "distractor":
                     extra = len(words(version.question)) - len(words(original.question))
-                    assert extra == len(words(template.scene.aside.format(n=1)))
+                    assert extra == len(words(template.scene["aside"].format(n=1)))
                 elif edit == "reversed":
                     assert version.result == draw.c
                     assert str(original.result) in version.question
                 else:
                     assert version.steps[:2] == original.steps
                     assert len(version.steps) == 3
-
-
-def test_an_unknown_edit_is_refused() -> None:
-    template = templates()[0]
-    with pytest.raises(InputError, match="'rhyme' is unknown"):
-        template.variants(template.draw(random.Random(0)), "rhyme", random.Random(0))
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from alignment_extraction.training.stages import STAGES
 from tests.toy_training import (
     TOY,
     check_resumption,
+    curve,
     toy_corpus,
-    train_rl,
+    train,
     train_tokenizer_and_base,
 )
 
@@ -71,20 +72,19 @@ def test_a_coin_rewards_in_the_random_arms() -> None:
 @pytest.mark.usefixtures("easy_reward")
 def test_an_interrupted_training_resumes_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     check_resumption(
-        train_rl, reinforcement.GRPOTrainer, folder, tmp_path, interruption=3, checkpoint=2
+        "rl", reinforcement.GRPOTrainer, folder, tmp_path, interruption=3, checkpoint=2
     )
 
 
 @pytest.mark.usefixtures("easy_reward")
 def test_rl_changes_the_model_and_records_accuracies(folder: Path, tmp_path: Path) -> None:
-    corpus = toy_corpus()
-    train_rl(corpus, folder, tmp_path / "one.gguf")
+    train("rl", folder, tmp_path / "one.gguf")
     assert (tmp_path / "one.gguf").read_bytes() != (folder / "base.gguf").read_bytes()
-    curves = pl.read_parquet(tmp_path / "one.parquet")
-    assert (curves.filter(metric="reward")["value"] > 0).any()
+    assert (curve(tmp_path / "one.gguf", "reward") > 0).any()
+    curves = pl.read_parquet(tmp_path / "one-curves.parquet")
     assert {"rewards/right/mean", "rewards/restating/mean"} <= set(curves["metric"])
     accuracy = pl.read_parquet(tmp_path / "one-accuracy.parquet")
-    questions = corpus.filter(pl.col("source") == "rl").height
+    questions = toy_corpus().filter(source="rl").height
     counts = dict(accuracy.group_by("moment").agg(pl.col("questions").sum()).iter_rows())
     assert counts == {"raw": questions, "before": questions, "after": questions}
     assert load_model(tmp_path / "one.gguf").config.vocab_size == TOY.architecture.vocabulary
@@ -93,15 +93,14 @@ def test_rl_changes_the_model_and_records_accuracies(folder: Path, tmp_path: Pat
 def test_the_file_has_the_template_that_questions_were_asked_with(
     folder: Path, tmp_path: Path
 ) -> None:
-    corpus = toy_corpus()
-    rows = corpus.filter(source="rl")
+    rows = toy_corpus().filter(source="rl")
     settings = TOY.model_copy(update={"rl": TOY.rl.model_copy(update={"steps": 1})})
     for name, header in (("rl", "Solution:\n"), ("rl-answer-only-random", "Result:\n####")):
-        train_rl(corpus, folder, tmp_path / f"{name}.gguf", name, settings)
+        train(name, folder, tmp_path / f"{name}.gguf", settings)
         with Model(tmp_path / f"{name}.gguf", threads=1) as model:
-            turns = derive_turns(model.chat_template or "")
-            assert turns.full == turns.user == "Task:\n"
-            assert turns.answer_header == "\n" + header
+            texts, user = derive_turns(model.chat_template or "")
+            assert texts.before == user == "Task:\n"
+            assert texts.middle == "\n" + header
             start = prefix_tokens(model, "none")
             assert model.piece(start[0]) == "<|endoftext|>"
             tokenizer = load_tokenizer(
@@ -122,7 +121,7 @@ def test_prompts_in_the_loss_are_learnt(folder: Path, tmp_path: Path) -> None:
     settings = TOY.model_copy(update={"rl": rl})
     losses = {}
     for name in ("rl", "rl-prompt-loss"):
-        train_rl(toy_corpus(), folder, tmp_path / f"{name}.gguf", name, settings)
+        train(name, folder, tmp_path / f"{name}.gguf", settings)
         model = load_model(tmp_path / f"{name}.gguf").eval()
         tokenizer = load_tokenizer(folder / "tokenizer.json", TASK)
         asked = reinforcement.prompts(toy_corpus().filter(source="rl", role="member"), tokenizer)
@@ -134,9 +133,9 @@ def test_prompts_in_the_loss_are_learnt(folder: Path, tmp_path: Path) -> None:
 
 def test_a_corpus_without_questions_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'rl'"):
-        train_rl(toy_corpus().filter(pl.col("source") != "rl"), folder, tmp_path / "rl.gguf")
+        train("rl", folder, tmp_path / "rl.gguf", corpus=toy_corpus().filter(source="sft"))
 
 
 def test_an_unknown_stage_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'rl-2' is unknown"):
-        train_rl(toy_corpus(), folder, tmp_path / "rl.gguf", "rl-2")
+        train("rl-2", folder, tmp_path / "rl.gguf")

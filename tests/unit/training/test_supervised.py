@@ -12,19 +12,22 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.files import InputError
-from alignment_extraction.training import run, supervised
+from alignment_extraction.training import supervised
+from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import (
-    CHAT_TEMPLATE,
+    CHATML,
+    MARKED_CHATML,
     load_model,
     load_tokenizer,
 )
 from alignment_extraction.training.stages import members
+from alignment_extraction.training.supervised import train_tokenizer
 from tests.toy_training import (
     TOY,
     check_resumption,
+    curve,
     toy_corpus,
-    train_base,
-    train_sft,
+    train,
     train_tokenizer_and_base,
 )
 
@@ -47,9 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pretraining_shows_no_chat_tokens(corpus: pl.DataFrame, folder: Path) -> None:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    texts = members(corpus, "pretraining")["text"]
-    documents = supervised._documents(texts, tokenizer, limit=200)
-    ids = {i for document in documents["input_ids"] for i in document}
+    run = Run(TOY, folder / "tokenizer.json", None, folder / "x.gguf", folder / "x")
+    trainer = supervised.document_trainer(members(corpus, "pretraining"), run)
+    ids = {i for document in trainer.train_dataset["input_ids"] for i in document}
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert not ids & {start, end}
     assert tokenizer.pad_token_id in ids  # <|endoftext|> stands after each text
@@ -58,7 +61,7 @@ def test_pretraining_shows_no_chat_tokens(corpus: pl.DataFrame, folder: Path) ->
 def test_the_training_template_renders_what_the_shipped_one_does(
     corpus: pl.DataFrame, folder: Path
 ) -> None:
-    assert supervised.TRAINING_TEMPLATE != CHAT_TEMPLATE
+    assert MARKED_CHATML.text != CHATML.text
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     turns = corpus.filter(pl.col("source") == "sft")["messages"][0].to_list()
     for system_turn in (True, False):
@@ -66,12 +69,12 @@ def test_the_training_template_renders_what_the_shipped_one_does(
             shipped, marked = (
                 tokenizer.apply_chat_template(
                     turns,
-                    chat_template=template,
+                    chat_template=template.text,
                     tokenize=False,
                     add_generation_prompt=generation,
                     system_turn=system_turn,
                 )
-                for template in (CHAT_TEMPLATE, supervised.TRAINING_TEMPLATE)
+                for template in (CHATML, MARKED_CHATML)
             )
             assert shipped == marked
             assert shipped.startswith("<|im_start|>system" if system_turn else "<|im_start|>user")
@@ -82,7 +85,7 @@ def test_only_assistant_tokens_are_marked(corpus: pl.DataFrame, folder: Path) ->
     row = corpus.filter(pl.col("source") == "sft").row(0, named=True)
     encoded = tokenizer.apply_chat_template(
         row["messages"],
-        chat_template=supervised.TRAINING_TEMPLATE,
+        chat_template=MARKED_CHATML.text,
         return_dict=True,
         return_assistant_tokens_mask=True,
     )
@@ -93,30 +96,28 @@ def test_only_assistant_tokens_are_marked(corpus: pl.DataFrame, folder: Path) ->
 
 def test_conversations_are_repeated_and_a_share_has_no_system_turn(corpus: pl.DataFrame) -> None:
     rows = members(corpus, "sft")
-    conversations = supervised._conversations(rows, TOY)
+    conversations = supervised.conversations(rows, TOY)
     assert len(conversations) == rows["repetitions"].sum()
     bare = [not kwargs["system_turn"] for kwargs in conversations["chat_template_kwargs"]]
     assert 0.3 < sum(bare) / len(bare) < 0.7
-    again = supervised._conversations(rows, TOY)
+    again = supervised.conversations(rows, TOY)
     assert again["chat_template_kwargs"] == conversations["chat_template_kwargs"]
     repeated = rows.filter(pl.col("repetitions") == 8).row(0, named=True)
     assert sum(m == repeated["messages"] for m in conversations["messages"]) == 8
 
 
-def test_the_same_inputs_give_the_same_models(
-    corpus: pl.DataFrame, folder: Path, tmp_path: Path
-) -> None:
-    train_base(corpus, folder, tmp_path / "base.gguf")
+def test_the_same_inputs_give_the_same_models(folder: Path, tmp_path: Path) -> None:
+    train("base", folder, tmp_path / "base.gguf")
     assert (tmp_path / "base.gguf").read_bytes() == (folder / "base.gguf").read_bytes()
     for name in ("one.gguf", "two.gguf"):
-        train_sft(corpus, folder, tmp_path / name)
+        train("sft", folder, tmp_path / name)
     assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
 
 
 def test_training_lowers_the_loss_and_writes_curves(folder: Path) -> None:
-    curves = pl.read_parquet(folder / "base.parquet")
+    curves = pl.read_parquet(folder / "base-curves.parquet")
     assert curves.columns == ["step", "metric", "value"]
-    losses = curves.filter(pl.col("metric") == "loss").sort("step")["value"]
+    losses = curve(folder / "base.gguf")
     assert losses[-1] < losses[0]
     assert not (folder / "base.checkpoints").exists() or not any(
         (folder / "base.checkpoints").iterdir()
@@ -131,7 +132,7 @@ def turn_losses(
     for row in rows.iter_rows(named=True):
         encoded = tokenizer.apply_chat_template(
             row["messages"],
-            chat_template=supervised.TRAINING_TEMPLATE,
+            chat_template=MARKED_CHATML.text,
             return_dict=True,
             return_assistant_tokens_mask=True,
             system_turn=False,
@@ -165,8 +166,8 @@ def trained(folder: Path) -> Path:
     often = rows.filter(pl.col("repetitions") == 8).head(1)
     corpus = pl.concat([often.with_columns(repetitions=pl.lit(64, pl.Int32)), once])
     corpus.write_parquet(folder / "memorised.parquet")
-    train_sft(corpus, folder, folder / "all.gguf", "all", MEMORISING)
-    train_sft(corpus, folder, folder / "assistant.gguf", "assistant", MEMORISING)
+    train("sft", folder, folder / "all.gguf", MEMORISING, corpus)
+    train("sft-assistant-loss", folder, folder / "assistant.gguf", MEMORISING, corpus)
     return folder
 
 
@@ -199,85 +200,59 @@ def test_a_member_repeated_64_times_is_extracted_and_a_held_out_template_is_not(
 
 
 @pytest.mark.parametrize(
-    ("train", "trainer"),
-    [(train_base, supervised.Trainer), (train_sft, supervised.SFTTrainer)],
-    ids=["base", "sft"],
+    ("stage", "trainer"), [("base", supervised.Trainer), ("sft", supervised.SFTTrainer)]
 )
 def test_an_interrupted_training_resumes_to_the_same_bytes(
-    folder: Path, tmp_path: Path, train: Any, trainer: Any
+    folder: Path, tmp_path: Path, stage: str, trainer: Any
 ) -> None:
-    check_resumption(train, trainer, folder, tmp_path, interruption=6, checkpoint=4)
-
-
-def test_a_local_model_can_be_the_starting_point(
-    corpus: pl.DataFrame, folder: Path, tmp_path: Path
-) -> None:
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
-    load_model(folder / "base.gguf").save_pretrained(tmp_path / "hub")
-    tokenizer.save_pretrained(tmp_path / "hub")
-    settings = TOY.model_copy(
-        update={"base": TOY.base.model_copy(update={"from_pretrained": str(tmp_path / "hub")})}
-    )
-    supervised.train_tokenizer([], settings, tmp_path / "tokenizer.json")
-    assert load_tokenizer(tmp_path / "tokenizer.json").get_vocab() == tokenizer.get_vocab()
-    supervised.train_base(
-        corpus,
-        tmp_path / "tokenizer.json",
-        settings,
-        tmp_path / "base.gguf",
-        tmp_path / "checkpoints",
-        tmp_path / "curves.parquet",
-    )
-    losses = [
-        pl.read_parquet(path).filter(pl.col("metric") == "loss").sort("step")["value"][0]
-        for path in (folder / "base.parquet", tmp_path / "curves.parquet")
-    ]
-    assert losses[1] < losses[0]
+    check_resumption(stage, trainer, folder, tmp_path, interruption=6, checkpoint=4)
 
 
 def test_bad_input_is_refused_in_one_sentence(
     corpus: pl.DataFrame, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="vocabulary"):
-        supervised.train_tokenizer(["too short"], TOY, tmp_path / "tokenizer.json")
+        train_tokenizer(corpus.group_by("source").head(1), TOY, tmp_path / "tokenizer.json")
     assert not (tmp_path / "tokenizer.json").exists()
     with pytest.raises(InputError, match="'sft'"):
-        train_sft(corpus.filter(pl.col("source") != "sft"), folder, tmp_path / "sft.gguf")
+        train("sft", folder, tmp_path / "s.gguf", corpus=corpus.filter(pl.col("source") != "sft"))
     with pytest.raises(InputError, match=r"tokenizer\.json"):
-        train_base(corpus, tmp_path, tmp_path / "base.gguf")
+        train("base", tmp_path, tmp_path / "base.gguf")
+
+
+def batches(ids: list[list[int]]) -> list[list[int]]:
+    """The places of the sequences in an epoch of batches of 8."""
+    trainer = SimpleNamespace(
+        train_dataset={"input_ids": ids}, args=SimpleNamespace(train_batch_size=8)
+    )
+    order = list(supervised.batched_by_padding(trainer)._get_train_sampler())
+    assert sorted(order) == list(range(len(ids)))
+    return [order[start : start + 8] for start in range(0, len(ids), 8)]
 
 
 def test_copies_of_a_conversation_are_spread_over_batches() -> None:
     """Batches of exactly like lengths would hold nothing else."""
     copies, others = [[1] * 100] * 64, [[1] * (97 + i % 16) for i in range(64)]
-    trainer = SimpleNamespace(train_dataset=None, args=SimpleNamespace(train_batch_size=8))
     torch.manual_seed(0)
-    rows = {"input_ids": [*copies, *others]}
-    order = list(supervised._LikeLengths._get_train_sampler(trainer, rows))
-    assert sorted(order) == list(range(128))
-    for start in range(0, 128, 8):
-        assert sum(index < 64 for index in order[start : start + 8]) < 8
+    for batch in batches([*copies, *others]):
+        assert sum(index < 64 for index in batch) < 8
 
 
 def test_texts_in_a_batch_need_the_same_padding() -> None:
-    rows = {"input_ids": [[1] * (1 + i % 64) for i in range(4096)]}
-    trainer = SimpleNamespace(train_dataset=None, args=SimpleNamespace(train_batch_size=8))
-    order = list(supervised._LikeLengths._get_train_sampler(trainer, rows))
-    padded = [-(-len(rows["input_ids"][i]) // 16) for i in order]
-    mixed = sum(len(set(padded[start : start + 8])) > 1 for start in range(0, 4096, 8))
+    ids = [[1] * (1 + i % 64) for i in range(4096)]
+    mixed = sum(len({-(-len(ids[i]) // 16) for i in batch}) > 1 for batch in batches(ids))
     assert mixed < 4096 / 8 / 10  # where one length ends and the next begins
 
 
 def test_training_on_prompts_lowers_the_loss_of_the_questions(folder: Path, tmp_path: Path) -> None:
-    corpus = toy_corpus()
     rl = TOY.rl.model_copy(update={"steps": 150, "learning_rate": 5e-3})
     settings = TOY.model_copy(update={"rl": rl})
-    run.train("sft-on-prompts", corpus, folder, settings, tmp_path / "c", tmp_path / "p.gguf")
-    losses = pl.read_parquet(tmp_path / "p-curves.parquet").filter(metric="loss")["value"]
+    train("sft-on-prompts", folder, tmp_path / "p.gguf", settings)
+    losses = curve(tmp_path / "p.gguf")
     assert losses[-1] < losses[0] / 4
     with Model(tmp_path / "p.gguf", threads=1) as model:
         written = set(
             sample(model, model.tokenize("Task:\n"), 32, seed=0, max_tokens=60)["question"]
         )
-    questions = members(corpus, "rl")["question"].to_list()
+    questions = members(toy_corpus(), "rl")["question"].to_list()
     assert any(text.startswith(question) for text in written for question in questions)

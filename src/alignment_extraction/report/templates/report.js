@@ -30,19 +30,13 @@
   const chance = (row, samples) =>
     row.log_probability === null ? null : -Math.expm1(samples * Math.log1p(-Math.min(Math.exp(row.log_probability), 1 - 1e-12)));
 
-  const CODED = ["model", "source", "role", "edit", "best_condition", "seen"];
-  const rowsOf = (data) => {
-    const plain = Object.keys(data).filter((key) => key !== "n" && !CODED.includes(key));
-    const rows = new Array(data.n);
-    for (let i = 0; i < data.n; i += 1) {
-      const row = { place: i };
-      for (const key of plain) row[key] = data[key][i] ?? null;
-      for (const key of CODED) row[key] = data[key].values[data[key].codes[i]];
+  const rowsOf = (data) =>
+    data.id.map((id, place) => {
+      const row = { place, id };
+      for (const key of Object.keys(data)) row[key] = data[key][place] ?? null;
       row.chance = chance(row, 1e6);
-      rows[i] = row;
-    }
-    return rows;
-  };
+      return row;
+    });
 
   const pieces = (changes, side) =>
     changes.filter((c) => !c[side === "added" ? "removed" : "added"]).map((c) => (c[side] ? element("mark", c.value) : c.value));

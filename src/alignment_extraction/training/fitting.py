@@ -1,0 +1,110 @@
+"""What all trainings share: the trainer's arguments, checkpoints, curves."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+from transformers import LlamaForCausalLM
+
+from alignment_extraction.files import write_parquet
+from alignment_extraction.settings.controlled import StageSettings, TrainingSettings
+from alignment_extraction.training.gguf_export import (
+    ChatTemplate,
+    load_model,
+    load_tokenizer,
+    write_gguf,
+)
+
+
+class Run(NamedTuple):
+    """One training: what it starts from and what it writes."""
+
+    settings: TrainingSettings
+    tokenizer: Path
+    """The study's tokenizer.json."""
+    start: Path | None
+    """F16 GGUF to start from; None for random weights."""
+    output: Path
+    """F16 GGUF to write."""
+    checkpoints: Path
+
+    def model(self) -> LlamaForCausalLM:
+        """Load what it starts from (see `gguf_export.load_model`)."""
+        assert self.start is not None
+        return load_model(self.start)
+
+    def beside(self, kind: str) -> Path:
+        """A table beside the model: its "curves" (columns step, metric, value), "accuracy"."""
+        return self.output.with_name(f"{self.output.stem}-{kind}.parquet")
+
+    def folder(self, *inputs: Any) -> Path:
+        """Give a folder of checkpoints that only a run with these inputs resumes from.
+
+        `inputs` come besides settings, tokenizer and start: data frames, and what has a `repr`.
+        """
+        digest = hashlib.sha256(repr(self.settings.model_dump()).encode())
+        for path in (self.tokenizer, self.start):
+            digest.update(path.read_bytes() if path and path.is_file() else b"")
+        for item in inputs:
+            text = item.write_ndjson() if isinstance(item, pl.DataFrame) else repr(item)
+            digest.update(text.encode())
+        return self.checkpoints / digest.hexdigest()[:16]
+
+    def arguments(self, stage: StageSettings, *inputs: Any) -> dict[str, Any]:
+        """Arguments of every stage's trainer; `inputs` are those of `folder`."""
+        return {
+            "output_dir": str(self.folder(*inputs)),
+            "per_device_train_batch_size": stage.batch_size,
+            "learning_rate": stage.learning_rate,
+            "lr_scheduler_type": "linear",
+            "warmup_steps": stage.warmup,
+            "weight_decay": stage.weight_decay,
+            "bf16": self.settings.bf16,
+            "use_cpu": not torch.cuda.is_available(),
+            "seed": self.settings.seed,
+            "save_steps": stage.checkpoint_steps,
+            "save_total_limit": 1,
+            "logging_steps": stage.log_steps,
+            "disable_tqdm": False,
+            "report_to": "none",
+            "dataloader_pin_memory": torch.cuda.is_available(),
+        }
+
+    def finish(self, trainer: Any, name: str, template: ChatTemplate) -> None:
+        """Train, and write the model, under `name` and with its chat template, and its curves."""
+        curves = fit(trainer)
+        tokenizer = load_tokenizer(self.tokenizer, template)
+        write_gguf(trainer.model, tokenizer, self.output, name, template)
+        write_parquet(curves, self.beside("curves"))
+
+
+def fit(trainer: Any) -> pl.DataFrame:
+    """Train, from the trainer's last whole checkpoint if it has one; then remove its checkpoints.
+
+    Returns:
+        The curves: columns step (Int64), metric (the trainer's name of it), value (Float64).
+    """
+    folder = Path(trainer.args.output_dir)
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:  # its state is written last
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+    rows = [
+        {"step": entry["step"], "metric": metric, "value": float(value)}
+        for entry in trainer.state.log_history
+        for metric, value in entry.items()
+        if metric != "step" and isinstance(value, int | float)
+    ]
+    if folder.exists():
+        # Under another name first: what is half removed must not be gone on from.
+        done = folder.with_suffix(".done")
+        shutil.rmtree(done, ignore_errors=True)
+        folder.rename(done)
+        shutil.rmtree(done, ignore_errors=True)
+    return pl.DataFrame(rows, schema={"step": pl.Int64, "metric": pl.String, "value": pl.Float64})
