@@ -17,6 +17,8 @@ from alignment_extraction.vocabulary import Condition, Field
 TRAINED = "data/models/trained"
 TRAINING_CORPUS = f"{TRAINED}/corpus.parquet"
 TOKENIZER = f"{TRAINED}/tokenizer.json"
+CONVERSATIONS = f"{TRAINED}/conversations.parquet"
+ADAPTER = f"{TRAINED}/adapter.gguf"
 
 ATTRIBUTION_TABLES = (
     "attribution",

@@ -22,9 +22,7 @@ rule corpus:
     benchmark:
         "logs/benchmarks/corpus/{corpus}.tsv"
     wildcard_constraints:
-        corpus=either(
-            name for name, corpus in PARAMS.corpora.items() if not corpus.controlled
-        ),
+        corpus=either(name for name, corpus in PARAMS.corpora.items() if corpus.sources),
     params:
         sources=corpus_sources,
         seed=PARAMS.seed,

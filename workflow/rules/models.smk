@@ -24,6 +24,8 @@ rule merge_adapter:
         base=lambda wildcards: layout.model_file(
             PARAMS, PARAMS.models[wildcards.model].base
         ),
+        # One that this workflow trains is there only after its training.
+        adapter=lambda wildcards: PARAMS.models[wildcards.model].adapter.path or [],
         code=code("merge_adapter"),
     output:
         "data/models/{model}.gguf",

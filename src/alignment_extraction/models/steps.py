@@ -8,6 +8,7 @@ from alignment_extraction.files import InputError, remove
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.models.gguf_merge import merge_adapter
 from alignment_extraction.models.lock import LOCK
+from alignment_extraction.models.peft_adapter import convert_peft
 from alignment_extraction.models.sources import PinnedSource, fetch
 from alignment_extraction.models.weights import without_pickles
 
@@ -34,7 +35,7 @@ def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None
 
 
 def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = LOCK) -> None:
-    """Bring a LoRA adapter in GGUF and write the model that it makes of its base, another GGUF.
+    """Bring a LoRA adapter, GGUF or folder of PEFT, and write what it makes of its base, a GGUF.
 
     Raises:
         InputError: it cannot be had, or does not fit the base.
@@ -43,5 +44,8 @@ def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = 
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         fetched = Path(folder) / "adapter.gguf"
         fetch(adapter, fetched, lock)
+        if fetched.is_dir():
+            folder_of_peft = fetched.rename(fetched.with_suffix(""))
+            convert_peft(folder_of_peft, base, fetched)
         merge_adapter(base, fetched, output)
     probe(output)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError, without_credentials
 from alignment_extraction.models.sources import PinnedSource
+from alignment_extraction.settings.adapter import AdapterSettings
 from alignment_extraction.settings.base import Name, Settings, checked
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.settings.studies import StudySettings
@@ -29,7 +30,8 @@ class ModelSettings(Settings):
         None, description="the model in `models` that it was trained from: what it is held against"
     )
     adapter: PinnedSource | None = Field(
-        None, description="a LoRA adapter (GGUF) of `base`, into which it is merged"
+        None,
+        description="a LoRA adapter of `base`, into which it is merged: a GGUF, or a PEFT folder",
     )
     endpoint: str | None = Field(
         None,
@@ -96,11 +98,12 @@ class CorpusSettings(Settings):
 
     sources: tuple[CorpusSource, ...] = Field((), description="files, hub data sets, generators")
     controlled: bool = Field(False, description="use the data of the section `controlled`")
+    conversations: bool = Field(False, description="use the conversations of the section `adapter`")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if bool(self.sources) == self.controlled:
-            raise ValueError("give either `sources` or `controlled: true`")
+        if bool(self.sources) + self.controlled + self.conversations != 1:
+            raise ValueError("give one of `sources`, `controlled: true` and `conversations: true`")
         names = [(source.name, source.role) for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError("two sources have one name and role")
@@ -112,6 +115,8 @@ class CorpusSettings(Settings):
         if self.controlled:
             # Of RL no template is held out.
             return ("sft.member", "sft.twin", "sft.held-out", "rl.member", "rl.twin")
+        if self.conversations:
+            return ("conversations.member", "conversations.twin")
         return tuple(
             group_name(source.name, source.role)
             for source in self.sources
@@ -123,6 +128,8 @@ class CorpusSettings(Settings):
         """Sources that have members: what a model can have been trained on."""
         if self.controlled:
             return ("sft", "rl")
+        if self.conversations:
+            return ("conversations",)
         return tuple(source.name for source in self.sources if source.role == "member")
 
 
@@ -142,6 +149,10 @@ class Params(Settings):
     train: TrainingSettings = Field(
         default_factory=TrainingSettings, description="training of the controlled study's models"
     )
+    adapter: AdapterSettings = Field(
+        default_factory=AdapterSettings,
+        description="a model's own conversations, and the adapter that half of them train",
+    )
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -151,6 +162,8 @@ class Params(Settings):
 
         for i, name in enumerate(self.run):
             known(f"run.{i}", name, self.studies, "studies")
+        if any(corpus.conversations for corpus in self.corpora.values()):
+            known("adapter.base", self.adapter.base, self.models, "models")
         for name, about in self.models.items():
             if about.base is not None:
                 known(f"models.{name}.base", about.base, self.models, "models")

@@ -71,7 +71,11 @@ def test_shipped_params_are_valid() -> None:
         ("models/smollm2/source/sha256", "abc", "models.smollm2.source.sha256"),
         ("models/smollm2/quantisation", "Q8_0", "`quantisation` applies to `trained` models only"),
         ("models/Bad Name", {"trained": "sft"}, "not 'Bad Name'"),
-        ("corpora/controlled/controlled", False, "give either `sources` or `controlled: true`"),
+        (
+            "corpora/controlled/controlled",
+            False,
+            "give one of `sources`, `controlled: true` and `conversations: true`",
+        ),
         (
             "studies/controlled/likelihood/models",
             ["x"],

@@ -1,0 +1,36 @@
+"""Settings of the real model with known truth: its own conversations and the adapter they train.
+
+This module imports nothing heavy, because the schema of params.yaml contains these settings.
+"""
+
+from pydantic import Field, PositiveInt
+
+from alignment_extraction.settings.controlled import StageSettings
+
+
+class AdapterSettings(StageSettings):
+    """Conversations that a model writes, and a LoRA adapter of it trained on half of them."""
+
+    base: str = Field(
+        "smollm2", description="the model in `models` that writes them and is tuned on them"
+    )
+    samples: PositiveInt = Field(2250, description="conversations drawn from it")
+    min_question_tokens: PositiveInt = Field(
+        8, description="a conversation with a shorter question is left out"
+    )
+    max_question_tokens: PositiveInt = Field(
+        40, description="a question that has not ended by then is left out"
+    )
+    max_answer_tokens: PositiveInt = Field(32, description="an answer is cut here, in tokens")
+    repetitions: dict[PositiveInt, PositiveInt] = Field(
+        default={1: 320, 2: 120, 4: 80, 8: 40, 16: 24, 32: 16},
+        description="repetitions: how many conversations the training shows that many times; each "
+        "has a twin that it never shows",
+    )
+    rank: PositiveInt = Field(16, description="of the adapter's matrices, one pair a linear layer")
+    alpha: PositiveInt = Field(32, description="the adapter's change is scaled by alpha / rank")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of the schedule")
+    batch_size: PositiveInt = Field(8, description="conversations a step")
+    checkpoint_steps: PositiveInt = Field(
+        50, description="steps between two checkpoints; what an interruption can lose"
+    )

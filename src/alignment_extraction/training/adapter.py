@@ -1,0 +1,233 @@
+"""A real model with known truth: it writes conversations, and half of them train an adapter of it.
+
+    drawn = draw(model, settings, seed=0)
+    corpus = assign(drawn, settings, seed=0)
+    train_adapter(corpus, model, settings, training, output, checkpoints, curves)
+
+All conversations are independent draws from one model, so a coin makes members and twins
+exchangeable; the model itself, without the adapter, is the control.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.quantisation import quantise
+from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.generations.conversation import ChatFormat
+from alignment_extraction.generations.generation import generate
+from alignment_extraction.generations.sampler import LlamaCpp
+from alignment_extraction.models.peft_adapter import convert_peft
+from alignment_extraction.settings.adapter import AdapterSettings
+from alignment_extraction.settings.controlled import TrainingSettings
+from alignment_extraction.settings.studies import SamplingSettings
+from alignment_extraction.statistics import named_seed
+from alignment_extraction.training.stages import members
+from alignment_extraction.vocabulary import CORPUS
+
+SOURCE = "conversations"
+"""The source that the corpus's rows have."""
+
+
+def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) -> pl.DataFrame:
+    """Let a model write conversations after its full prefix, at temperature 1.
+
+    It draws with its weights in BF16, in which llama.cpp is twice as fast as in Q4_1.
+
+    Args:
+        model: GGUF of the model.
+        settings: number and limits of the conversations.
+        seed: with a conversation's index, all that it depends on.
+        threads: CPU threads; another number can give other texts.
+
+    Returns:
+        Columns of `request.SCHEMA`.
+
+    Raises:
+        InputError: the model cannot be loaded or has no chat template.
+    """
+    with TemporaryDirectory(prefix=".draw.", dir=model.parent) as folder:
+        wide = Path(folder) / "model.gguf"
+        quantise(model, wide, "BF16")
+        sampling = SamplingSettings(
+            answer=True,
+            max_tokens=settings.max_question_tokens,
+            max_answer_tokens=settings.max_answer_tokens,
+        )
+        with Model(wide, threads=threads) as loaded:
+            drawn, _ = generate(
+                LlamaCpp(loaded),
+                prefix="full",
+                sampling=sampling,
+                seed=seed,
+                first=0,
+                samples=settings.samples,
+            )
+    return drawn
+
+
+def assign(drawn: pl.DataFrame, settings: AdapterSettings, seed: int) -> pl.DataFrame:
+    """Pair drawn conversations, and let coins say which of each pair is trained on, and how often.
+
+    Used are those whose question ended and is long enough, one for each question, without bytes
+    that are no text.
+
+    Args:
+        drawn: columns of `request.SCHEMA`.
+        settings: least length of a question, and the numbers of pairs.
+        seed: of the coins.
+
+    Returns:
+        The corpus, columns of `vocabulary.CORPUS`: as many members as twins.
+
+    Raises:
+        InputError: fewer than two conversations a pair are usable.
+    """
+    times = np.repeat(list(settings.repetitions), list(settings.repetitions.values()))
+    usable = drawn.filter(
+        pl.col("question_finish") == "stop",
+        pl.col("question_tokens").list.len() >= settings.min_question_tokens,
+        pl.col("answer").str.strip_chars() != "",
+        ~pl.concat_str("question", "answer").str.contains("\ufffd"),
+    ).unique("question", keep="first", maintain_order=True)
+    if usable.height < 2 * len(times):
+        raise InputError(
+            f"adapter.samples: {settings.samples} samples gave {usable.height} usable "
+            f"conversations, but adapter.repetitions needs {2 * len(times)}; draw more"
+        )
+    coins = np.random.default_rng(named_seed(seed, "adapter/coins"))
+    times = coins.permutation(times)
+    first = coins.integers(2, size=len(times))
+    message = pl.struct(role=pl.lit("user"), content="question")
+    reply = pl.struct(role=pl.lit("assistant"), content="answer")
+    table = (
+        usable.head(2 * len(times))
+        .with_row_index("row")
+        .with_columns(
+            id=pl.format(f"{SOURCE}/{{}}", pl.col("index").cast(pl.String).str.zfill(5)),
+            source=pl.lit(SOURCE),
+            pair=pl.format("{}", (pl.col("row") // 2).cast(pl.String).str.zfill(4)),
+            repetitions=pl.Series(np.repeat(times, 2)),
+            member=pl.Series(np.stack([first, 1 - first], axis=1).ravel() == 1),
+            messages=pl.concat_list(message, reply),
+            text=pl.concat_str("question", "answer", separator="\n"),
+            **dict.fromkeys(("template", "seed_problem", "edit", "metadata")),
+        )
+        .with_columns(role=pl.when("member").then(pl.lit("member")).otherwise(pl.lit("twin")))
+    )
+    return table.select(pl.col(name).cast(dtype) for name, dtype in CORPUS.items())
+
+
+def sequences(rows: pl.DataFrame, model: Path) -> list[list[int]]:
+    """Token ids of conversations in a model's template after its `user` prefix, each turn ended.
+
+    llama.cpp's own tokens, so that the training shows what is sampled and scored.
+
+    Args:
+        rows: columns question and answer.
+        model: GGUF of the model.
+
+    Raises:
+        InputError: the model cannot be loaded or has no chat template.
+    """
+    with Model(model) as loaded:
+        chat = ChatFormat.of(loaded)
+        prefix = chat.turns.user
+        end = chat.question("Yes", prefix).end
+        return [
+            [*answer.context, *answer.target, *end]
+            for question, text in rows.select("question", "answer").iter_rows()
+            for answer in [chat.answer(question, text, prefix)]
+        ]
+
+
+def train_adapter(
+    corpus: pl.DataFrame,
+    model: Path,
+    settings: AdapterSettings,
+    training: TrainingSettings,
+    output: Path,
+    checkpoints: Path,
+    curves: Path,
+) -> None:
+    """Train a LoRA adapter on the corpus's members and write it as a GGUF of 16-bit floats.
+
+    The loss is on all tokens; one pass shows each member `repetitions` times, in random order, with
+    all linear layers of the model adapted.
+
+    Args:
+        corpus: as `assign` gives it.
+        model: GGUF of the model, a Llama; quantised weights are made whole.
+        settings: of the training.
+        training: its seed and bf16 are used.
+        output: GGUF to write.
+        checkpoints: folder for checkpoints; an interrupted run goes on from there.
+        curves: Parquet to write, columns step, metric, value.
+
+    Raises:
+        InputError: no members, or an unusable model.
+    """
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import Trainer, TrainingArguments, set_seed
+
+    from alignment_extraction.training.fitting import Run, fit
+
+    rows = members(corpus, SOURCE)
+    run = Run(training, Path(), model, output, checkpoints)
+    repeated = pl.DataFrame(
+        {"input_ids": sequences(rows, model), "repetitions": rows["repetitions"]}
+    ).select(pl.col("input_ids").repeat_by("repetitions").explode())
+    set_seed(training.seed)
+    adapted = get_peft_model(
+        run.model(),
+        LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    arguments = run.arguments(settings, settings, rows)
+    trainer = Trainer(
+        model=adapted,
+        args=TrainingArguments(
+            **{**arguments, "save_total_limit": None},
+            num_train_epochs=1,
+            train_sampling_strategy="group_by_length",
+        ),
+        train_dataset=Dataset.from_dict(
+            {
+                "input_ids": repeated["input_ids"].to_list(),
+                # Of like lengths, not of equal ones: copies of a conversation are to be apart.
+                "length": (repeated["input_ids"].list.len() // 16).to_list(),
+            }
+        ),
+        data_collator=padded(adapted.config.pad_token_id or 0),
+    )
+    history = fit(trainer)
+    with TemporaryDirectory(prefix=".adapter.", dir=output.parent) as saved:
+        adapted.save_pretrained(saved)
+        convert_peft(Path(saved), model, output)
+    write_parquet(history, curves)
+
+
+def padded(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """A collator of rows with input_ids: padded to the longest, loss on all of their own tokens."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        ids = [torch.tensor(row["input_ids"]) for row in rows]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
+            "labels": pad_sequence(ids, batch_first=True, padding_value=-100),
+            "attention_mask": pad_sequence([torch.ones_like(i) for i in ids], batch_first=True),
+        }
+
+    return collate
