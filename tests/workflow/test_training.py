@@ -1,4 +1,4 @@
-"""Training from nothing at toy size, and what trains again after which change."""
+"""Training from scratch at toy size, and what trains again after which change."""
 
 import re
 import shutil
@@ -34,6 +34,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
             "q8": {"trained": "rl", "quantisation": "Q8_0"},
         }
         values["corpora"] |= {"controlled": {"controlled": True}}
+        # The models of the studies in `run` are trained, and no other.
+        values["models"] |= {"loss": {"trained": "sft-assistant-loss"}}
+        values["run"] = ["controlled"]
+        study = {"models": ["sft-f16", "q8"], "corpus": "controlled", "prefixes": ["user"]}
+        toy = {key: values["studies"]["toy"][key] for key in ("title", "embedder", "sampling")}
+        values["studies"]["controlled"] = toy | study
         values["controlled"] = TOY_DATA.model_dump(mode="json")
         values["train"] = TOY.model_dump(mode="json")
 
@@ -54,7 +60,7 @@ def test_everything_is_there(trained: Project) -> None:
     for name in STAGES:
         assert (folder / f"{name}.gguf").read_bytes()[:4] == b"GGUF"
         assert pl.read_parquet(folder / f"{name}-curves.parquet").height > 0
-    # Models that nothing in params.yaml asks for are not trained.
+    # Models that no study in `run` asks for are not trained.
     assert {path.stem for path in folder.glob("*.gguf")} == set(STAGES)
     accuracy = pl.read_parquet(folder / "rl-accuracy.parquet")
     assert set(accuracy["role"]) == {"member", "twin"}
