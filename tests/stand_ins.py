@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sentence_transformers.models import Normalize, Pooling, Transformer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
+from alignment_extraction.files import sha256
 from alignment_extraction.settings import config
 from alignment_extraction.settings.config import Params
 from tests.hub import Hub, serve
@@ -181,33 +182,33 @@ def repositories(params: Params, folder: Path) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def sizes(params: Params, study: str, folder: Path) -> dict[str, Any]:
-    """What goes over params.yaml: one study, its sizes cut, the real files' hashes left out."""
-    about = params.studies[study]
+def small_study(params: Params, study: str) -> dict[str, Any]:
+    """What goes over a study's settings to cut its sizes."""
     small = {"samples": 24, "max_tokens": 24, "max_answer_tokens": 24, "slots": 8, "shard": 24}
-    given = about.model_dump(mode="json", exclude_defaults=True)
+    given = params.studies[study].model_dump(mode="json", exclude_defaults=True)
     conditions = [
         condition | {"sampling": condition.get("sampling", {}) | small}
         for condition in given.get("conditions", [])
     ]
     own = {"sampling": given["sampling"] | small}
-    changes: dict[str, Any] = {
-        "run": [study],
-        "studies": {study: own | ({"conditions": conditions} if conditions else {})},
-        "models": {
-            name: {"source": {"sha256": None}}
-            for name, entry in params.models.items()
-            if name in _MODELS and entry.source and entry.source.hf
-        },
-    }
-    if study == "smollm2-full":
-        # The one that is no file of the hub: the wheel's model becomes a file.
-        path = model("smollm2", folder)
-        source = {"path": str(path), "sha256": None, "pypi": None, "file": None}
-        from alignment_extraction.files import sha256
+    return own | ({"conditions": conditions} if conditions else {})
 
-        changes["models"]["smollm2"] = {"source": source | {"sha256": sha256(path)}}
-    return changes
+
+def override(params: Params, studies: Sequence[str], folder: Path) -> dict[str, Any]:
+    """What goes over params.yaml: the studies' sizes cut, the real files' hashes left out."""
+    models: dict[str, Any] = {
+        name: {"source": {"sha256": None}}
+        for name, entry in params.models.items()
+        if name in _MODELS and entry.source and entry.source.hf
+    }
+    # The one that is no file of the hub: the wheel's model becomes a file.
+    path = model("smollm2", folder)
+    source = {"path": str(path), "sha256": sha256(path), "pypi": None, "file": None}
+    return {
+        "run": list(studies),
+        "studies": {study: small_study(params, study) for study in studies},
+        "models": models | {"smollm2": {"source": source}},
+    }
 
 
 def clone(folder: Path) -> Path:
@@ -221,14 +222,14 @@ def clone(folder: Path) -> Path:
     return folder
 
 
-def rehearse(study: str, folder: Path, hub: Hub) -> subprocess.CompletedProcess[str]:
-    """Run a study of params.yaml against the local hub, in a fresh clone below `folder`."""
+def rehearse(studies: Sequence[str], folder: Path, hub: Hub) -> subprocess.CompletedProcess[str]:
+    """Run studies of params.yaml against the local hub, in a fresh clone below `folder`."""
     params = config.load(ROOT / "params.yaml")
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
     hub.others = repositories(params, inputs)
-    override = inputs / "sizes.yaml"
-    override.write_text(yaml.safe_dump(sizes(params, study, inputs)))
+    over = inputs / "sizes.yaml"
+    over.write_text(yaml.safe_dump(override(params, studies, inputs)))
     environment: Mapping[str, str] = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -239,7 +240,7 @@ def rehearse(study: str, folder: Path, hub: Hub) -> subprocess.CompletedProcess[
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }
     return subprocess.run(
-        ["snakemake", "--cores", "2", "--configfile", str(override)],
+        ["snakemake", "--cores", "2", "--configfile", str(over)],
         cwd=clone(folder / "clone"),
         env=environment,
         stdout=subprocess.PIPE,
@@ -256,7 +257,7 @@ def main(study: str) -> int:
         return 2
     folder = Path(tempfile.mkdtemp(prefix=f"rehearsal-{study}-"))
     with serve() as hub:
-        done = rehearse(study, folder, hub)
+        done = rehearse([study], folder, hub)
     if done.returncode:
         print(done.stdout[-8000:])
         return 1

@@ -14,13 +14,19 @@ from tests.stand_ins import ROOT, STUDIES, rehearse
 PARAMS = config.load(ROOT / "params.yaml")
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_study_runs_from_download_to_report(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which all four were run."""
+    folder = tmp_path_factory.mktemp("rehearsal")
     with serve() as hub:
-        done = rehearse(name, tmp_path, hub)
+        done = rehearse(STUDIES, folder, hub)
     assert done.returncode == 0, done.stdout[-8000:]
+    return folder / "clone"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_runs_from_download_to_report(name: str, clone: Path) -> None:
     study = PARAMS.studies[name]
-    clone = tmp_path / "clone"
     results = clone / "results" / name
     assert (results / "report.html").stat().st_size > 10_000
 
@@ -31,7 +37,7 @@ def test_a_study_runs_from_download_to_report(name: str, tmp_path: Path) -> None
     assert set(scores["field"]) == set(study.fields)
 
     rows = pl.read_parquet(results / "rows.parquet")
-    corpus = pl.read_parquet(next(clone.glob("data/corpora/*/corpus.parquet")))
+    corpus = pl.read_parquet(clone / f"data/corpora/{study.corpus}/corpus.parquet")
     assert study.likelihood is not None
     assert set(rows["model"]) == set(study.likelihood.models)
     assert set(rows["id"]) == set(corpus["id"]), "row risk is of every row"

@@ -214,7 +214,7 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
         questions = sorted(len(loaded.tokenize(row.question)) for row in rows)
         # Two rows first, then twice as many: a large model reads one in seconds.
         read, size, begin = 0, 2, time.perf_counter()
-        while (spent := time.perf_counter() - begin) < _MEASURED and size <= 2 * len(texts):
+        while (spent := time.perf_counter() - begin) < _MEASURED and size - 2 < len(texts):
             some = texts[size - 2 : 2 * size - 2]
             score(loaded, [(context, text) for text in some], moments=True)
             read, size = read + sum(map(len, some)), 2 * size

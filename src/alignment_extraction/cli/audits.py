@@ -139,7 +139,7 @@ def audit(
                 chosen, sections, title, prefixes, template, budget, samples, dry_run=dry_run
             )
             if not dry_run:
-                show_report(chosen, config.study(params, chosen), folder)
+                show_report(chosen, config.study(params, chosen), here=folder)
             print(why)
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
@@ -174,7 +174,7 @@ def report(
 
     mask, name = mask and mask.absolute(), _located(study)
     here = Path.cwd() if name != study else Path()
-    show_report(name, config.study(params, name), mask, here)
+    show_report(name, config.study(params, name), mask, here=here)
 
 
 @app.command(rich_help_panel=PANEL)

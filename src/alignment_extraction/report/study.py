@@ -52,7 +52,7 @@ def write_report(
 
 
 def show_report(
-    name: str, study: StudySettings, masked: Path | None = None, here: Path = Path()
+    name: str, study: StudySettings, masked: Path | None = None, *, here: Path = Path()
 ) -> None:
     """Print the first screen of a study's report, and where the page is.
 
