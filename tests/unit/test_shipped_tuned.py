@@ -80,3 +80,19 @@ def test_only_much_repeated_rows_are_written() -> None:
     by = {row["repetitions"]: row for row in found.iter_rows(named=True)}
     assert by[32]["low"] > 0
     assert by[1]["member_hits"] == by[1]["twin_hits"] == 0
+
+
+def test_row_risk_agrees_with_what_came_and_is_documented() -> None:
+    text = (ROOT / "docs" / "results.md").read_text()
+    found = table("calibration").filter(role="member").row(0, named=True)
+    assert found["agrees"]
+    said = f"{found['observed']} ({found['low']:.1f} to {found['high']:.1f})"
+    assert f"{found['predicted']:.1f} verbatim copies" in text and said in text
+    risk = table("risk").filter(samples=1_000_000, role="member").row(0, named=True)
+    assert (
+        f"{risk['at_risk']:.0f} ({risk['at_risk_low']:.0f} to {risk['at_risk_high']:.0f})" in text
+    )
+    row = table("shift").filter("template", target="question", per="question").row(0, named=True)
+    assert f"{row['difference']:.1f} nats ({row['low']:.1f} to {row['high']:.1f})" in text
+    less = table("comparisons").filter(prefix="full", metric="verbatim").row(0, named=True)
+    assert f"{100 * less['difference']:.1f} points ({100 * less['low']:.1f} to" in text

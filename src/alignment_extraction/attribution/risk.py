@@ -68,7 +68,8 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -
         curves = _curves(own["log_probability"].to_numpy(), clusters.to_numpy(), stream)
         curves["observed_distinct"] = np.full(len(SAMPLES), np.nan)
         if predicted is not None:
-            drawn = predicted.filter(source=source, role=role)
+            # Of the rows that were scored, where those are a part of all.
+            drawn = predicted.filter(source=source, role=role).drop_nulls("log_probability")
             curves["observed_distinct"] = _observed(drawn)
         table = pl.DataFrame(
             {name: values * scale for name, values in curves.items()}, nan_to_null=True

@@ -9,9 +9,13 @@ from alignment_extraction.attribution.rows import rows
 from tests.likelihoods import make_corpus, make_likelihood
 
 
-def risk_of(corpus: pl.DataFrame, log_probability: list[float | None]) -> pl.DataFrame:
+def risk_of(
+    corpus: pl.DataFrame,
+    log_probability: list[float | None],
+    predicted: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     likelihood = make_likelihood(corpus, log_probability)
-    return risk(rows("m", likelihood, corpus, trained_on=["a"]), seed=0)
+    return risk(rows("m", likelihood, corpus, trained_on=["a"]), 0, predicted)
 
 
 def test_the_grid() -> None:
@@ -80,3 +84,22 @@ def test_intervals_hold_what_other_templates_would_give() -> None:
         held["distinct"] += row["distinct_low"] <= found <= row["distinct_high"]
     assert held["at_risk"] / runs > 0.89
     assert held["distinct"] / runs > 0.95
+
+
+def test_observed_rows_are_of_those_scored() -> None:
+    """Where a part of the rows was scored, what came of the others is not laid beside."""
+    corpus = make_corpus([("a", "member", "t0") for _ in range(4)])
+    predicted = pl.DataFrame(
+        {
+            "prefix": ["user"] * 4,
+            "seed": [0] * 4,
+            "source": ["a"] * 4,
+            "role": ["member"] * 4,
+            "id": ["0", "1", "2", "3"],
+            "samples": [10] * 4,
+            "log_probability": [np.log(0.5), np.log(0.1), None, None],
+            "hits": [5, 1, 2, 2],
+        }
+    )
+    table = risk_of(corpus, [np.log(0.5), np.log(0.1), None, None], predicted)
+    assert table.filter(samples=10)["observed_distinct"].item() == pytest.approx(2)
