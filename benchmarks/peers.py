@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 BUILD = Path(__file__).resolve().parent / "build"
 TOOLS = ("llama-batched-bench", "llama-perplexity")
@@ -55,7 +56,9 @@ def sdist() -> Path:
         )
     if not (folder / "CMakeLists.txt").is_file():
         with tarfile.open(archive) as packed:
-            packed.extractall(BUILD, filter="data")
+            # Python has it from 3.11.4 on.
+            safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            packed.extractall(BUILD, **safe)
     return folder
 
 

@@ -16,14 +16,13 @@ import polars as pl
 import yaml
 
 from alignment_extraction import layout
-from alignment_extraction.audits.study import Template, audit_params
+from alignment_extraction.audits.study import PARAMS, Template, audit_params
 from alignment_extraction.audits.workflow import ABOUT, snakemake
 from alignment_extraction.files import atomic_path, read_parquet
 from alignment_extraction.report.headline import fixed, rates_by
 from alignment_extraction.settings import config
 from alignment_extraction.statistics import clopper_pearson
 
-PARAMS = Path("params.yaml")
 _RISK_SHARE, _PILOT_SHARE = 0.5, 0.1
 """Of the time: what row risk may take of what is left, and the samples that choose a prefix."""
 READ_PER_DRAWN = 3.0  # tokens that are read in likelihoods while one is drawn, roughly

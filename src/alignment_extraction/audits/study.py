@@ -19,9 +19,12 @@ from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_
 from alignment_extraction.models.gguf_file import LONE_ADAPTER, check_gguf, is_adapter, part_files
 from alignment_extraction.models.hub import list_files, resolve_commit
 from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
+from alignment_extraction.settings import config
 from alignment_extraction.settings.base import checked
 from alignment_extraction.settings.studies import PrefixForm
 
+PARAMS = Path("params.yaml")
+"""Of the audit, in whose folder all of it runs."""
 _ROWS = 2000  # rows of a file that are looked at before anything is sampled
 _MEASURED = 3.0  # seconds, at least, that a model reads rows for, to know how fast it is
 _UNSAFE = re.compile(r"[{}*?\[\]\n\r]")
@@ -135,7 +138,9 @@ def find_model(given: str, name: str) -> AuditModel:
             file = choose_gguf(wanted.repo, list_files(wanted.repo, commit, "model"))
         source = {"hf": wanted.repo, "revision": wanted.revision, "file": file}
         path = Path("data/models", f"{name}.gguf")
-        if not path.exists():
+        # What an earlier run of this audit brought stays; another model's file does not.
+        known = config.read(PARAMS)["models"].get(name, {}) if PARAMS.exists() else {}
+        if not path.exists() or source not in (known.get("source"), known.get("adapter")):
             fetch(PinnedSource.model_validate(source), path)
     else:
         path = Path(given)

@@ -38,7 +38,7 @@ def test_quantising_again_gives_the_same_bytes(source: Path, tmp_path: Path) -> 
 
 
 def test_what_cannot_be_quantised(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="quantisation Q9 is unknown; use one of F16, Q8_0"):
+    with pytest.raises(InputError, match="quantisation Q9 is unknown; use one of F16, BF16, Q8_0"):
         quantise(source, tmp_path / "out.gguf", "Q9")
     with pytest.raises(InputError, match=r"none\.gguf: llama\.cpp could not quantise it"):
         quantise(tmp_path / "none.gguf", tmp_path / "out.gguf", "Q8_0")
