@@ -212,7 +212,7 @@ def _drawn(before: Mapping[str, Any], names: Sequence[str]) -> dict[str, int]:
 
 
 def _limit(name: str, template: Template, models: int, budget: Budget) -> int | None:
-    """Rows of each role whose risk can be computed in the time left; None is all of them."""
+    """Rows of each role whose risk can be computed in the time left; None if all can."""
     roles = pl.scan_parquet(layout.corpus_file(name)).group_by("role").len().collect()
     seconds = _RISK_SHARE * (budget.left() - _REPORT)
     # A row is read inside the template and as a plain document, under each model.
