@@ -9,9 +9,10 @@ They come without their vocabularies, so what is written like a special token is
 from pathlib import Path
 
 from peers import sdist
+from words import derive_turns
 
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix import derive_turns, ending_of
+from alignment_extraction.generations.endpoint import ending_of
 from alignment_extraction.generations.turns import Texts
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
@@ -29,13 +30,12 @@ that space is no part of the prefix. The tokens themselves are shown by
 `alignment-extraction generate --model MODEL --prefix user --show-prefix`.
 
 A model that a server has (`models.NAME: {endpoint: http://127.0.0.1:8000/v1, model: ...}`, its key
-in `ENDPOINT_API_KEY`) takes its named prefixes from the chat template that the server tells
-(llama-server; vLLM with `--enable-tokenizer-info-endpoint`), by the same rules; `none` is for files
-alone. Where it tells none, give the prefix as a literal `{name, text, end}`: `end` is the text
-between question and answer. vLLM, SGLang and llama-server are sent token ids. A server that takes
-texts alone (llama-cpp-python's) puts the beginning-of-sequence token in front itself, so leave it
-out of the text there. `likelihood` needs a server with `prompt_logprobs` (vLLM). No request goes
-through a server's chat template, and a server that adds a template or a token is refused.
+in `ENDPOINT_API_KEY`) takes literal prefixes `{name, text, end}` alone: `text` is *before* or
+*user* below, its own tokens spelt out, and `end` is *between*. vLLM, SGLang and llama-server are
+sent token ids. A server that takes texts alone (llama-cpp-python's) puts the beginning-of-sequence
+token in front itself, so leave it out of the text there. `likelihood` needs a server with
+`prompt_logprobs` (vLLM). No request goes through a server's chat template, and a server that adds a
+template or a token is refused.
 
 | template | before | user | between | end |
 | --- | --- | --- | --- | --- |

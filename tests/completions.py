@@ -90,7 +90,7 @@ class Fake:
 
     Args:
         added: tokens that it says to put in front of a prompt.
-        tells: whether it tokenises and tells its chat template.
+        tells: whether it tokenises.
     """
 
     def __init__(
@@ -127,11 +127,6 @@ class Fake:
         model, text = self.model, body["prompt"]
         tokens = (model.conversation if body["add_special_tokens"] else model.tokenize)(text)
         return JSONResponse({"tokens": tokens, "max_model_len": model.n_ctx_train})
-
-    async def _tokenizer_info(self, _: Request) -> Response:
-        bos, eos = (self.model.piece(t) for t in (self.model.bos or 0, self.model.eos or 0))
-        about = {"chat_template": self.model.chat_template, "eos_token": {"content": eos}}
-        return JSONResponse(about | {"bos_token": bos})
 
     async def _completions(self, request: Request) -> Response:
         body = await request.json()
@@ -204,7 +199,6 @@ class Fake:
         routes = [Route("/v1/models", self._models), Route("/version", self._version)]
         if self.tells:
             routes.append(Route("/tokenize", self._tokenize, methods=["POST"]))
-            routes.append(Route("/tokenizer_info", self._tokenizer_info))
         if not self.chat_only:
             routes.append(Route("/v1/completions", self._completions, methods=["POST"]))
         config = uvicorn.Config(

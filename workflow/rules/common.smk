@@ -10,7 +10,7 @@ from snakemake.utils import update_config
 
 from alignment_extraction import layout
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix_check import check_prefixes
+from alignment_extraction.generations.prefix import check_prefixes
 from alignment_extraction.settings import config as schema
 from alignment_extraction.step import Given
 from alignment_extraction.vocabulary import Condition

@@ -7,7 +7,8 @@ with Context(model, sequences=2, positions=16, batch=2, outputs=2) as context:
 """
 
 import ctypes
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -19,17 +20,16 @@ from alignment_extraction.files import InputError
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ in llama.cpp's llama-cparams.h
 
 
-class Context:
-    """A `llama_context` and one batch whose arrays are numpy's.
+class Context(AbstractContextManager["Context"]):
+    """A `llama_context` and one batch: fill the first k entries, `decode(k)`, read `logits(rows)`.
 
-    Fill the first k entries of the arrays, call `decode(k)`, read `logits(rows)`. Every sequence
-    has a key-value stream of its own, so its attention never looks at its neighbours' cells.
+    Every sequence has a key-value stream of its own, so its attention sees no neighbour's cells.
 
     Attributes:
         tokens: int32 (batch,), token ids to feed.
         positions: int32 (batch,), their positions, counted from 0 in each sequence.
-        sequences: int32 (batch,), the sequence that each belongs to. Neighbours in the batch must
-            have equal or ascending sequences, as llama.cpp splits a batch at any other order.
+        sequences: int32 (batch,), the sequence of each, in ascending order: llama.cpp splits a
+            batch at any other.
         wanted: int8 (batch,), 1 where the logits that follow the token are wanted, else 0.
     """
 
@@ -43,20 +43,15 @@ class Context:
         outputs: int,
         flash_attention: bool = False,
     ) -> None:
-        """Make a context.
+        """Make a context, or raise `InputError` where llama.cpp cannot: too little memory, say.
 
         Args:
             model: the model; must outlive the context.
-            sequences: number of sequences, 1 to 256.
+            sequences: their number, 1 to 256.
             positions: tokens that each sequence can hold.
-            batch: most tokens in one `decode`, all of which are computed together.
-            outputs: most of them whose logits are wanted; float32 (outputs, n_vocab) is allocated
-                twice.
-            flash_attention: use it where the backend has it, as llama.cpp's own tools do: faster on
-                a CPU, and less exact there, as it adds up in half precision.
-
-        Raises:
-            InputError: llama.cpp cannot make it: too little memory, say.
+            batch: most tokens in one `decode`, computed together.
+            outputs: most of them whose logits are wanted, float32 (outputs, n_vocab) held twice.
+            flash_attention: where the backend has it; on a CPU faster, but in half precision.
         """
         self._vocab_size = model.n_vocab
         params = llama_cpp.llama_context_default_params()
@@ -69,11 +64,8 @@ class Context:
         params.kv_unified = False
         # A sliding window's cache cannot give back positions unless it is kept in full.
         params.swa_full = True
-        params.flash_attn_type = (
-            llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
-            if flash_attention
-            else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
+        flash = "AUTO" if flash_attention else "DISABLED"
+        params.flash_attn_type = getattr(llama_cpp, f"LLAMA_FLASH_ATTN_TYPE_{flash}")
         params.no_perf = True
         self.tokens = np.zeros(batch, np.int32)
         self.positions = np.zeros(batch, np.int32)
@@ -107,11 +99,7 @@ class Context:
         self._view_of = (0, 0)
 
     def decode(self, count: int) -> None:
-        """Feed the first `count` entries of the batch.
-
-        Raises:
-            RuntimeError: llama.cpp refuses.
-        """
+        """Feed the first `count` entries of the batch; `RuntimeError` if llama.cpp refuses."""
         self._batch.n_tokens = count
         forget_errors()
         status = llama_cpp.llama_decode(self._context, self._batch)
@@ -149,9 +137,6 @@ class Context:
         if self._context:
             llama_cpp.llama_free(self._context)
             self._context = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -16,9 +16,9 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import llama_cpp
 
@@ -26,6 +26,7 @@ from alignment_extraction.files import InputError
 
 _logger = logging.getLogger(__name__)
 
+_CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h
 _errors: deque[str] = deque(maxlen=8)
 
@@ -37,10 +38,7 @@ def _keep_errors(level: int, text: bytes | None, _: object) -> None:
 
 
 def forget_errors() -> None:
-    """Forget the error lines of llama.cpp's log so far; call it before what may fail.
-
-    From the first call on the log goes nowhere else.
-    """
+    """Forget llama.cpp's error lines so far, before what may fail; its log goes nowhere else."""
     llama_cpp.llama_log_set(_keep_errors, ctypes.c_void_p(0))
     _errors.clear()
 
@@ -48,16 +46,13 @@ def forget_errors() -> None:
 def last_error() -> str:
     """The first error line of llama.cpp's log since `forget_errors`, for a message."""
     # llama.cpp prefixes lines with the C++ function's name, which tells a user nothing.
-    messages = [line.split(": ", 1)[-1] for line in _errors if line]
-    return messages[0] if messages else "it gave no reason"
+    return next((line.split(": ", 1)[-1] for line in _errors if line), "it gave no reason")
 
 
 def _check_header(path: Path) -> None:
-    """Refuse what is not a GGUF that llama.cpp's reader can be trusted with.
+    """Refuse what is not a GGUF, or promises more than it holds: the C reader allocates first.
 
-    Header: magic "GGUF", version uint32, tensor count int64, key-value count int64, all in
-    little-endian order. A count that cannot fit in the file is refused here because the C reader
-    allocates for it first.
+    Header, little-endian: magic "GGUF", version uint32, tensor count int64, key-value count int64.
     """
     try:
         size = path.stat().st_size
@@ -82,16 +77,13 @@ def _check_header(path: Path) -> None:
         )
 
 
-class Model:
-    """A loaded GGUF model: its vocabulary and metadata, and the weights that contexts share.
-
-    A context manager; `close` frees the weights.
+class Model(AbstractContextManager["Model"]):
+    """A loaded GGUF: vocabulary, metadata, and the weights that contexts share; `close` frees them.
 
     Attributes:
         path: the GGUF file.
         handle: the `llama_model` pointer, for llama_cpp's functions.
         threads: CPU threads for decoding.
-        gpu_layers: layers on the GPU; -1 for all.
         n_vocab: number of tokens in the vocabulary.
         n_ctx_train: context length, in tokens, that the model was trained with.
         chat_template: the file's Jinja chat template, None where it has none.
@@ -99,24 +91,18 @@ class Model:
         eos: end-of-sequence token, None where the vocabulary has none.
         add_bos: whether the file asks for `bos` in front of every text.
         eog: every end-of-generation token (end of turn, end of text, ...), as llama.cpp finds them.
-        forgets: whether a context can go back to an earlier position (attention alone, no
-            recurrent state).
+        pieces: UTF-8 of every token, special ones included; some hold part of a character alone.
+        forgets: whether a context can go back to an earlier position (no recurrent state).
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, gpu_layers: int = 0) -> None:
-        """Load `path`.
-
-        Args:
-            path: a GGUF file.
-            threads: CPU threads for decoding; None for all that this process may use.
-            gpu_layers: layers to put on the GPU, where llama.cpp was built with one; -1 for all.
+        """Load a GGUF; `threads` None is all that this process may use, `gpu_layers` -1 is all.
 
         Raises:
             InputError: no such file, not a GGUF, damaged, or a model that llama.cpp cannot load
                 or that does not predict the next token.
         """
         self.path = Path(path)
-        self.gpu_layers = gpu_layers
         self.handle: Any = None
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
@@ -127,9 +113,8 @@ class Model:
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
-            # GCC drops the stores to the tile configuration that ggml's AMX kernels load
-            # (llama.cpp pull request 26954), which kills the process at the first product. The
-            # weights' plain layout, without repacked kernels either, avoids them.
+            # GCC drops stores that ggml's AMX kernels need (llama.cpp pull request 26954), which
+            # kills the process at the first product; the weights' plain layout avoids them.
             params.use_extra_bufts = False
             _logger.warning(
                 "llama.cpp was built with AMX kernels, which crash; running without them, slower. "
@@ -152,8 +137,7 @@ class Model:
         except UnicodeDecodeError:
             self.close()
             raise InputError(
-                f"{self.path}: its chat template is not UTF-8 text; the file is damaged, fetch it "
-                "again"
+                f"{self.path}: its chat template is not UTF-8 text; fetch the file again"
             ) from None
         vocab = self._vocab = llama_cpp.llama_model_get_vocab(self.handle)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(vocab)
@@ -170,10 +154,11 @@ class Model:
         self.eog = frozenset(
             token for token in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(vocab, token)
         )
-        # Bytes of every token as text: nothing for special ones.
+        self.pieces = [self._piece_bytes(token) for token in range(self.n_vocab)]
+        # The same as text: nothing for special ones.
         self._text = [
-            b"" if token in self.eog else self._piece_bytes(token, special=False)
-            for token in range(self.n_vocab)
+            b"" if token in self.eog or self.control(token) else piece
+            for token, piece in enumerate(self.pieces)
         ]
 
     def _metadata(self, key: str) -> str | None:
@@ -181,11 +166,11 @@ class Model:
         length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return None if length < 0 else buffer.value.decode("utf-8", "replace")
 
-    def _piece_bytes(self, token: int, *, special: bool) -> bytes:
+    def _piece_bytes(self, token: int) -> bytes:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
@@ -193,9 +178,8 @@ class Model:
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of `text`; no beginning-of-sequence token is ever added.
 
-        Args:
-            text: any text; characters that UTF-8 cannot hold (lone surrogates) become "?".
-            special: read `<|im_start|>` and its like as one token; False keeps them plain text.
+        Characters that UTF-8 cannot hold (lone surrogates) become "?". Without `special`
+        `<|im_start|>` and its like are plain text, else one token each.
         """
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
@@ -209,67 +193,46 @@ class Model:
             size = -count
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """Text of `tokens` without any special token.
-
-        Characters whose UTF-8 bytes are split over tokens are put together; bytes that form no
-        character become U+FFFD.
-        """
-        text = self._text
-        return b"".join([text[token] for token in tokens]).decode("utf-8", "replace")
+        """Text of `tokens` without any special token; bytes that form no character are U+FFFD."""
+        return b"".join([self._text[token] for token in tokens]).decode("utf-8", "replace")
 
     def piece(self, token: int) -> str:
         """Text of one token, special ones included (`<|im_end|>`), for messages and prefixes."""
-        return self.bytes_of([token]).decode("utf-8", "replace")
+        return self.pieces[token].decode("utf-8", "replace")
 
     def bytes_of(self, tokens: Sequence[int]) -> bytes:
         """UTF-8 of `tokens`, special ones spelt out."""
-        return b"".join([self._piece_bytes(token, special=True) for token in tokens])
+        return b"".join([self.pieces[token] for token in tokens])
 
     def conversation(self, text: str) -> list[int]:
         """Token ids of a text from its beginning on, as llama.cpp feeds them to the model.
 
-        Special tokens are read as such, and the beginning-of-sequence token stands in front where
-        the vocabulary asks for one and the text does not spell it out.
+        With special tokens, and `bos` in front where `add_bos` and the text does not spell it out.
         """
         tokens = self.tokenize(text)
         if self.add_bos and self.bos is not None and tokens[:1] != [self.bos]:
             return [self.bos, *tokens]
         return tokens
 
-    def begins(self, token: int) -> bool:
-        """Whether a token is the beginning-of-sequence token."""
-        return token == self.bos
+    def _is(self, token: int, attribute: int) -> bool:
+        return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token) & attribute)
 
     def control(self, token: int) -> bool:
         """Whether a token is read from text alone where special tokens are (`tokenize`)."""
-        return bool(
-            llama_cpp.llama_vocab_get_attr(self._vocab, token)
-            & (llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN)
-        )
+        return self._is(token, _CONTROL)
 
     def special(self, token: int) -> bool:
         """Whether a token is one that nobody writes: `<|im_start|>`, `</think>`.
 
         A vocabulary's user-defined tokens count, but for those of white space (Gemma's line ends).
         """
-        defined = (
-            llama_cpp.llama_vocab_get_attr(self._vocab, token)
-            & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
-        )
-        return self.control(token) or bool(defined and self.bytes_of([token]).strip())
+        defined = self._is(token, llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+        return self.control(token) or (defined and bool(self.pieces[token].strip()))
 
     def swallows(self, token: int) -> tuple[bool, bool]:
         """Whether a special token takes the white space before it, and that behind it."""
-        attributes = llama_cpp.llama_vocab_get_attr(self._vocab, token)
-        return (
-            bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
-            bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
-        )
-
-    @cached_property
-    def pieces(self) -> list[bytes]:
-        """UTF-8 of every token, special ones included; some hold part of a character alone."""
-        return [self._piece_bytes(token, special=True) for token in range(self.n_vocab)]
+        left, right = llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP, llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP
+        return self._is(token, left), self._is(token, right)
 
     def check_tokens(self, tokens: Sequence[int], name: str) -> None:
         """Raise `InputError`, naming `name`, if a token id is outside the vocabulary."""
@@ -286,26 +249,13 @@ class Model:
             llama_cpp.llama_model_free(self.handle)
             self.handle = None
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def probe(path: Path) -> None:
-    """Load a model once in a process of its own, so that a damaged file cannot end this one.
-
-    llama.cpp aborts on some broken files, where it could refuse them.
-
-    Raises:
-        InputError: the model cannot be loaded, or llama.cpp died of it.
-    """
-    program = (
-        "import pathlib, sys\n"
-        "from alignment_extraction.engine.model import Model\n"
-        "Model(pathlib.Path(sys.argv[1]), threads=1).close()"
-    )
+    """Load a model in a process of its own; `InputError` if that fails, or llama.cpp dies of it."""
+    program = "import sys; from alignment_extraction.engine.model import Model; Model(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)],
         # Without the variable llama.cpp calls a debugger for a backtrace, which takes seconds.
@@ -330,11 +280,7 @@ def probe(path: Path) -> None:
 
 
 def require_same_vocabulary(first: Model, second: Model) -> None:
-    """Check that token ids mean the same to two models that are to be compared.
-
-    Raises:
-        InputError: they do not.
-    """
+    """Raise `InputError` unless token ids mean the same to two models."""
     if (first.pieces, first.eog) != (second.pieces, second.eog):
         raise InputError(
             f"{first.path} and {second.path} have different vocabularies ({first.n_vocab} and "

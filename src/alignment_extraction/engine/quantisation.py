@@ -21,17 +21,11 @@ FTYPES = {
 
 
 def quantise(source: Path, output: Path, kind: str, threads: int = 0) -> None:
-    """Write a GGUF's weights in another form, with llama.cpp.
+    """Write a GGUF's weights in the form `kind` of `FTYPES`; the same source, the same bytes.
 
-    The same source gives the same bytes. A source that is quantised already is quantised again,
-    which adds the new form's rounding to the old one's: little for Q8_0, much for a form no finer
-    than its own.
-
-    Args:
-        source: a GGUF.
-        output: file to write.
-        kind: a key of `FTYPES`.
-        threads: CPU threads; 0 is llama.cpp's own choice.
+    A source that is quantised already is quantised again, which adds the new form's rounding to the
+    old one's: little for Q8_0, much for a form no finer than its own. `threads` 0 is llama.cpp's
+    own choice.
 
     Raises:
         InputError: an unknown kind, or llama.cpp cannot quantise the source.

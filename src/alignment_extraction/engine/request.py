@@ -8,23 +8,15 @@ import polars as pl
 
 from alignment_extraction.files import InputError
 
+_TURN = {"": pl.String(), "_tokens": pl.List(pl.Int32()), "_finish": pl.String()}
+_TURN |= {"_log_likelihood": pl.Float64()}
 SCHEMA = pl.Schema(
-    {
-        "index": pl.Int64(),
-        "question": pl.String(),
-        "question_tokens": pl.List(pl.Int32()),
-        "question_finish": pl.String(),
-        "question_log_likelihood": pl.Float64(),
-        "answer": pl.String(),
-        "answer_tokens": pl.List(pl.Int32()),
-        "answer_finish": pl.String(),
-        "answer_log_likelihood": pl.Float64(),
-    }
+    {"index": pl.Int64()}
+    | {turn + name: kind for turn in ("question", "answer") for name, kind in _TURN.items()}
 )
-"""Samples, in order of index: the texts without special tokens; their tokens without the end token
-or end text; `stop` or `length`; the log-likelihood in nats of the drawn tokens (the end's too)
-under the model's own distribution (temperature 1, nothing cut off). The answer's are null where
-there is none."""
+"""Samples, in order of index, see docs/files.md: the texts without special tokens; their tokens
+without the end token or end text; `stop` or `length`; the log-likelihood in nats of the drawn
+tokens (the end's too) under the model's own distribution. The answer's are null without one."""
 
 Prompt = TypeVar("Prompt", Sequence[int], str)
 
@@ -32,6 +24,8 @@ Prompt = TypeVar("Prompt", Sequence[int], str)
 @dataclass(frozen=True)
 class Request(Generic[Prompt]):
     """Samples `first` to `first + samples - 1` of what a model writes after `prefix`.
+
+    `InputError` names a number out of range or an empty prefix.
 
     Attributes:
         prefix: what every sample continues: token ids, or a text for servers.
@@ -41,21 +35,16 @@ class Request(Generic[Prompt]):
         first: index of the first sample.
         temperature, top_k, top_p, min_p: see `Sampler`; the defaults are the model's own
             distribution, temperature 0 is greedy.
-        answer_header: what follows a question that ended with "stop" (its end token is not fed, so
-            it begins with the template's end of turn), after which the answer is sampled; None for
-            questions alone.
+        answer_header: what is fed after a question that ended with "stop", instead of its end
+            token, before the answer; None for questions alone.
         max_answer_tokens: most tokens of the answer; at least 1 with `answer_header`.
         end_text: a text that ends the question too, "" for none: the assistant's header where no
-            end token comes before it, so that the model writes the header itself. With
-            `answer_header` the answer is then what it goes on to write.
-        tails: texts that stand between question and end, token or text, and between the answer and
-            its end token, and belong to neither.
+            end token comes before it, so that the model writes the header itself.
+        tails: texts between question and end, and between the answer and its end token, that
+            belong to neither.
         rest: how many of the header's last tokens are fed after `end_text`.
         leads: what the tokens before question and answer leave to their first words, such as a
             header's last space; no part of the texts.
-
-    Raises:
-        InputError: a number out of range, or an empty prefix.
     """
 
     prefix: Prompt

@@ -19,14 +19,14 @@ Doubles = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int32]
 
 _BLOCK = 256  # entries of the vocabulary whose weights are summed at once
-_CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
+CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
 
 
 class Sampler:
     """Draws one token from each row of a block of logits.
 
-    Truncation and temperature come in the order of llama.cpp's own chain: top_k, top_p and min_p on
-    the model's distribution, then the temperature on what is left.
+    In the order of llama.cpp's own chain: top_k, top_p and min_p on the model's distribution, then
+    the temperature on what is left.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Sampler:
         min_p: float = 0.0,
         threads: int = 1,
     ) -> None:
-        """Check the parameters and allocate the work space.
+        """Check the parameters and allocate the work space; `InputError` names one out of range.
 
         Args:
             n_vocab: columns of the logits.
@@ -48,9 +48,6 @@ class Sampler:
             top_p: keep the fewest likeliest tokens whose probabilities reach it; in (0, 1].
             min_p: keep tokens of at least this share of the likeliest one's probability; [0, 1].
             threads: rows are shared out over this many threads.
-
-        Raises:
-            InputError: a value out of range.
         """
         if not 0 <= temperature < float("inf"):
             raise InputError(f"temperature must be at least 0 and finite, not {temperature}")
@@ -65,11 +62,10 @@ class Sampler:
         self.top_p = top_p
         self.min_p = min_p
         self.n_vocab = n_vocab
+        self._cuts = self.top_k > 0 or top_p < 1 or min_p > 0
         # Whether the weights that tokens are drawn by are others than softmax's.
-        self._reshapes = temperature != 0 and (
-            temperature != 1 or self.top_k > 0 or top_p < 1 or min_p > 0
-        )
-        self._rows = max(1, _CACHE // n_vocab)
+        self._reshapes = temperature != 0 and (temperature != 1 or self._cuts)
+        self._rows = max(1, CACHE // n_vocab)
         self._width = -(-n_vocab // _BLOCK) * _BLOCK
         # The columns beyond the vocabulary stay 0 for ever.
         self._work = [np.zeros((self._rows, self._width), np.float32) for _ in range(threads)]
@@ -77,17 +73,15 @@ class Sampler:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def draw(self, logits: Floats, uniforms: Doubles) -> tuple[Tokens, Doubles]:
-        """One token a row.
+        """One token a row, a function of its own logits and uniform number alone.
 
         Args:
             logits: float32 (rows, n_vocab).
-            uniforms: float64 (rows,) in [0, 1); each row's token is a function of its own logits
-                and its own uniform number alone.
+            uniforms: float64 (rows,) in [0, 1).
 
         Returns:
-            tokens: int32 (rows,).
-            log_probabilities: float64 (rows,), nats, of these tokens under softmax(logits), that
-                is before temperature and truncation.
+            The tokens, int32 (rows,), and their log-probabilities under softmax(logits), float64
+            (rows,), nats: before temperature and truncation.
 
         Raises:
             FloatingPointError: the logits hold a NaN or an infinity.
@@ -112,7 +106,7 @@ class Sampler:
                 sums[these] = np.einsum("ijk->ij", blocks)
                 normaliser[these] = np.log(sums[these].sum(axis=1))
                 if self._reshapes:
-                    for row in weights:
+                    for row in weights if self._cuts else ():
                         self._truncate(row)
                     if self.temperature != 1:
                         np.power(weights, np.float32(1 / self.temperature), out=weights)
@@ -144,8 +138,6 @@ class Sampler:
 
     def _truncate(self, weights: Floats) -> None:
         """Set to 0 the weights, softmax times a constant, of all tokens but the kept ones."""
-        if not (self.top_k or self.top_p < 1 or self.min_p > 0):
-            return
         if self.top_k:
             kept = np.argpartition(weights, -self.top_k)[-self.top_k :]
         elif self.top_p < 1:
@@ -178,10 +170,7 @@ class Sampler:
 
 
 def _invert(cumulative: Doubles, uniforms: Doubles) -> tuple[npt.NDArray[np.intp], Doubles]:
-    """Inverse of the distribution function: per row, the bin that `uniforms` falls in.
-
-    Also where it falls within that bin, in [0, 1). A bin of no weight is never hit.
-    """
+    """Per row the bin that `uniforms` falls in, never one of no weight, and where in it, [0, 1)."""
     each = np.arange(len(cumulative))
     total = cumulative[:, -1]
     target = np.minimum(uniforms * total, np.nextafter(total, 0))
@@ -192,9 +181,6 @@ def _invert(cumulative: Doubles, uniforms: Doubles) -> tuple[npt.NDArray[np.intp
 
 
 def uniforms(seed: int, index: int, count: int) -> Doubles:
-    """The random numbers of sample `index`: float64 (count,) in [0, 1), by Philox.
-
-    The key is (seed, index) and the counter starts at 0, so that they depend on nothing else.
-    """
+    """The random numbers of sample `index`: float64 (count,) in [0, 1), by Philox (seed, index)."""
     key = np.array([seed, index], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)

@@ -6,9 +6,8 @@ r"""Many samples that continue one short prefix, decoded together and drawn in o
 >>> frame["question_finish"].unique().sort().to_list()
 ['length', 'stop']
 
-The prefix is decoded once; every slot of the batch holds a copy of it. A slot whose sample ends
-goes back to the prefix and starts the next one from the logits that followed the prefix, so nothing
-is ever prefilled and every step decodes one token a slot.
+The prefix is decoded once, and every slot of the batch holds a copy of it, which it goes back to
+when its sample ends: nothing is ever prefilled, and every step decodes one token a slot.
 """
 
 import contextlib
@@ -39,12 +38,9 @@ def sample(
 ) -> pl.DataFrame:
     """`n` samples of what the model writes after `prefix`, in `request.SCHEMA`.
 
-    A turn ends with any end-of-generation token ("stop") or at its limit ("length"). Sample i draws
-    its random numbers from Philox with key (seed, i), whatever else is sampled with it.
-
-    On a CPU sample i is the same for any `slots`, `first` and `n`: see benchmarks/README.md for
-    what was measured, and for what breaks it (batches not made of whole groups of 8 rows, which
-    this function never makes; another build of llama.cpp or another number of threads).
+    A turn ends with any end-of-generation token ("stop") or at its limit ("length"). On a CPU
+    sample i is the same for any `slots`, `first` and `n`; benchmarks/README.md says what was
+    measured, and what breaks it (another build of llama.cpp or number of threads).
 
     Args:
         model: the model.
@@ -59,28 +55,16 @@ def sample(
     """
     request: Request[Sequence[int]] = Request(prefix, n, **options)
     room = _room(model, request, slots)
-    sampler = Sampler(
-        model.n_vocab,
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        min_p=request.min_p,
-        threads=model.threads,
-    )
+    chain = {name: getattr(request, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+    sampler = Sampler(model.n_vocab, threads=model.threads, **chain)
     # Never more slots than samples; the samples come out the same with any number of them.
     width = padded(min(slots, n))
+    shape = {"sequences": width, "outputs": width, "batch": max(width, _PREFILL), "positions": room}
     state = Slots(width, request, model)
     every = np.arange(width)
     with (
         contextlib.closing(sampler),
-        Context(
-            model,
-            sequences=width,
-            positions=room,
-            batch=max(width, _PREFILL),
-            outputs=width,
-            flash_attention=True,
-        ) as context,
+        Context(model, flash_attention=True, **shape) as context,
     ):
         prefix_logits = _decode_prefix(context, prefix)
         for slot in range(1, width):
@@ -113,14 +97,11 @@ def sample(
         progress(n, state.tokens_drawn)
     made = [state.results[i] for i in state.indices]
     blank = request.end_text[len(request.end_text.rstrip()) :]  # what closes a header
-    return table(
-        state.indices,
-        [_said(model, x.question, request.leads[0]) for x in made],
-        [
-            _said(model, x.answer, request.leads[1], "" if x.question.excess is None else blank)
-            for x in made
-        ],
-    )
+    blanks = ["" if x.question.excess is None else blank for x in made]
+    questions = [_said(model, x.question, request.leads[0]) for x in made]
+    pairs = zip(made, blanks, strict=True)
+    answers = [_said(model, x.answer, request.leads[1], blank) for x, blank in pairs]
+    return table(state.indices, questions, answers)
 
 
 def _decode_prefix(context: Context, prefix: Sequence[int]) -> Floats:

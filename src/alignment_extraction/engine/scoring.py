@@ -7,8 +7,8 @@
         scores.log_probabilities[scores.offsets[3] : scores.offsets[4]]  # tokens of text 3
 
 Texts of nearly equal length share a batch, one sequence each, padded at the end to the longest.
-Only the logits that predict a target token are computed, and each batch's are reduced to one number
-a token before the next batch is decoded, so no array of texts x vocabulary ever exists.
+Only the logits that predict a target token are computed, and reduced to one number a token before
+the next batch is decoded.
 """
 
 import contextlib
@@ -21,11 +21,8 @@ import numpy.typing as npt
 
 from alignment_extraction.engine.context import MAX_SEQUENCES, Context
 from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.sampler import CACHE, Floats
 from alignment_extraction.files import InputError
-
-Floats = npt.NDArray[np.float32]
-
-_CACHE = 1 << 17  # logits handled at a time: 512 KiB, so that they stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,10 @@ class TokenScores:
     Attributes:
         log_probabilities: float32 (target tokens of all texts,), nats, at most 0.
         offsets: int64 (texts + 1,); text i has the entries `offsets[i]` to `offsets[i + 1]`.
-        means: float32, the same shape: the log-probability expected at that position, that is the
-            sum over the vocabulary of p log p, in nats; None unless asked for.
-        deviations: float32, the same shape: the standard deviation of the log-probability under
-            the predicted distribution, in nats; None unless asked for. With `means` it normalises a
-            token's log-probability as Min-K%++ does (arXiv 2404.02936).
+        means: float32, the same shape, nats: the log-probability expected at that position, the
+            sum over the vocabulary of p log p; None unless asked for.
+        deviations: float32, the same shape, nats: the log-probability's standard deviation under
+            the predicted distribution; None unless asked for.
     """
 
     log_probabilities: Floats
@@ -49,9 +45,8 @@ class TokenScores:
 
     def sums(self) -> npt.NDArray[np.float64]:
         """Log-likelihood of each text, float64 (texts,), nats; 0 for a text without tokens."""
-        running = np.zeros(len(self.log_probabilities) + 1, np.float64)
-        np.cumsum(self.log_probabilities, dtype=np.float64, out=running[1:])
-        sums: npt.NDArray[np.float64] = running[self.offsets[1:]] - running[self.offsets[:-1]]
+        running = np.cumsum(np.concatenate([[0.0], self.log_probabilities]))
+        sums: npt.NDArray[np.float64] = np.diff(running[self.offsets])
         return sums
 
 
@@ -69,17 +64,14 @@ def score(
 
     Args:
         model: the model.
-        texts: (context tokens, target tokens) each. The context holds at least one token (the
-            beginning-of-sequence token, if there is nothing else) and is not scored; the target may
-            be empty.
+        texts: (context tokens, target tokens) each. The context, at least one token, is not scored;
+            the target may be empty.
         moments: give `means` and `deviations` too.
         slots: most texts in one batch, 1 to 256.
-        batch_tokens: most tokens in one batch. float32 (batch_tokens, n_vocab) is held twice. On a
-            CPU more is no faster, and pads more, as the texts of a larger batch differ more; a GPU
-            wants thousands.
-        flash_attention: up to a tenth faster on a CPU. It adds up short texts in half precision
-            there, and where texts are padded to other lengths others count as short; without it a
-            text's log-probabilities do not depend on the texts beside it.
+        batch_tokens: most tokens in one batch; float32 (batch_tokens, n_vocab) is held twice. On a
+            CPU more is no faster, and pads more; a GPU wants thousands.
+        flash_attention: up to a tenth faster on a CPU, in half precision; what a text scores
+            then depends on the texts beside it.
         progress: called after each batch with the numbers of texts and of target tokens done.
 
     Raises:
@@ -129,16 +121,9 @@ def score(
                     context.close()
                 capacity = needed
                 streams = max(1, min(slots, batch_tokens // (capacity - 255)))
-                context = stack.enter_context(
-                    Context(
-                        model,
-                        sequences=streams,
-                        positions=capacity,
-                        batch=batch_tokens,
-                        outputs=batch_tokens,
-                        flash_attention=flash_attention,
-                    )
-                )
+                room = {"positions": capacity, "batch": batch_tokens, "outputs": batch_tokens}
+                context = Context(model, sequences=streams, flash_attention=flash_attention, **room)
+                stack.enter_context(context)
             assert context is not None
             size = max(1, min(streams, batch_tokens // longest))
             group = order[at : at + size]
@@ -194,11 +179,9 @@ class _Reducer:
 
     def __init__(self, model: Model, moments: bool) -> None:
         self.moments = moments
-        self.rows = max(1, _CACHE // model.n_vocab)
-        self.work = [
-            np.empty((2 if moments else 1, self.rows, model.n_vocab), np.float32)
-            for _ in range(model.threads)
-        ]
+        self.rows = max(1, CACHE // model.n_vocab)
+        shape = 2 if moments else 1, self.rows, model.n_vocab
+        self.work = [np.empty(shape, np.float32) for _ in range(model.threads)]
         self.pool = ThreadPoolExecutor(model.threads)
 
     def reduce(self, logits: Floats, targets: npt.NDArray[np.int32]) -> Floats:
@@ -219,16 +202,13 @@ class _Reducer:
     def _reduce(self, logits: Floats, targets: npt.NDArray[np.int32], work: Floats) -> Floats:
         rows = len(logits)
         top = logits.max(axis=1)
+        shifted, weights = work[0, :rows], work[-1, :rows]  # the same array without moments
+        np.subtract(logits, top[:, None], out=shifted)
+        np.exp(shifted, out=weights)
         if not self.moments:
-            weights = work[0, :rows]
-            np.subtract(logits, top[:, None], out=weights)
-            np.exp(weights, out=weights)
             total = np.log(weights.sum(axis=1, dtype=np.float32))
             chosen: Floats = logits[np.arange(rows), targets] - top - total
             return chosen[None]
-        shifted, weights = work[0, :rows], work[1, :rows]
-        np.subtract(logits, top[:, None], out=shifted)
-        np.exp(shifted, out=weights)
         mass = weights.sum(axis=1, dtype=np.float64)
         total = np.log(mass)
         np.multiply(weights, shifted, out=weights)

@@ -1,7 +1,7 @@
 """What every slot of a batch is writing: the book-keeping of many samples decoded together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,79 +22,24 @@ def padded(slots: int) -> int:
     return max(1, -(-slots // _GROUP)) * _GROUP
 
 
-@dataclass(frozen=True)
-class Written:
-    """One turn of one sample as it was written.
-
-    Attributes:
-        tokens: the tokens written, without the end token or end text.
-        finish: "stop" or "length".
-        log_likelihood: of the drawn tokens, those of the end included, in nats.
-        excess: bytes of the last token that belong to the end text; None if none ended the turn.
-    """
+class Written(NamedTuple):
+    """One turn of one sample as it was written."""
 
     tokens: list[int]
+    """Those written, without the end token or end text."""
     finish: str
+    """`stop` or `length`."""
     log_likelihood: float
+    """Of the drawn tokens, those of the end included, in nats."""
     excess: bytes | None = None
+    """Bytes of the last token that belong to the end text; None if none ended the turn."""
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """The turns of one sample; no answer where none was wanted or the question did not end."""
 
     question: Written
     answer: Written | None = None
-
-
-class EndText:
-    """A text that ends the question as an end token does: the header of the next turn.
-
-    In templates like Llama 2's (`[/INST]`) and OLMo 2's (`<|assistant|>`) no end token stands
-    between the user's words and the assistant's, so the model goes on to the header by itself.
-    White space around the header goes with it where it is written, and so does the rest of the
-    token that completes it.
-    """
-
-    def __init__(self, text: str, pieces: Sequence[bytes], tail: str = "") -> None:
-        """Look for `text`, not blank, in what tokens of these `pieces` (vocabulary,) write.
-
-        `tail`, where it stands before the text, goes with it.
-        """
-        self._core = text.strip().encode()
-        self._lead = (tail or text[: len(text) - len(text.lstrip())]).encode()
-        self._pieces = pieces
-        last = self._core[-1:]
-        self.may_close = np.array([last in piece for piece in pieces])
-        """bool (vocabulary,): the tokens with which the text can come to its end."""
-
-    def find(self, tokens: Sequence[int]) -> tuple[int, bytes] | None:
-        """Where the text begins if it stands at the end of `tokens`.
-
-        Returns:
-            The number of tokens that begin before it, and the bytes of the last of these that
-            belong to it; None if it is not there.
-        """
-        tail = [self._pieces[token] for token in tokens[-len(self._core + self._lead) :]]
-        written = b"".join(tail)
-        start = written.find(self._core)
-        if start < 0:
-            return None
-        if written[:start].endswith(self._lead):
-            start -= len(self._lead)
-        kept, excess = _kept(tail, start)
-        return len(tokens) - len(tail) + kept, excess
-
-
-def _kept(pieces: Sequence[bytes], start: int) -> tuple[int, bytes]:
-    """How many of `pieces` begin before byte `start` of them all; the last one's bytes from it."""
-    kept, end = 0, 0
-    for piece in pieces:
-        if end >= start:
-            break
-        end += len(piece)
-        kept += 1
-    return kept, b"".join(pieces)[start:end]
 
 
 _PER_SLOT = (
@@ -105,6 +50,11 @@ _PER_SLOT = (
 
 class Slots:
     """What every slot of the batch is writing: arrays of one entry a slot.
+
+    A text can end the question as an end token does: the header of the next turn. In templates like
+    Llama 2's (`[/INST]`) and OLMo 2's (`<|assistant|>`) no end token stands between the user's
+    words and the assistant's, so the model goes on to the header by itself. White space or the tail
+    before the header goes with it, and so does the rest of the token that completes it.
 
     Attributes:
         results: finished samples by index.
@@ -120,12 +70,13 @@ class Slots:
         self.started = request.first  # the next sample to start
         self.results: dict[int, Sample] = {}
         self.tokens_drawn = 0
+        self.pieces = model.pieces
         self.tails = [tail.encode() for tail in request.tails]
-        end_text = request.end_text.strip()
-        self.pieces = model.pieces if end_text or any(self.tails) else []
-        self.end_text = (
-            EndText(request.end_text, self.pieces, request.tails[0]) if end_text else None
-        )
+        text = request.end_text
+        self.end_text = text.strip().encode()
+        self.lead = self.tails[0] or text[: len(text) - len(text.lstrip())].encode()
+        # The tokens with which the text can come to its end.
+        self.may_close = np.array([self.end_text[-1:] in piece for piece in self.pieces])
         # The last entry is what slots without forced tokens look up: in vain, or while idle.
         self.header = np.array([*(request.answer_header or ()), 0], np.int32)
         self.is_end = np.zeros(model.n_vocab, bool)
@@ -144,11 +95,7 @@ class Slots:
         self.question: list[Written | None] = [None] * count  # once it is over
 
     def compact(self) -> dict[int, int]:
-        """Drop groups of slots that no wanted sample needs any more.
-
-        Returns:
-            {slot: the lower slot that its sample moved to}.
-        """
+        """Drop groups of slots without a sample; {slot: the lower one that its sample moved to}."""
         live = np.flatnonzero(self.index < self.indices.stop)
         width = padded(len(live))
         if width >= len(self.index):
@@ -163,11 +110,9 @@ class Slots:
         return moves
 
     def start(self, slots: Indices, prefix_length: int) -> Indices:
-        """Give each of `slots` the next sample, at the end of the prefix.
+        """Give each of `slots` the next sample, at the end of the prefix; those that got one.
 
-        Returns:
-            Those that got one. The others keep the batch in shape: they are fed token 0 behind the
-            prefix, again and again (see `idle`).
+        The others keep the batch in shape: fed token 0 behind the prefix again and again (`idle`).
         """
         self.forced[slots] = self.length[slots] = self.drawn[slots] = 0
         slots, rest = np.split(slots, [self.indices.stop - self.started])
@@ -195,11 +140,7 @@ class Slots:
         return self.uniforms[slots, self.drawn[slots]]
 
     def take(self, slots: Indices, tokens: Tokens, log_probabilities: Doubles) -> Indices:
-        """Take one drawn token a slot.
-
-        Returns:
-            The slots whose sample is over.
-        """
+        """Take one drawn token a slot; the slots whose sample is over."""
         busy = self.index[slots] < self.indices.stop
         forced = self.forced[slots]
         free = busy & (forced == 0)
@@ -215,10 +156,27 @@ class Slots:
         self.log_likelihood[slots] += np.where(free, log_probabilities, 0.0)
         self.tokens_drawn += int(np.count_nonzero(free))
         over = ends | (free & (length == self.limit[slots]))
-        if self.end_text is not None:
-            over |= self.end_text.may_close[tokens] & free
+        if self.end_text:
+            over |= self.may_close[tokens] & free
         ended = [i for i in np.flatnonzero(over) if self._end_turn(int(slots[i]), bool(ends[i]))]
         return slots[np.array(ended, np.intp)]
+
+    def _cut(
+        self, tokens: list[int], text: bytes, lead: bytes | None = None
+    ) -> tuple[list[int], bytes | None]:
+        """The tokens that begin before `text`, and the last one's bytes of it; None if not there.
+
+        With a `lead`, which goes with the text, the last token may write on behind it.
+        """
+        last = [self.pieces[token] for token in tokens[-len(text + (lead or b"")) :]]
+        written = b"".join(last)
+        start = written.find(text, len(written) - len(text) if lead is None else 0)
+        if start < 0:
+            return tokens, None
+        if lead and written[:start].endswith(lead):
+            start -= len(lead)
+        kept = int(np.sum(np.cumsum([0, *map(len, last)])[:-1] < start))
+        return tokens[: len(tokens) - len(last) + kept], b"".join(last[:kept])[start:]
 
     def _end_turn(self, slot: int, stopped: bool) -> bool:
         """Put the turn away if it is over; True if that was the sample's last one."""
@@ -229,16 +187,10 @@ class Slots:
         by_text = False  # whether the model has written the header itself, or its beginning
         tail = self.tails[question is not None]
         if stopped and tail:
-            last = [self.pieces[token] for token in tokens[-len(tail) :]]
-            written = b"".join(last)
-            if written.endswith(tail):
-                kept, excess = _kept(last, len(written) - len(tail))
-                tokens = tokens[: len(tokens) - len(last) + kept]
-        elif question is None and not stopped and self.end_text is not None:
-            found = self.end_text.find(tokens)
-            if found is not None:
-                by_text = stopped = True
-                tokens, excess = tokens[: found[0]], found[1]
+            tokens, excess = self._cut(tokens, tail)
+        elif question is None and not stopped and self.end_text:
+            tokens, excess = self._cut(tokens, self.end_text, self.lead)
+            by_text = stopped = excess is not None
         if not stopped and self.length[slot] < self.limit[slot]:
             return False
         finish = "stop" if stopped else "length"

@@ -1,7 +1,7 @@
-"""Rendering of chat templates, which are programs from strangers, in a process of its own.
+"""Rendering of chat templates, untrusted programs, in a process of its own.
 
-Jinja's sandbox keeps a template from reaching files and Python's objects. It does not keep it from
-looping for ever or asking for all memory, so the process that renders has a limit on both.
+Jinja's sandbox keeps a template from files and Python's objects, but not from looping for ever or
+asking for all memory, so the process that renders has a limit on both.
 """
 
 import json
@@ -14,8 +14,8 @@ from typing import Any
 Message = dict[str, Any]
 
 TODAY = (2024, 7, 26)
-"""Year, month, day that `strftime_now` tells templates: always the same, so that a file always
-gives the same text. It is the date that Llama 3.1's template falls back to."""
+"""Year, month, day that `strftime_now` tells templates, so that a file always gives the same text:
+the date that Llama 3.1's template falls back to."""
 
 _SECONDS = 5  # of processor time; real templates take milliseconds
 _MEMORY = 1 << 30  # bytes of address space
@@ -37,13 +37,7 @@ def render_each(
 ) -> list[str | TemplateError]:
     """Each conversation as transformers' `apply_chat_template` renders it, or why it cannot be.
 
-    Args:
-        template: Jinja text.
-        conversations: lists of messages {role, content}.
-        bos: text of the beginning-of-sequence token, `bos_token` in templates.
-        eos: text of the end-of-sequence token, `eos_token` in templates.
-        prompt: end with the header of an answer (`add_generation_prompt`).
-        tools: what the assistant may call; transformers gives None where there are none.
+    Templates call `bos`, `eos` and `prompt` `bos_token`, `eos_token` and `add_generation_prompt`.
 
     Raises:
         TemplateError: all of them together take more than 5 s or 1 GiB.
@@ -91,9 +85,6 @@ def _environment() -> Any:
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)
 
-    def strftime_now(form: str) -> str:
-        return datetime(*TODAY).strftime(form)
-
     def tojson(value: Any, ensure_ascii: bool = False, *arguments: Any, **names: Any) -> str:
         # Jinja's own filter escapes <, > and &.
         names |= zip(("indent", "separators", "sort_keys"), arguments, strict=False)
@@ -103,7 +94,8 @@ def _environment() -> Any:
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.filters["tojson"] = tojson
-    environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = datetime(*TODAY).strftime
     return environment
 
 

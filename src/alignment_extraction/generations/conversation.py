@@ -6,22 +6,20 @@
         chat.question("Which river?").target     # tokens of a question inside the conversation
         chat.shown(["\\nWhich river?"], "user")   # ["Which river?"] where the template trims
 
-Everything is read off whole rendered conversations, tokenised as llama.cpp tokenises them: prefix,
-header and a row's own tokens fit together, so that a model which writes a row with certainty gives
-it a log-likelihood of 0 and writes the text that the row is compared by.
+Everything is read off whole rendered conversations, tokenised as llama.cpp tokenises them: a model
+that writes a row with certainty gives it a log-likelihood of 0 and writes its very text.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from alignment_extraction.files import InputError
 from alignment_extraction.generations.chat_template import TemplateError, render_each
 from alignment_extraction.generations.turns import (
     WORDS,
     Texts,
-    Turns,
     message,
     shared_end,
     shared_start,
@@ -44,33 +42,12 @@ class Spoken(NamedTuple):
     end: list[int]
 
 
-class Ending(NamedTuple):
-    """How a question ends and the answer begins; see the fields of `Request`."""
-
-    answer_header: list[int]
-    end_text: str = ""
-    tails: tuple[str, str] = ("", "")
-    rest: int = 0
-    answer_lead: str = ""
-    """Text that the header leaves to the answer's first word."""
-    length: int = 0
-    """How many of the header's tokens end a question, whatever follows."""
-
-
 class ChatFormat:
-    """How one model's conversations are written; see the module.
-
-    Attributes:
-        model: the model.
-        texts: the fixed texts around what is said.
-        turns: their tokens.
-    """
+    """How one model's conversations are written: fixed texts around what is said, their tokens."""
 
     def __init__(self, model: "Model", texts: Texts, *, rendered: bool = False) -> None:
         """Make the format of fixed `texts`; `rendered` where they are the model's template's."""
-        self.model = model
-        self.texts = texts
-        self.turns: Turns = turns_of(model, texts)
+        self.model, self.texts, self.turns = model, texts, turns_of(model, texts)
         self._rendered = rendered
         _, _, self._before = self._cut(texts.before)
         self._middle = self._cut(texts.middle)
@@ -111,11 +88,7 @@ class ChatFormat:
         return chat
 
     def _cut(self, text: str) -> tuple[str, list[int], str]:
-        """Cut a fixed text at the tokens that are read in it as special tokens alone.
-
-        Returns:
-            The text before them, the tokens from first to last, the text behind.
-        """
+        """A fixed text before, the tokens from, and the text behind its first and last special."""
         tokens = self.model.tokenize(text)
         special = [i for i, token in enumerate(tokens) if self.model.control(token)]
         if not special:
@@ -146,8 +119,11 @@ class ChatFormat:
         ]
 
     @cached_property
-    def ending(self) -> Ending:
-        """How a question ends: at the first special token behind it, whatever follows."""
+    def ending(self) -> tuple[dict[str, Any], int]:
+        """How a question ends: at the first special token behind it, whatever follows.
+
+        As fields of `Request`, and how many of the header's tokens end it.
+        """
         model, header = self.model, self.turns.header
 
         def text(tokens: Sequence[int]) -> str:
@@ -167,20 +143,18 @@ class ChatFormat:
         while length and not text(header[length - 1 : length]).strip():
             length -= 1
         behind = text(self._answered[: -len(self._close)]) if self._close else ""
-        return Ending(header, end_text, (tail, behind), rest, self.turns.answer_lead, length)
+        return {"end_text": end_text, "tails": (tail, behind), "rest": rest}, length
 
     def question(self, text: str, prefix: Sequence[int] | None = None) -> Spoken:
-        """A question inside the conversation, and what ends it.
+        """A question as the template shows it (see `shown`), and what ends it.
 
-        Args:
-            text: as the template shows it (see `shown`); special tokens in it are plain text.
-            prefix: the context, if not `full`.
+        Special tokens in the text are plain text; `prefix` is the context, if not `full`.
         """
         tokens, full = self._conversation(text, WORDS[0]), self.turns.full
         context = list(full if prefix is None else prefix)
         asked = max(len(full), len(tokens) - _common_end(tokens, self._asked))
         header = len(tokens) - self._after_header
-        end = tokens[asked : max(asked, header - len(self.turns.header) + self.ending.length)]
+        end = tokens[asked : max(asked, header - len(self.turns.header) + self.ending[1])]
         if tokens[: len(full)] != full:
             # The text binds a token of the header: it cannot be written behind the prefix but so.
             return Spoken(context, self._alone(text), end)
@@ -224,38 +198,35 @@ class ChatFormat:
         asks = role == "user"
         left = fixed.before if asks else fixed.before + word + fixed.middle
         right = fixed.middle + word + fixed.after if asks else fixed.after
+        pairs = [(text, word) if asks else (word, text) for text in texts]
         conversations = [
-            [
-                message("user", text if asks else word, fixed.in_parts),
-                message("assistant", word if asks else text, fixed.in_parts),
-            ]
-            for text in texts
+            [message("user", ask, fixed.in_parts), message("assistant", answer, fixed.in_parts)]
+            for ask, answer in pairs
         ]
-        found: list[str | TemplateError] = []
         template, (bos, eos) = self.model.chat_template or "", _names(self.model)
+        shown: list[str | None] = []
         try:
             for start in range(0, len(texts), _ROWS):
                 some = conversations[start : start + _ROWS]
-                found += render_each(template, some, bos=bos, eos=eos, tools=fixed.tools)
+                found = render_each(template, some, bos=bos, eos=eos, tools=fixed.tools)
+                shown += [_between(text, left, right) for text in found]
         except TemplateError as error:
             raise InputError(f"{self.model.path}: chat template: {error}") from error
-        return [
-            whole[len(left) : len(whole) - len(right)]
-            if isinstance(whole, str)
-            and len(whole) >= len(left) + len(right)
-            and whole.startswith(left)
-            and whole.endswith(right)
-            else text
-            for text, whole in zip(texts, found, strict=True)
-        ]
+        return [own if text is None else text for own, text in zip(texts, shown, strict=True)]
+
+
+def _between(whole: str | TemplateError, left: str, right: str) -> str | None:
+    """What stands between two texts that begin and end `whole`; None if they do not."""
+    if isinstance(whole, TemplateError) or len(whole) < len(left) + len(right):
+        return None
+    fits = whole.startswith(left) and whole.endswith(right)
+    return whole[len(left) : len(whole) - len(right)] if fits else None
 
 
 def _names(model: "Model") -> tuple[str, str]:
     """The texts of the tokens that begin and end a sequence, as templates name them."""
-    return (
-        "" if model.bos is None else model.piece(model.bos),
-        "" if model.eos is None else model.piece(model.eos),
-    )
+    bos, eos = ("" if t is None else model.piece(t) for t in (model.bos, model.eos))
+    return bos, eos
 
 
 def _common_end(tokens: Sequence[int], end: Sequence[int]) -> int:

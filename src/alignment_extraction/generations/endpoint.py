@@ -1,17 +1,19 @@
 """Generations from a server with an OpenAI-compatible `/v1/completions`: vLLM, SGLang, llama.cpp.
 
     server = Server("http://127.0.0.1:8000/v1", "allenai/OLMo-2-1124-7B-Instruct")
+    user = LiteralPrefix(name="user", text="<|endoftext|><|user|>\n", end="\n<|assistant|>\n")
     with Endpoint(server) as sampler:
-        asked = sampler.asked("user", answers=False)
+        asked = sampler.asked(user, answers=False)
         frame = sampler.draw(samples=2000, seed=0, max_tokens=256, **asked)
 
 Prompts go out as token ids where the server tokenises, else as text with its special tokens spelt
 out, and never through a chat template.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +22,33 @@ import polars as pl
 from alignment_extraction.engine.request import Request, Turn, table
 from alignment_extraction.engine.scoring import TokenScores
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix import Words, derive_turns, ending_of
 from alignment_extraction.generations.sampler import Progress
 from alignment_extraction.generations.server import USE_ANOTHER, Server
-from alignment_extraction.generations.turns import Texts, shared_start
+from alignment_extraction.generations.turns import shared_start
 from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
 from alignment_extraction.statistics import named_seed
+
+SPECIAL = re.compile(
+    r"[<〈][|\uff5c][^<>|\uff5c\s]+[|\uff5c][>〉]|</?[A-Za-z_][\w.:-]*>|<\|\w+>|<\w+\|>|<<\w+>>"
+    r"|\[/?[A-Za-z_]*[A-Z][A-Z_]+\]|\]~!?b[\[\]]|\[e~\["
+)
+"""What is written like a special token: `<|user|>`, `[INST]`, `</s>`."""
 
 _PER_REQUEST = 8
 """Samples of one request: they share the prompt, and a lost request loses no more."""
 
 
-class Endpoint:
+def ending_of(text: str) -> tuple[str, str]:
+    """What stands between something said and its end, and the end, in the `text` behind it.
+
+    The end is the first special token, or the plain text before that.
+    """
+    special = SPECIAL.search(text)
+    end = text[: special and special.start()].strip() or (special[0] if special else "")
+    return (text.partition(end)[0], end) if end else (text, "")
+
+
+class Endpoint(AbstractContextManager["Endpoint"]):
     """A sampler that asks a server; a context manager, which closes it. See `sampler.Sampler`."""
 
     def __init__(self, server: Server) -> None:
@@ -39,64 +56,40 @@ class Endpoint:
         # Other servers leave out `n`, or give it the same seed n times.
         self._per_request = _PER_REQUEST if server.owner in ("vllm", "sglang") else 1
 
-    def turns(self, prefix: PrefixForm | LiteralPrefix) -> tuple[str, Texts]:
-        """A prefix and the texts around what is said behind it.
-
-        What stands between question and answer is empty where neither prefix nor server tells it.
-
-        Raises:
-            InputError: the server's chat template gives no such prefix, or it tells none.
-        """
-        template = self._server.template
-        try:
-            texts, user = derive_turns(*template) if template else (Texts("", ""), "")
-        except InputError as error:
-            if not isinstance(prefix, LiteralPrefix):
-                raise InputError(f"{self._server.url}: {error}") from error
-            texts, user = Texts("", ""), ""
-        if isinstance(prefix, LiteralPrefix):
-            return prefix.text, replace(texts, middle=prefix.end or texts.middle)
-        first = "".join(Words().conversation(texts.before)[:1])
-        bos = first if Words().special(first) else ""
-        found = {"full": texts.before, "user": user, "bos": bos}.get(prefix)
-        if not found:
-            raise InputError(
-                f"{self._server.url}: prefix {prefix!r} cannot be derived, as the server "
-                f"{'has it in no' if template else 'tells no chat'} template; give the prefix as a "
-                "literal {name, text, end}"
-            )
-        return found, texts
+    def literal(self, prefix: PrefixForm | LiteralPrefix, answers: bool = False) -> LiteralPrefix:
+        """A prefix as texts; `InputError` where what it lacks would be in the model's file."""
+        if isinstance(prefix, LiteralPrefix) and (prefix.end or not answers):
+            return prefix
+        lacks = "no answer can be drawn, as the assistant's header is unknown"
+        if not isinstance(prefix, LiteralPrefix):
+            lacks = f"prefix {prefix!r} cannot be derived without the model's file"
+        raise InputError(
+            f"{self._server.url}: {lacks}; give the prefix as a literal {{name, text, end}} "
+            "(docs/models.md has those of many models)"
+        )
 
     def asked(self, prefix: PrefixForm | LiteralPrefix, *, answers: bool) -> dict[str, Any]:
         """See `Sampler.asked`; prefix and header are texts."""
-        text, turns = self.turns(prefix)
-        header = turns.middle
-        if answers and not header:
-            raise InputError(
-                f"{self._server.url}: no answer can be drawn, as the assistant's header is "
-                "unknown; give the prefix as a literal {name, text, end}"
-            )
-        tail, end = ending_of(header)
+        prefix = self.literal(prefix, answers)
+        tail, end = ending_of(prefix.end)
         # A last space is the next word's.
-        bare, bare_header = text.rstrip(" "), header.rstrip(" ")
+        bare, header = prefix.text.rstrip(" "), prefix.end.rstrip(" ")
         return {
             "prefix": bare,
-            "answer_header": bare_header if answers else None,
+            "answer_header": header if answers else None,
             "end_text": end,
-            "tails": (tail, ending_of(turns.after)[0]),
-            "leads": (text[len(bare) :], header[len(bare_header) :]),
+            "tails": (tail, ""),
+            "leads": (prefix.text[len(bare) :], prefix.end[len(header) :]),
         }
 
     def draw(self, *, progress: Progress | None = None, **options: Any) -> pl.DataFrame:
         """See `Sampler.draw`.
 
-        Tokens are null where the server does not tell them, and log-likelihoods where it gives
-        none. A server that leaves the end token out of its log-probabilities (llama-cpp-python's)
-        leaves it out of the log-likelihood too.
+        Tokens and log-likelihoods are null where the server tells none. A server that leaves the
+        end token out of its log-probabilities (llama-cpp-python's) leaves it out of these too.
 
         Raises:
-            InputError: the server refuses, adds something to the prefix, or does not come back
-                within its tries.
+            InputError: the server refuses, or adds to the prefix; see `Server.complete`.
         """
         request: Request[str] = Request(**options)
         server, size, last = self._server, self._per_request, request.first + request.samples
@@ -105,7 +98,7 @@ class Endpoint:
         common |= {"logprobs": 1} | {key: value for key, value in cut.items() if value}
         ends: dict[str, Any] = {"stop": [request.end_text]} if request.end_text else {}
         # Special tokens are in no text, so one that ends the question is named by its id.
-        if server.owner in ("vllm", "sglang") and Words().special(request.end_text):
+        if server.owner in ("vllm", "sglang") and SPECIAL.fullmatch(request.end_text):
             ends["stop_token_ids"] = (server.tokens(request.end_text) or [])[-1:]
         prefix = server.tokens(request.prefix) or request.prefix
 
@@ -149,11 +142,8 @@ class Endpoint:
             text = turn.text.removeprefix(request.leads[place]).removesuffix(tail)
             return turn._replace(text=text)
 
-        return table(
-            [index for index, _, _ in rows],
-            [said(question, 0) for _, question, _ in rows],
-            [said(answer, 1) for _, _, answer in rows],
-        )
+        indices, *turns = zip(*rows, strict=True)
+        return table(indices, *([said(turn, i) for turn in some] for i, some in enumerate(turns)))
 
     def about(self, prefix: Any) -> dict[str, str]:
         """See `Sampler.about`: the server, its version and address, and the model's name."""
@@ -171,10 +161,7 @@ class Endpoint:
     def score(
         self, texts: Sequence[tuple[str, str, str]]
     ) -> tuple[TokenScores, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """log p(token | what stands before it) of texts.
-
-        Args:
-            texts: context, text and what ends it, tokenised together each.
+        """Log-probabilities of texts: context, text and what ends it each, tokenised together.
 
         Returns:
             Scores of the tokens of text and end; numbers of tokens of each text, -1 where context,
@@ -229,9 +216,6 @@ class Endpoint:
             # The end token; where a text ended the turn, which tokens are its own is not told.
             tokens = None if isinstance(choice.get("stop_reason"), str) else tokens[:-1]
         return Turn(str(choice.get("text")), tokens, finish, sum(known) if known else None)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._server.close()

@@ -28,16 +28,7 @@ def generate(
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Draw generations `first` to `first + samples - 1` of one model, prefix and seed.
 
-    The question ends with an end-of-generation token. Where the template has none between user and
-    assistant (Llama 2, OLMo 2), the assistant's header is what ends it.
-
-    Args:
-        sampler: the model.
-        prefix: an entry of a study's `prefixes`.
-        sampling: of the condition; its `samples` and `shard` are not looked at.
-        seed: with the sample's index, the only source of its randomness.
-        first: index of the first generation.
-        samples: how many.
+    Of `sampling`, `samples` and `shard` are not looked at.
 
     Returns:
         The generations in `request.SCHEMA`, and what they were made with, for the metadata.
@@ -84,16 +75,11 @@ def write_shard(
     sha256: str | None = None,
     **condition: Any,
 ) -> None:
-    """`generate` with a model, and write the shard; how it was drawn is in its metadata.
+    """`generate` with a model, and write the shard, Parquet with how it was drawn in its metadata.
 
-    Args:
-        model: the GGUF, or address and name of a model that a server has.
-        output: Parquet to write.
-        sampling: of the condition.
-        threads: of llama.cpp; None uses every core.
-        gpu_layers: layers wanted on a GPU; -1 is all.
-        sha256: what the GGUF must be; None takes any.
-        condition: `prefix`, `seed`, `first` and `samples` of `generate`.
+    `model` is a GGUF, which must have `sha256` if given, or address and name of one that a server
+    has; `threads` None uses every core, `gpu_layers` -1 wants all on a GPU. `condition` has
+    `prefix`, `seed`, `first` and `samples` of `generate`.
 
     Raises:
         InputError: see `generate`, and the GGUF cannot be loaded, is another one or was replaced.

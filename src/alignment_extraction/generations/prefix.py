@@ -5,28 +5,18 @@ prompts with it alone, and the model writes the user's turn. It is the tokens th
 with different first words share, never typed from memory.
 """
 
-import logging
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from alignment_extraction import layout
 from alignment_extraction.files import InputError
 from alignment_extraction.generations.conversation import ChatFormat
-from alignment_extraction.generations.turns import (
-    WORDS,
-    Texts,
-    lead_of,
-    shared_start,
-    texts_of,
-    turns_of,
-)
+from alignment_extraction.generations.turns import WORDS, lead_of, shared_start
+from alignment_extraction.settings.config import Params
 from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
 
 if TYPE_CHECKING:
     from alignment_extraction.engine.model import Model
-
-_logger = logging.getLogger(__name__)
 
 FORMS: tuple[str, ...] = get_args(PrefixForm)
 """Named prefixes, from the fullest to none of the template:
@@ -38,68 +28,8 @@ FORMS: tuple[str, ...] = get_args(PrefixForm)
 """
 
 
-def ending_of(text: str) -> tuple[str, str]:
-    """What stands between something said and its end, and the end, in the `text` behind it.
-
-    The end is the first special token, or the plain text before that.
-    """
-    words = Words()
-    tokens = words.conversation(text)
-    first = next((i for i, token in enumerate(tokens) if words.special(token)), len(tokens))
-    plain = "".join(tokens[:first])
-    end = plain.strip() or "".join(tokens[first : first + 1])
-    return plain.partition(end)[0] if end else plain, end
-
-
-class Words:
-    """A vocabulary made up for a template without one.
-
-    Its tokens are what is written like a special token (`<|user|>`, `[INST]`, `</s>`), runs of
-    letters and digits, and single other characters.
-    """
-
-    _SPECIAL = (
-        r"[<〈][|\uff5c][^<>|\uff5c\s]+[|\uff5c][>〉]|</?[A-Za-z_][\w.:-]*>|<\|\w+>|<\w+\|>|<<\w+>>"
-        r"|\[/?[A-Za-z_]*[A-Z][A-Z_]+\]|\]~!?b[\[\]]|\[e~\["
-    )
-
-    def __init__(self, bos: str = "", eos: str = "") -> None:
-        """Make the vocabulary; `bos` and `eos` are special tokens of it, if not empty."""
-        self.bos = bos
-        names = [re.escape(name) for name in (bos, eos) if name]
-        self._special = re.compile("|".join([*names, self._SPECIAL]))
-        self._token = re.compile(rf"{self._special.pattern}|\w+|.", re.DOTALL)
-
-    def conversation(self, text: str) -> list[str]:
-        """The tokens of `text`."""
-        return [match[0] for match in self._token.finditer(text)]
-
-    def bytes_of(self, tokens: Sequence[str]) -> bytes:
-        """The text of `tokens`."""
-        return "".join(tokens).encode()
-
-    def special(self, token: str) -> bool:
-        """Whether `token` is written like a special token."""
-        return self._special.fullmatch(token) is not None
-
-    def begins(self, token: str) -> bool:
-        """Whether `token` begins every text."""
-        return bool(self.bos) and token == self.bos
-
-
-def derive_turns(template: str, bos: str = "", eos: str = "") -> tuple[Texts, str]:
-    """The fixed texts of a chat template and its header of a user's turn (see `FORMS`).
-
-    They are those of a made-up vocabulary, for want of the model's. See `texts_of`.
-    """
-    texts, words = texts_of(template, bos, eos), Words(bos, eos)
-    return texts, words.bytes_of(turns_of(words, texts).user).decode()
-
-
 def prefix_tokens(model: "Model", prefix: PrefixForm | LiteralPrefix) -> list[int]:
     """Token ids of a prefix: those that every text which goes on from it begins with.
-
-    A literal prefix with which no conversation in the model's own template begins is warned of.
 
     Raises:
         InputError: the template cannot give this prefix.
@@ -110,13 +40,10 @@ def prefix_tokens(model: "Model", prefix: PrefixForm | LiteralPrefix) -> list[in
 def prefix_and_lead(model: "Model", prefix: PrefixForm | LiteralPrefix) -> tuple[list[int], str]:
     """`prefix_tokens`, and the text that they leave to the first word behind them.
 
-    That text is a header's last space, or the mark of a SentencePiece vocabulary: no part of what
-    is said.
+    That is a header's last space or a SentencePiece vocabulary's mark: no part of what is said.
     """
     if isinstance(prefix, LiteralPrefix):
         tokens, lead = _literal(model, prefix.text)
-        if tokens:
-            _warn_of_literal(model, prefix.name, tokens)
     elif prefix in ("full", "user"):
         turns = ChatFormat.of(model).turns
         tokens, lead = (turns.full if prefix == "full" else turns.user), turns.lead
@@ -149,6 +76,33 @@ def shown_prefix(path: Path, prefix: PrefixForm | LiteralPrefix) -> str:
         return "\n".join(f"{t:>8}  {model.piece(t)!r}" for t in prefix_tokens(model, prefix))
 
 
+def check_prefixes(params: Params) -> None:
+    """Derive the prefix of every condition of the studies in `run` whose model is on disk.
+
+    The others, to be fetched or trained or of a server, are checked when they are sampled.
+
+    Raises:
+        InputError: a model's template cannot give a prefix; names the study's key.
+    """
+    for study_name in params.run:
+        study = params.studies[study_name]
+        for name in study.sampled_models:
+            path = Path(layout.model_file(params, name))
+            if params.models[name].served or not path.exists():
+                continue
+            # Imported here: a study whose models are not there yet does not need llama.cpp.
+            from alignment_extraction.engine.model import Model
+
+            wanted = {study.prefix_of(c): None for c in study.all_conditions() if c.model == name}
+            with Model(path) as model:
+                for prefix in wanted:
+                    try:
+                        prefix_tokens(model, prefix)
+                    except InputError as error:
+                        at = f"studies.{study_name}.prefixes.{study.prefixes.index(prefix)}"
+                        raise InputError(f"params.yaml: {at}: {error}") from None
+
+
 def _literal(model: "Model", text: str) -> tuple[list[int], str]:
     """The tokens that texts which begin with `text` share, and what they leave to its first word.
 
@@ -161,39 +115,17 @@ def _literal(model: "Model", text: str) -> tuple[list[int], str]:
     return shared, "" if apart else lead_of(model, whole[0][len(shared) :], WORDS[0])
 
 
-def _warn_of_literal(model: "Model", name: str, tokens: list[int]) -> None:
-    """Warn of a literal prefix with which no conversation of the model's template begins."""
-    chat = _chat(model)
-    known = (chat.turns.full, chat.turns.user) if chat else ()
-    if chat is None or any(own[: len(tokens)] == tokens[: len(own)] for own in known):
-        return
-    _logger.warning(
-        "%s: no conversation in the model's chat template begins with the tokens of prefix %r: %s; "
-        "its own begin with %s",
-        model.path,
-        name,
-        [(token, model.piece(token)) for token in tokens],
-        [(token, model.piece(token)) for token in chat.turns.full],
-    )
-
-
-def _chat(model: "Model") -> ChatFormat | None:
-    """The format of the model's chat template; None without one that can be rendered."""
-    try:
-        return ChatFormat.of(model)
-    except InputError:
-        return None
-
-
 def _document_start(model: "Model") -> int:
     """The token with which a plain document begins: BOS, unless it opens the chat template.
 
-    ChatML models name <|im_start|> their BOS; their documents are separated by another
-    end-of-generation token, <|endoftext|>.
+    ChatML models name <|im_start|> their BOS; <|endoftext|> separates their documents.
     """
-    chat = _chat(model)
-    # A template that cannot be rendered still tells which tokens it writes.
-    conversation = chat.texts.before + chat.texts.middle if chat else model.chat_template or ""
+    try:
+        texts = ChatFormat.of(model).texts
+        conversation = texts.before + texts.middle
+    except InputError:
+        # A template that cannot be rendered still tells which tokens it writes.
+        conversation = model.chat_template or ""
     if model.bos is not None and (model.add_bos or model.piece(model.bos) not in conversation):
         return model.bos
     separators = sorted(t for t in model.eog if model.piece(t) not in conversation)

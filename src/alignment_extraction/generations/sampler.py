@@ -16,7 +16,7 @@ import polars as pl
 from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.conversation import ChatFormat, Ending
+from alignment_extraction.generations.conversation import ChatFormat
 from alignment_extraction.generations.prefix import prefix_and_lead
 from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
 
@@ -32,7 +32,6 @@ class Sampler(Protocol):
         Raises:
             InputError: the chat template gives no such prefix, or no header for an answer.
         """
-        ...
 
     def draw(self, *, progress: Progress | None = None, **options: Any) -> pl.DataFrame:
         """The samples of a `Request` of these `options`, in `request.SCHEMA`.
@@ -41,11 +40,9 @@ class Sampler(Protocol):
         as far as the engine behind it is exact. `progress` is called now and then with the numbers
         of finished samples and of tokens drawn.
         """
-        ...
 
     def about(self, prefix: Any) -> dict[str, str]:
         """What is drawn with, and what after, for provenance: `model`, `prefix` and more."""
-        ...
 
 
 class LlamaCpp:
@@ -59,23 +56,17 @@ class LlamaCpp:
         tokens, lead = prefix_and_lead(self._model, prefix)
         try:
             if isinstance(prefix, LiteralPrefix) and prefix.end:
-                ending = ChatFormat.literal(self._model, "", prefix.end).ending
+                chat = ChatFormat.literal(self._model, "", prefix.end)
             else:
-                ending = ChatFormat.of(self._model).ending
+                chat = ChatFormat.of(self._model)
         except InputError as error:
             if answers:
-                raise InputError(
-                    f"no answer can be drawn, as the assistant's header is unknown: {error}"
-                ) from error
-            ending = Ending([])
-        return {
-            "prefix": tokens,
-            "answer_header": ending.answer_header if answers else None,
-            "end_text": ending.end_text,
-            "tails": ending.tails,
-            "rest": ending.rest,
-            "leads": (lead, ending.answer_lead),
-        }
+                why = f"no answer can be drawn, as the assistant's header is unknown: {error}"
+                raise InputError(why) from error
+            return {"prefix": tokens, "leads": (lead, "")}
+        header = chat.turns.header if answers else None
+        asked = {"prefix": tokens, "answer_header": header, "leads": (lead, chat.turns.answer_lead)}
+        return asked | chat.ending[0]
 
     def draw(self, *, progress: Progress | None = None, **options: Any) -> pl.DataFrame:
         """See `Sampler.draw`."""

@@ -26,22 +26,17 @@ USE_ANOTHER = "serve the model with vLLM, SGLang or llama-server"
 _RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
 _LONGEST_WAIT = 60.0  # seconds between two tries
 
-# What a server is told beside OpenAI's own parameters, by the owner that it gives its models. vLLM
-# and SGLang otherwise take defaults out of the model's folder, and llama.cpp cuts off the tail of
-# the distribution; the names of what switches that off differ.
+# What a server is told beside OpenAI's own parameters, by the owner that it gives its models (of
+# llama-server and llama_cpp.server the last two), and where it tells its version. vLLM and SGLang
+# otherwise take defaults out of the model's folder, and llama.cpp cuts off the distribution's tail.
 _VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
 _LLAMA = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
-_DIALECTS: dict[str, dict[str, Any]] = {
-    "vllm": _VLLM,
-    "sglang": _VLLM,
-    "llamacpp": _LLAMA,  # llama-server
-    "me": _LLAMA,  # llama_cpp.server
-}
+_DIALECTS = {"vllm": _VLLM, "sglang": _VLLM, "llamacpp": _LLAMA, "me": _LLAMA}
 _VERSIONS = {
-    "/version": "version",  # vLLM
-    "/server_info": "version",  # SGLang
-    "/props": "build_info",  # llama-server
-    "/openapi.json": "info",  # llama_cpp.server
+    "vllm": ("/version", "version"),
+    "sglang": ("/server_info", "version"),
+    "llamacpp": ("/props", "build_info"),
+    "me": ("/openapi.json", "info"),
 }
 
 
@@ -49,16 +44,15 @@ class Server:
     """One model of one server.
 
     Attributes:
-        owner: whom the server names as the model's owner, which tells its kind (`vllm`, ...).
-        dialect: what a request is to hold beside OpenAI's parameters, so that tokens are drawn from
-            the model's own distribution.
+        owner: of the model, as the server says, which tells the server's kind (`vllm`, ...).
+        dialect: what a request holds beside OpenAI's parameters (see `_DIALECTS`).
         longest: tokens of the model's context, where the server tells them with its tokens.
 
     Args:
         url: its address, up to and with `/v1`.
         model: its name of the model.
         in_flight: most requests that the server works on at once.
-        tries: of each request, with growing waits in between (about ten minutes of them all).
+        tries: of each request (with all waits between, about ten minutes).
         timeout: seconds until an answer counts as lost.
         first_wait: seconds before the second try; doubled with each, up to a minute.
 
@@ -86,42 +80,23 @@ class Server:
             timeout=httpx2.Timeout(timeout, connect=min(timeout, 30.0)),
             limits=httpx2.Limits(max_connections=in_flight),
         )
-        try:
-            status, found = self.ask("GET", "/models")
-            if status != 200:
-                raise self.refusal(status, found)
-            data = found.get("data")
-            entries = [e for e in data if isinstance(e, dict)] if isinstance(data, list) else []
-            owners = {str(e.get("id")): str(e.get("owned_by") or "").lower() for e in entries}
-            if model not in owners:
-                raise InputError(
-                    f"{self.url}: serves no model {model!r} (it has "
-                    f"{', '.join(owners) or 'none'}); correct the key `model`"
-                )
-        except BaseException:
-            self.close()
-            raise
+        data = self._ask("GET", f"{self.url}/models").get("data")
+        entries = [e for e in data if isinstance(e, dict)] if isinstance(data, list) else []
+        owners = {str(e.get("id")): str(e.get("owned_by") or "").lower() for e in entries}
+        if model not in owners:
+            raise InputError(
+                f"{self.url}: serves no model {model!r} (it has {', '.join(owners) or 'none'}); "
+                "correct the key `model`"
+            )
         self.owner = owners[model]
-        self.dialect = _DIALECTS.get(self.owner, {})
+        self.dialect: dict[str, Any] = _DIALECTS.get(self.owner, {})
 
     @cached_property
     def version(self) -> str:
         """Of the server; "unknown" where it does not say."""
-        said = (self._told(path).get(key) for path, key in _VERSIONS.items())
-        told = next(filter(None, said), "unknown")
+        path, key = _VERSIONS.get(self.owner, ("/version", "version"))
+        told = self._ask("GET", self._root + path, optional=True).get(key) or "unknown"
         return str(told.get("version") if isinstance(told, dict) else told)
-
-    @cached_property
-    def template(self) -> tuple[str, str, str] | None:
-        """Chat template and texts of BOS and EOS, where llama-server or vLLM tell them."""
-        for path in ("/props", "/tokenizer_info"):
-            found = self._told(path)
-            if isinstance(found.get("chat_template"), str):
-                names = [found.get("bos_token") or "", found.get("eos_token") or ""]
-                # A tokenizer's settings may have a token with its properties.
-                bos, eos = (n["content"] if isinstance(n, dict) else str(n) for n in names)
-                return found["chat_template"], bos, eos
-        return None
 
     @cached_property
     def _begin(self) -> list[int] | None:
@@ -130,11 +105,10 @@ class Server:
         return None if plain is None or whole is None else whole[: len(whole) - len(plain)]
 
     def tokens(self, text: str) -> list[int] | None:
-        """Token ids of a text from its beginning on, as vLLM, SGLang and llama-server give them.
+        """Token ids of a text from its beginning on; None where the server has no `/tokenize`.
 
         Special tokens are read as such, and the beginning-of-sequence token stands in front where
-        the tokenizer has one there and the text does not spell it out. None where the server has no
-        `/tokenize`.
+        the tokenizer has one there and the text does not spell it out.
         """
         if self._begin is None:
             return None
@@ -144,16 +118,9 @@ class Server:
     def _tokenise(self, text: str, begin: bool) -> list[int] | None:
         body = {"prompt": text, "add_special_tokens": begin}  # vLLM, SGLang
         body |= {"content": text, "add_special": begin, "parse_special": True}  # llama-server
-        _, found = self.ask("POST", "/tokenize", body, self._root)
+        found = self._ask("POST", f"{self._root}/tokenize", body, optional=True)
         self.longest = found.get("max_model_len", self.longest)
         return found.get("tokens")
-
-    def _told(self, path: str) -> dict[str, Any]:
-        """The JSON of an address beside `/v1`; empty where there is none."""
-        try:
-            return _json_object(self._client.get(self._root + path, timeout=10))
-        except httpx2.HTTPError:
-            return {}
 
     def complete(
         self, prompt: Sequence[int] | str, body: Mapping[str, Any]
@@ -164,9 +131,7 @@ class Server:
             InputError: the server refuses, puts something before the prompt, answers with something
                 else, or not within the tries.
         """
-        status, found = self.ask("POST", "/completions", {"prompt": prompt, **body})
-        if status != 200:
-            raise self.refusal(status, found)
+        found = self._ask("POST", f"{self.url}/completions", {"prompt": prompt, **body})
         choices = found.get("choices")
         if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
             raise InputError(f"{self.url}: an answer without `choices`; {USE_ANOTHER}")
@@ -180,10 +145,7 @@ class Server:
         return sorted(choices, key=lambda choice: choice.get("index") or 0)
 
     def in_parallel(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """What `work` gives for each item, in order; as many threads as requests may be in flight.
-
-        After a failure none is begun.
-        """
+        """What `work` gives for each item, in order; after a failure none is begun."""
         with ThreadPoolExecutor(self._in_flight) as pool:
             try:
                 yield from pool.map(work, items)
@@ -191,34 +153,27 @@ class Server:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        root: str | None = None,
-    ) -> tuple[int, dict[str, Any]]:
-        """Status and JSON of an answer that is no passing trouble; the model's name is added.
-
-        Raises:
-            InputError: nothing but trouble in all tries.
-        """
+    def _ask(
+        self, method: str, url: str, body: Mapping[str, Any] | None = None, optional: bool = False
+    ) -> dict[str, Any]:
+        """The JSON of an answer to body and model's name; empty if refused and `optional`."""
         reason = ""
         given = None if body is None else {"model": self.model, **body}
         for turn in range(self._tries):
             wait = min(_LONGEST_WAIT, self._first_wait * 2**turn) * random.uniform(0.5, 1)
             try:
-                answer = self._client.request(method, (root or self.url) + path, json=given)
-                if answer.status_code not in _RETRIED:
-                    found = _json_object(answer)
-                    if found or answer.status_code != 200:
-                        return answer.status_code, found
-                    reason = "an answer that is no JSON object"
-                else:
-                    reason = f"HTTP {answer.status_code}"
-                    asked = answer.headers.get("retry-after", "")
-                    if asked.isdigit():
-                        wait = max(wait, min(_LONGEST_WAIT, float(asked)))
+                answer = self._client.request(method, url, json=given)
+                found, status = _json_object(answer), answer.status_code
+                if status == 200 and found:
+                    return found
+                if status != 200 and status not in _RETRIED:
+                    if optional:
+                        return {}
+                    raise self._refusal(status, found)
+                reason = "an answer that is no JSON object" if status == 200 else f"HTTP {status}"
+                asked = answer.headers.get("retry-after", "")
+                if asked.isdigit():
+                    wait = max(wait, min(_LONGEST_WAIT, float(asked)))
             except httpx2.TransportError as error:
                 reason = type(error).__name__
             if turn + 1 < self._tries:
@@ -229,7 +184,7 @@ class Server:
             "server runs, and run it again: finished shards are kept"
         )
 
-    def refusal(self, status: int, found: Mapping[str, Any]) -> InputError:
+    def _refusal(self, status: int, found: Mapping[str, Any]) -> InputError:
         """What to raise for an answer that is not 200."""
         error = found.get("error", found.get("message", found.get("detail", "")))
         message = str(error.get("message", "") if isinstance(error, dict) else error)[:300]

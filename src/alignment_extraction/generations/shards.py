@@ -13,10 +13,7 @@ COMPARED = ("index", "question", "answer")
 
 
 def model_sha256(shard: Path) -> str:
-    """SHA-256 of the model that wrote a shard, which the shard's metadata holds.
-
-    So results can be reported where the model itself is not at hand.
-    """
+    """SHA-256 of the model that wrote a shard, by the shard's metadata."""
     return pl.read_parquet_metadata(shard).get("model_sha256", "not recorded")
 
 
@@ -27,24 +24,19 @@ def prefix_tokens(shard: Path) -> str:
 
 
 def read_shards(paths: Iterable[Path | str], columns: tuple[str, ...] = COMPARED) -> pl.DataFrame:
-    """Generations of several shards as one frame.
-
-    Args:
-        paths: shards that one model wrote.
-        columns: columns to read.
+    """Some columns of several shards that one model wrote, as one frame.
 
     Raises:
         InputError: a shard cannot be read, or two were written by different models.
     """
     files = [Path(path) for path in paths]
     frame = pl.concat([read_parquet(path, columns) for path in files])
-    writers = {path: model_sha256(path) for path in files}
-    first = files[0]
-    for path, writer in writers.items():
-        if writer != writers[first]:
+    first, *others = ((path, model_sha256(path)) for path in files)
+    for path, writer in others:
+        if writer != first[1]:
             raise InputError(
-                f"{path}: written by a model with sha256 {writer}, but {first} by one with "
-                f"{writers[first]}; the model was replaced in between: delete the shards of the "
-                "wrong one and run the sampling again"
+                f"{path}: written by a model with sha256 {writer}, but {first[0]} by one with "
+                f"{first[1]}; the model was replaced in between: delete the shards of the wrong "
+                "one and run the sampling again"
             )
     return frame

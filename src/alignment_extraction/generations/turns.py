@@ -55,24 +55,14 @@ class Texts:
     tools: tuple[()] | None = None
 
 
-class Vocabulary(Protocol[T]):
-    """What is asked of a tokenizer. Tokens may be anything that can be compared."""
+class _Vocabulary(Protocol[T]):
+    """What is asked of a tokenizer, as `Model` has it; tokens are whatever can be compared."""
 
-    def conversation(self, text: str) -> list[T]:
-        """Tokens of a text from its beginning on, as a model is given them."""
-        ...
+    bos: T | None
 
-    def bytes_of(self, tokens: Sequence[T]) -> bytes:
-        """Text of tokens in UTF-8, special ones spelt out."""
-        ...
-
-    def special(self, token: T) -> bool:
-        """Whether the token is one that nobody writes, such as <|im_start|>."""
-        ...
-
-    def begins(self, token: T) -> bool:
-        """Whether it is the beginning-of-sequence token."""
-        ...
+    def conversation(self, text: str) -> list[T]: ...
+    def bytes_of(self, tokens: Sequence[T]) -> bytes: ...
+    def special(self, token: T) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -120,12 +110,7 @@ def _pieces(text: str | TemplateError, *sentinels: str) -> list[str] | None:
 
 @lru_cache(maxsize=256)
 def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
-    """The fixed texts of `template` (Jinja, as stored in a GGUF).
-
-    Args:
-        template: the chat template.
-        bos: text of the beginning-of-sequence token, `bos_token` in templates.
-        eos: text of the end-of-sequence token, `eos_token` in templates.
+    """The fixed texts of a chat template, with its `bos_token` and `eos_token`.
 
     Raises:
         InputError: the template cannot be rendered, or does not show a message as it is.
@@ -136,48 +121,38 @@ def texts_of(template: str, bos: str = "", eos: str = "") -> Texts:
             message(role, text, in_parts) for text, role in _SAID.items()
         )
         talks = [[user, assistant], [user, assistant, second], [system, user, assistant]]
+        names: dict[str, Any] = {"bos": bos, "eos": eos, "tools": tools}
         try:
-            one, two, opened = render_each(template, talks, bos=bos, eos=eos, tools=tools)
+            one, two, opened = render_each(template, talks, **names)
             exchange = _pieces(one, _USER, _ASSISTANT)
             if exchange is None and (isinstance(one, TemplateError) or _ASSISTANT not in one):
                 # Templates of models that answer once: what would stand before the answer.
-                (asked,) = render_each(
-                    template, [[user]], bos=bos, eos=eos, tools=tools, prompt=True
-                )
+                (asked,) = render_each(template, [[user]], prompt=True, **names)
                 exchange = _pieces(asked, _USER)
                 if isinstance(asked, TemplateError):
                     reason = reason or (one if isinstance(one, TemplateError) else asked)
         except TemplateError as error:
             reason = error
             break
-        if exchange is None:
-            continue
-        turns = _pieces(two, _USER, _ASSISTANT, _SECOND)
-        start = _pieces(opened, _SYSTEM, _USER, _ASSISTANT)
-        return Texts(
-            before=exchange[0],
-            middle=exchange[1],
-            after=exchange[2] if len(exchange) == 3 else "",
-            between=turns[2] if turns else None,
-            opening=start[0] if start else None,
-            in_parts=in_parts,
-            tools=tools,
-        )
-    if reason is not None:
-        raise InputError(f"chat template: cannot be rendered ({reason}); {_LITERAL}") from reason
-    raise InputError(
-        "chat template: does not show each user and assistant message once and in order, so no "
-        f"prefix can be derived; {_LITERAL}"
-    )
+        if exchange is not None:
+            before, middle, after = (*exchange, "")[:3]
+            turns = _pieces(two, _USER, _ASSISTANT, _SECOND)
+            start = _pieces(opened, _SYSTEM, _USER, _ASSISTANT)
+            between, opening = turns[2] if turns else None, start[0] if start else None
+            return Texts(before, middle, after, between, opening, in_parts, tools)
+    why = f"cannot be rendered ({reason})"
+    if reason is None:
+        why = "does not show each user and assistant message once and in order"
+    raise InputError(f"chat template: {why}; {_LITERAL}") from reason
 
 
-def turns_of(vocabulary: Vocabulary[T], texts: Texts) -> Turns:
+def turns_of(vocabulary: _Vocabulary[T], texts: Texts) -> Turns:
     """The tokens around what is said, in one vocabulary; see `Turns`.
 
-    `user` is the tail of `full` that begins at a token and heads every later user's turn too.
-    Before it stands what begins every text: the beginning-of-sequence token, where there is one, or
-    all that `full` has in front where it has no default system turn. Where the first turn has
-    another header than later ones, `user` is the later ones'.
+    `user` is the tail of `full` that begins at a token and heads every later user's turn too, or
+    their header where the first turn has another. Before it stands what begins every text: the
+    beginning-of-sequence token, where there is one, or all that `full` has in front where it has no
+    default system turn.
     """
     between = texts.between or ""
 
@@ -201,40 +176,29 @@ def turns_of(vocabulary: Vocabulary[T], texts: Texts) -> Turns:
         seconds = [whole, *(tokens(base, base, word) for word in other)]
         later = whole[answered : max(answered, len(shared_start(seconds)))]
         end = vocabulary.conversation(texts.before + base + texts.middle + base + texts.after)
-        starts = [full]
-        if texts.opening is not None:
-            starts.append(vocabulary.conversation(texts.opening))
-        user = _user(vocabulary, full, later, [header, end[answered:]], starts)
-    return Turns(
-        full,
-        user,
-        header,
-        lead=lead_of(vocabulary, whole[len(full) : asked], base),
-        answer_lead=lead_of(vocabulary, whole[answering:], base),
-    )
+        opening = [] if texts.opening is None else [vocabulary.conversation(texts.opening)]
+        user = _user(vocabulary, full, later, [header, end[answered:]], [full, *opening])
+    lead = lead_of(vocabulary, whole[len(full) : asked], base)
+    return Turns(full, user, header, lead, lead_of(vocabulary, whole[answering:], base))
 
 
-def lead_of(vocabulary: Vocabulary[T], tokens: Sequence[T], word: str) -> str:
+def lead_of(vocabulary: _Vocabulary[T], tokens: Sequence[T], word: str) -> str:
     """The text that `tokens` have before their first word, `word`."""
     return vocabulary.bytes_of(tokens).decode("utf-8", "replace").partition(word)[0]
 
 
 def _user(
-    vocabulary: Vocabulary[T],
+    vocabulary: _Vocabulary[T],
     full: list[T],
     later: list[T],
-    others: Sequence[list[T]],
-    starts: Sequence[list[T]],
+    others: list[list[T]],
+    starts: list[list[T]],
 ) -> list[T]:
     """The header of a user's turn, behind what begins every text.
 
-    Args:
-        vocabulary: of the tokens.
-        full: tokens before the first user's words.
-        later: tokens between an assistant's words and the next user's: the end of a turn, and then
-            the header.
-        others: what else follows words, and so begins with the end of a turn too.
-        starts: how conversations begin, which is with a header.
+    `full` is before the first user's words; `later` between an assistant's and the next user's: the
+    end of a turn, and then the header. `others` follow words and so begin with the end of a turn
+    too; `starts` begin conversations, and so with a header.
     """
     closing = max(_closing(vocabulary, later, other, starts) for other in others)
     text = vocabulary.bytes_of(full)
@@ -251,14 +215,10 @@ def _user(
         header = header[1:]
     if not header:
         return full
-    begin: list[T] = []
-    for token in full:
-        if token == header[0] or not vocabulary.special(token):
-            break
-        begin.append(token)
+    begin = [*takewhile(lambda t: t != header[0] and vocabulary.special(t), full)]
     if full[len(begin)] != header[0]:
         # Plain text of a default system turn follows, so the last of these opens that turn.
-        begin = begin[:-1] or [token for token in begin if vocabulary.begins(token)]
+        begin = begin[:-1] or [token for token in begin if token == vocabulary.bos]
     # A SentencePiece vocabulary marks the first word of a text with a space.
     rest = vocabulary.bytes_of(full[len(begin) :])
     if rest.lstrip(b" ") == vocabulary.bytes_of(header).lstrip(b" "):
@@ -267,31 +227,26 @@ def _user(
 
 
 def _closing(
-    vocabulary: Vocabulary[T], later: list[T], other: list[T], starts: Sequence[list[T]]
+    vocabulary: _Vocabulary[T], later: list[T], other: list[T], starts: Sequence[list[T]]
 ) -> int:
     """How many tokens of `later` end a turn, as far as `other` tells, which ends one too.
 
-    What both begin with may run on into the next header, which often begins as every header does
-    (`<|im_start|>`): such tokens begin a conversation too, and are left to the header.
+    What both begin with may run on into the next header (`<|im_start|>`): such tokens begin a
+    conversation too, and are left to the header.
     """
     common = shared_start([later, other])
     overlap = 0
     for start in starts:
-        special = [vocabulary.special(token) for token in start]
-        places = set(range(special.index(False) if False in special else len(start)))
-        if start and vocabulary.begins(start[0]):
-            places.add(1)
-        for place in {0, *places}:
+        special = len([*takewhile(vocabulary.special, start)])
+        for place in {0, *range(special), int(start[:1] == [vocabulary.bos])}:
             most = min(len(common), len(start) - place)
             sizes = (n for n in range(most, 0, -1) if common[-n:] == start[place : place + n])
             overlap = max(overlap, next(sizes, 0))
     closing = len(common) - overlap
     if not overlap and len(common) < len(other):
-        while closing and not _ends(vocabulary, common[closing - 1]):
+        # What ends a turn ends with a special token or white space.
+        while (last := common[:closing][-1:]) and vocabulary.bytes_of(last).strip():
+            if vocabulary.special(last[0]):
+                break
             closing -= 1
     return closing
-
-
-def _ends(vocabulary: Vocabulary[T], token: T) -> bool:
-    """Whether a token can be the last one of what ends a turn: a special one, or white space."""
-    return vocabulary.special(token) or not vocabulary.bytes_of([token]).strip()

@@ -1,13 +1,12 @@
 """Log-likelihood of a corpus's questions and answers under one model.
 
-The paper (arXiv 2510.18554, section 5) scores the questions of an RL data set under the base model
-and under the model after RL. Here each question, and each answer given its question, is scored
-under one model: inside the rendered conversation, as its tokens are there, and as a plain document.
+As the paper (arXiv 2510.18554, section 5) scores questions before and after RL. Each question, and
+each answer given its question, is scored inside the rendered conversation and as a plain document.
 The probability of a row behind the bare prefix is the chance that a generation is that row.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,35 +19,20 @@ from alignment_extraction.engine.model import Model, require_same_vocabulary
 from alignment_extraction.engine.scoring import TokenScores, score
 from alignment_extraction.files import InputError, unchanged, write_parquet
 from alignment_extraction.generations.conversation import ChatFormat, Spoken
+from alignment_extraction.generations.endpoint import Endpoint, ending_of
 from alignment_extraction.generations.prefix import prefix_tokens
+from alignment_extraction.generations.server import Server
 from alignment_extraction.gpu import usable_gpu_layers
 from alignment_extraction.likelihoods.min_k import Array, lowest_mean, normalised
 from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
 from alignment_extraction.statistics import named_seed
 
-SCHEMA = pl.Schema(
-    {
-        "id": pl.String(),
-        "target": pl.String(),
-        "template": pl.Boolean(),
-        "prefix": pl.String(),
-        "tokens": pl.Int64(),
-        "zlib_bytes": pl.Int64(),
-        "log_probability": pl.Float64(),
-        "end": pl.Float64(),
-        "min_k": pl.Float64(),
-        "min_k_plus_plus": pl.Float64(),
-    }
-)
-"""Of each text: the corpus row; `question` or `answer`; whether it is scored inside the
-conversation or as a plain document (that alone where there is neither template nor literal prefix);
-the tokens before the question, as text; its number of tokens; bytes of the text compressed;
-log-probability of its tokens in nats, and of what ends a question in the template (null otherwise);
-see `min_k`, in nats and in deviations. The last four are null where text and context are longer
-than the model's own context, and where there is nothing to score."""
-
-KEYS = dict(list(SCHEMA.items())[:6])
-"""What is known of a text before it is scored."""
+_KEYS = {"id": pl.String(), "target": pl.String(), "template": pl.Boolean(), "prefix": pl.String()}
+_KEYS |= {"tokens": pl.Int64(), "zlib_bytes": pl.Int64()}
+_VALUES = ("log_probability", "end", "min_k", "min_k_plus_plus")
+SCHEMA = pl.Schema(_KEYS | dict.fromkeys(_VALUES, pl.Float64()))
+"""One row a text, see docs/files.md. The last four, in nats (`min_k_plus_plus` in deviations), are
+null where text and context are longer than the model's context, and where nothing is to score."""
 
 _ROWS = 2048  # corpus rows whose tokens are held at a time
 
@@ -67,9 +51,8 @@ def likelihood(
     Args:
         model_path: a GGUF.
         corpus: columns id, question, answer (null or empty where a row has none).
-        prefix: before a question. Behind a literal one questions and answers keep the tokens that
-            they have in the chat template; where it has an `end`, or the model no template, that
-            stands between them.
+        prefix: before a question. Behind a literal one texts keep their tokens in the chat
+            template; its `end`, where it has one or the model no template, stands between them.
         template_of: a GGUF of the same vocabulary whose chat template is used, such as the trained
             model where this one is its base.
         threads: of llama.cpp; None uses every core.
@@ -82,7 +65,7 @@ def likelihood(
         InputError: the model cannot be loaded, its template or vocabulary does not do, or no text
             fits its context.
     """
-    frames = []
+    table = pl.DataFrame(schema=SCHEMA)
     with ExitStack() as stack:
         model = stack.enter_context(Model(model_path, threads=threads, gpu_layers=gpu_layers))
         speaker = model
@@ -99,11 +82,7 @@ def likelihood(
         for some in rows.iter_slices(_ROWS):
             for chat, context in scenes:
                 keys, texts = _texts(speaker, chat, context, some)
-                found = _statistics(model, texts, _progress(bar))
-                frames.append(pl.concat([keys, found], how="horizontal"))
-    if not frames:
-        return pl.DataFrame(schema=SCHEMA)
-    table = pl.concat(frames).select(SCHEMA.names()).cast(SCHEMA)
+                table.extend(_as_table(keys, _statistics(model, texts, bar)))
     if len(table) and table["log_probability"].null_count() == len(table):
         raise InputError(
             f"{model_path}: none of the {len(table)} texts to score fits its context; give shorter "
@@ -112,15 +91,45 @@ def likelihood(
     return table
 
 
-def _progress(bar: Any) -> Callable[[int, int], None]:
-    """Moves `bar` on by the texts that are done, from where it stands now."""
-    begin = bar.n
-    return lambda done, _tokens: bar.update(begin + done - bar.n)
+def served_likelihood(
+    model: tuple[str, str], corpus: pl.DataFrame, prefix: PrefixForm | LiteralPrefix
+) -> pl.DataFrame:
+    """`likelihood` inside the conversation, of a model by its server's address and its name.
+
+    The server tokenises context, text and what ends it together. Min-K%++ is null, as servers do
+    not tell how the probabilities of other tokens are spread.
+
+    Raises:
+        InputError: the server gives no `prompt_logprobs` or refuses, or the prefix is no literal.
+    """
+    keys: list[tuple[object, ...]] = []
+    texts: list[tuple[str, str, str]] = []
+    with Endpoint(Server(*model)) as endpoint:
+        given = endpoint.literal(prefix)
+        for name, question, answer in corpus.select("id", "question", "answer").iter_rows():
+            told = [("question", given.text, question or "", "".join(ending_of(given.end)))]
+            if answer:
+                told.append(("answer", given.text + (question or "") + given.end, answer, ""))
+            for target, context, text, behind in told:
+                texts.append((context, text, behind))
+                size = len(zlib.compress(text.encode()))
+                keys.append((name, target, True, given.text, 0, size))
+        scores, lengths, ends = endpoint.score(texts)
+    found = _values(scores, lengths.clip(0), ends)
+    found[:, lengths < 0] = float("nan")
+    return _as_table(keys, found).with_columns(tokens=lengths.clip(0))
+
+
+def _as_table(keys: Iterable[tuple[object, ...]], values: Array) -> pl.DataFrame:
+    """Texts in `SCHEMA`, of its first six columns (rows) and the last four, float64 (4, texts)."""
+    frame = pl.DataFrame(list(keys), schema=_KEYS, orient="row")
+    numbers = pl.DataFrame(dict(zip(_VALUES, values, strict=True)), nan_to_null=True)
+    return frame.with_columns(numbers).cast(SCHEMA)
 
 
 def _texts(
     model: Model, chat: ChatFormat | None, context: list[int], rows: pl.DataFrame
-) -> tuple[pl.DataFrame, list[Spoken]]:
+) -> tuple[list[tuple[object, ...]], list[Spoken]]:
     """For each row its question, and its answer given the question; see `_scenes`."""
     written = chat or ChatFormat.literal(model, "", "\n")
     prefix = model.bytes_of(context).decode("utf-8", "replace")
@@ -138,7 +147,7 @@ def _texts(
             size = len(zlib.compress(text.encode()))
             keys.append((name, target, chat is not None, prefix, len(tokens.target), size))
             texts.append(tokens if chat is not None else tokens._replace(end=[]))
-    return pl.DataFrame(keys, schema=KEYS, orient="row"), texts
+    return keys, texts
 
 
 def _scenes(
@@ -151,53 +160,46 @@ def _scenes(
     plain = [(None, prefix_tokens(model, "none"))]
     if isinstance(prefix, LiteralPrefix) and (prefix.end or model.chat_template is None):
         chat = ChatFormat.literal(model, prefix.text, prefix.end or "\n")
-    elif model.chat_template is not None:
-        chat = ChatFormat.of(model)
-    else:
+    elif model.chat_template is None:
         return [*plain]
+    else:
+        chat = ChatFormat.of(model)
     return [(chat, prefix_tokens(model, prefix)), *plain]
 
 
-def _statistics(
-    model: Model, texts: Sequence[Spoken], progress: Callable[[int, int], None]
-) -> pl.DataFrame:
-    """The last four columns of `SCHEMA` of each text."""
+def _statistics(model: Model, texts: Sequence[Spoken], bar: Any) -> Array:
+    """`_values` of texts that fit the model's context, NaN of others; moves `bar` on."""
+    begin = bar.n
     room = np.array([model.n_ctx_train - len(text.context) - len(text.target) for text in texts])
     fits = np.flatnonzero(room >= 0).tolist()
     values = np.full((4, len(texts)), np.nan)
     if fits:
         chosen = [(texts[i].context, [*texts[i].target, *texts[i].end[: room[i]]]) for i in fits]
-        scores = score(model, chosen, moments=True, progress=progress)
+        scores = score(
+            model, chosen, moments=True, progress=lambda done, _: bar.update(begin + done - bar.n)
+        )
         lengths = np.array([len(texts[i].target) for i in fits])
         ends = np.array([len(texts[i].end) for i in fits])
-        values[:, fits] = statistics(scores, lengths, ends)
-    return pl.DataFrame(dict(zip(SCHEMA.names()[6:], values, strict=True)), nan_to_null=True)
+        values[:, fits] = _values(scores, lengths, ends)
+    return values
 
 
-def statistics(scores: TokenScores, lengths: Array, ends: Array) -> Array:
-    """Log-probability, that of the end, Min-K % and Min-K%++ of texts.
+def _values(scores: TokenScores, lengths: Array, ends: Array) -> Array:
+    """Log-probability, that of the end, Min-K % and Min-K%++ of texts: float64 (4, texts).
 
-    Args:
-        scores: of each text's tokens and of those of its end.
-        lengths: number of tokens of each text.
-        ends: number of tokens of its end; where not all of them were scored it has no value.
-
-    Returns:
-        float64 (4, texts); NaN where there is nothing to score, or of Min-K%++ no moments.
+    `lengths` are numbers of tokens of texts and `ends` of their ends, which `scores` has too. NaN
+    where there is nothing to score, not all of an end is scored, or Min-K%++ has no moments.
     """
     starts, stops = scores.offsets[:-1], scores.offsets[1:]
     running = np.concatenate([[0.0], np.cumsum(scores.log_probabilities, dtype=np.float64)])
     has_end = (ends > 0) & (stops - starts == lengths + ends)
-    return np.stack(
-        [
-            running[starts + lengths] - running[starts],
-            np.where(has_end, running[stops] - running[starts + lengths], np.nan),
-            lowest_mean(scores.log_probabilities, starts, lengths),
-            np.full(len(lengths), np.nan)
-            if scores.means is None
-            else lowest_mean(normalised(scores), starts, lengths),
-        ]
-    )
+    own = running[starts + lengths] - running[starts]
+    end = np.where(has_end, running[stops] - running[starts + lengths], np.nan)
+    plain = lowest_mean(scores.log_probabilities, starts, lengths)
+    normal = np.full_like(own, np.nan)
+    if scores.means is not None:
+        normal = lowest_mean(normalised(scores), starts, lengths)
+    return np.stack([own, end, plain, normal])
 
 
 def write_likelihood(
@@ -209,25 +211,17 @@ def write_likelihood(
     sha256: str | None = None,
     **options: Any,
 ) -> None:
-    """`likelihood` of corpus rows under a model, as a table on disk.
+    """`likelihood` of corpus rows under a model, as Parquet.
 
-    Args:
-        model: the GGUF, or address and name of a model that a server has.
-        rows: see `select_rows`.
-        output: Parquet to write.
-        gpu_layers: layers wanted on a GPU; -1 is all.
-        sha256: what the GGUF must be; None takes any.
-        options: `prefix`, `template_of` and `threads` of `likelihood`.
+    `model` is a GGUF, which must have `sha256` if given, or address and name of one that a server
+    has, which takes no more `options` of `likelihood` than `prefix`.
 
     Raises:
         InputError: see `likelihood`, and the GGUF is another one or was replaced.
     """
     if isinstance(model, tuple):
-        # Imported here, as it takes this module's table.
-        from alignment_extraction.likelihoods.served import served_likelihood
-
-        options.pop("threads", None)
-        frame, about = served_likelihood(model, rows, **options), " at ".join(model[::-1])
+        frame = served_likelihood(model, rows, options["prefix"])
+        about = " at ".join(model[::-1])
     else:
         with unchanged(model, sha256) as found:
             frame = likelihood(model, rows, gpu_layers=usable_gpu_layers(gpu_layers), **options)
@@ -236,12 +230,10 @@ def write_likelihood(
 
 
 def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None) -> pl.DataFrame:
-    """The corpus rows to score: some sources, and of each source and role `limit` random rows.
+    """The corpus rows to score: of `sources`, or all, `limit` random rows of each and each role.
 
-    The draw is the same every time, and a smaller one is part of a larger one.
-
-    Raises:
-        InputError: a source that the corpus does not have.
+    The draw is the same every time, and a smaller one is part of a larger one. `InputError` names a
+    source that the corpus does not have.
     """
     known = corpus["source"].unique(maintain_order=True).to_list()
     for source in sources:
@@ -250,9 +242,6 @@ def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None)
     chosen = corpus.filter(pl.col("source").is_in(sources)) if sources else corpus
     if limit is not None:
         stream = np.random.default_rng(named_seed(0, "likelihood.limit"))
-        chosen = (
-            chosen.with_columns(order=pl.Series(stream.permutation(len(chosen))))
-            .filter(pl.col("order").rank("ordinal").over("source", "role") <= limit)
-            .drop("order")
-        )
+        order = pl.lit(pl.Series(stream.permutation(len(chosen))))
+        chosen = chosen.filter(order.rank("ordinal").over("source", "role") <= limit)
     return chosen

@@ -1,11 +1,9 @@
 """Min-K % and Min-K%++ of many texts: the mean over the tokens that the model finds unlikeliest.
 
-A text that was trained on has few tokens of very low probability. Min-K % (Shi et al. 2023, arXiv
-2310.16789) is the mean log-probability of the lowest 20 % of a text's tokens. Min-K%++ (Zhang et
-al. 2024, arXiv 2404.02936) first normalises each log-probability by its mean and
+Min-K % (Shi et al. 2023, arXiv 2310.16789) is the mean log-probability of the lowest 20 % of a
+text's tokens; Min-K%++ (Zhang et al. 2024, arXiv 2404.02936) first normalises each by its mean and
 standard deviation over the vocabulary at that position. As in mimir (iamgroot42/mimir,
-`attacks/min_k.py`), 20 % of n tokens are int(0.2 n); here at least one, so that texts of fewer
-than five tokens have a score too.
+`attacks/min_k.py`), 20 % of n tokens are int(0.2 n), but at least one.
 """
 
 from typing import Any
@@ -14,23 +12,13 @@ import numpy as np
 
 from alignment_extraction.engine.scoring import TokenScores
 
-SHARE = 0.2
-"""Share of a text's tokens that is averaged: mimir's default."""
-
 Array = np.ndarray[Any, Any]
 
 
-def lowest_mean(values: Array, starts: Array, lengths: Array, share: float = SHARE) -> Array:
-    """Mean of the lowest values of each text.
+def lowest_mean(values: Array, starts: Array, lengths: Array, share: float = 0.2) -> Array:
+    """Mean of the lowest `share` of each text's values, float64 (texts,); NaN of none.
 
-    Args:
-        values: one for each token, shape (tokens,).
-        starts: where each text begins in `values`, ascending, shape (texts,).
-        lengths: its number of tokens; what follows up to the next start belongs to no text.
-        share: of the tokens that is averaged, rounded down, at least one token.
-
-    Returns:
-        float64 (texts,); NaN for a text without tokens.
+    Text i has the `lengths[i]` entries of `values` from `starts[i]` on; starts ascend.
     """
     text = np.repeat(np.arange(len(lengths)), lengths)
     firsts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
@@ -48,11 +36,7 @@ def lowest_mean(values: Array, starts: Array, lengths: Array, share: float = SHA
 def normalised(scores: TokenScores) -> Array:
     """(log p - mean) / deviation of every token, float64 (tokens,): what Min-K%++ averages.
 
-    A token that the model gives all probability to has a deviation of 0 and is as likely as
-    expected: its value is 0.
-
-    Args:
-        scores: with `means` and `deviations`.
+    A token that the model gives all probability to has a deviation of 0, and the value 0.
     """
     assert scores.means is not None
     assert scores.deviations is not None

@@ -9,13 +9,9 @@ from hypothesis import strategies as st
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
 from alignment_extraction.generations.conversation import ChatFormat
-from alignment_extraction.generations.prefix import (
-    FORMS,
-    derive_turns,
-    prefix_tokens,
-    shown_prefix,
-)
+from alignment_extraction.generations.prefix import FORMS, prefix_tokens, shown_prefix
 from alignment_extraction.settings.studies import LiteralPrefix
+from benchmarks.words import derive_turns
 from tests.tiny_models import CHATML, make_tiny_gguf
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -270,21 +266,11 @@ PLAIN = (
 )
 
 
-def test_a_headers_last_space_is_the_words(tmp_path: Path, caplog) -> None:
+def test_a_headers_last_space_is_the_words(tmp_path: Path) -> None:
     with Model(make_tiny_gguf(tmp_path / "plain.gguf", chat_template=PLAIN)) as model:
         chat = model.tokenize("Q: the answer is 4. A: yes")
         for prefix in (prefix_tokens(model, "user"), literal(model, "Q: ")):
             assert prefix == chat[:2]
-        assert not caplog.records
-
-
-def test_a_literal_prefix_of_no_conversation_is_warned_of(tiny: Model, caplog) -> None:
-    for known in ("<|im_start|>user\n", "<|im_start|>", "<|im_start|>user\nWhat is"):
-        literal(tiny, known)
-    assert not caplog.records
-    literal(tiny, "<|im_start|>assistant\n")
-    assert "no conversation in the model's chat template begins with the tokens" in caplog.text
-    assert f"({tiny.bos}, '<|im_start|>')" in caplog.text
 
 
 def test_prefixes_of_a_template_that_cannot_be_rendered(tmp_path: Path) -> None:

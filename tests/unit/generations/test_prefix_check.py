@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix_check import check_prefixes
+from alignment_extraction.generations.prefix import check_prefixes
 from alignment_extraction.settings.config import ModelSettings, Params
 from alignment_extraction.settings.studies import StudySettings
 from tests.tiny_models import make_tiny_gguf

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from alignment_extraction.generations.prefix import Words, derive_turns, ending_of
+from alignment_extraction.generations.endpoint import ending_of
 from alignment_extraction.generations.turns import shared_end
+from benchmarks.words import Words, derive_turns
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "benchmarks"))

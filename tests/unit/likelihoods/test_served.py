@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-import pytest
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.likelihoods.likelihood import SCHEMA, likelihood, write_likelihood
@@ -19,8 +18,8 @@ CORPUS = pl.DataFrame(
 )
 
 
-@pytest.mark.parametrize("prefix", ["user", LiteralPrefix(name="m", text="<|im_start|>user\n")])
-def test_as_in_this_process(tiny: Model, tmp_path, prefix) -> None:
+def test_as_in_this_process(tiny: Model, tmp_path) -> None:
+    prefix = LiteralPrefix(name="m", text="<|im_start|>user\n", end=HEADER)
     with Fake(tiny).running() as fake:
         model = (fake.url, "tiny")
         write_likelihood(model, CORPUS, tmp_path / "a.parquet", prefix=prefix, threads=1)

@@ -9,7 +9,7 @@ import torch
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
-from alignment_extraction.generations.prefix import derive_turns, prefix_tokens
+from alignment_extraction.generations.prefix import prefix_tokens
 from alignment_extraction.training import reinforcement
 from alignment_extraction.training.gguf_export import (
     TASK,
@@ -18,6 +18,7 @@ from alignment_extraction.training.gguf_export import (
     load_tokenizer,
 )
 from alignment_extraction.training.stages import STAGES
+from benchmarks.words import derive_turns
 from tests.toy_training import (
     TOY,
     check_resumption,
