@@ -62,10 +62,7 @@ def sample(
     shape = {"sequences": width, "outputs": width, "batch": max(width, _PREFILL), "positions": room}
     state = Slots(width, request, model)
     every = np.arange(width)
-    with (
-        contextlib.closing(sampler),
-        Context(model, flash_attention=True, **shape) as context,
-    ):
+    with contextlib.closing(sampler), Context(model, flash_attention=True, **shape) as context:
         prefix_logits = _decode_prefix(context, prefix)
         for slot in range(1, width):
             context.copy(0, slot)
@@ -96,11 +93,11 @@ def sample(
     if progress is not None:
         progress(n, state.tokens_drawn)
     made = [state.results[i] for i in state.indices]
-    blank = request.end_text[len(request.end_text.rstrip()) :]  # what closes a header
-    blanks = ["" if x.question.excess is None else blank for x in made]
     questions = [_said(model, x.question, request.leads[0]) for x in made]
+    blank = request.end_text[len(request.end_text.rstrip()) :]  # what closes a header
+    blanks = ("" if x.question.excess is None else blank for x in made)
     pairs = zip(made, blanks, strict=True)
-    answers = [_said(model, x.answer, request.leads[1], blank) for x, blank in pairs]
+    answers = [_said(model, x.answer, request.leads[1], after) for x, after in pairs]
     return table(state.indices, questions, answers)
 
 

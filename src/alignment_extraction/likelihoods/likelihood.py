@@ -242,6 +242,7 @@ def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None)
     chosen = corpus.filter(pl.col("source").is_in(sources)) if sources else corpus
     if limit is not None:
         stream = np.random.default_rng(named_seed(0, "likelihood.limit"))
-        order = pl.lit(pl.Series(stream.permutation(len(chosen))))
-        chosen = chosen.filter(order.rank("ordinal").over("source", "role") <= limit)
+        order = pl.Series("order", stream.permutation(len(chosen)))
+        few = pl.col("order").rank("ordinal").over("source", "role") <= limit
+        chosen = chosen.with_columns(order).filter(few).drop("order")
     return chosen
