@@ -4,14 +4,12 @@ The attacks and their names are those of mimir (iamgroot42/mimir, `attacks/all_a
 a score that is higher for what looks trained on; docs/method.md has their sources and limits.
 """
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 from scipy.stats import binom
 
 from alignment_extraction.attribution.shift import COMPARED
-from alignment_extraction.attribution.tables import schema
+from alignment_extraction.attribution.tables import SCHEMAS
 from alignment_extraction.statistics import (
     Array,
     Interval,
@@ -22,37 +20,25 @@ from alignment_extraction.statistics import (
 
 FALSE_POSITIVE_RATE = 0.01
 
-MEMBERSHIP = schema(
-    "model base source attack target template:b members:i twins:i auc:f low:f high:f tpr:f "
-    "tpr_low:f tpr_high:f resampled"
-)
-"""Columns of `membership`: members, twins (rows of templates that both have), auc with its interval
-(`statistics.auc_interval`), tpr with its interval (`true_positive_rate`), resampled (what counts as
-independent: `template`, `pair` or `row`)."""
-
 
 def membership(table: pl.DataFrame) -> pl.DataFrame:
-    """AUC, and true positive rate at a false positive rate of 1 %, of every attack on a model.
+    """The table `membership`: AUC and true positive rate of every attack on a model.
 
-    Columns `MEMBERSHIP`, for each source x target x template x attack, from what is
-    `shift.compared`; without a base there are no `ref` and `response`.
+    For each source x target x template, from what is `shift.compared`; without a base there are no
+    `ref` and `response`.
     """
     found = []
     for key, own in sorted(table.group_by(COMPARED)):
-        member = own["member"].to_numpy()
-        clusters = own["cluster"].to_numpy()
+        member, clusters = own["member"].to_numpy(), own["cluster"].to_numpy()
         for attack, scores in attack_scores(own).items():
             usable = ~np.isnan(scores)
             ours, theirs = usable & member, usable & ~member
-            if not ours.any() or not theirs.any():
-                continue
-            sides = (scores[ours], scores[theirs], clusters[ours], clusters[theirs])
-            row: dict[str, Any] = dict(zip(COMPARED, key, strict=True)) | {"attack": attack}
-            row |= {"members": ours.sum(), "twins": theirs.sum(), "resampled": own["resampled"][0]}
-            row |= dict(zip(("auc", "low", "high"), auc_interval(*sides), strict=True))
-            tpr = true_positive_rate(*sides)
-            found.append(row | dict(zip(("tpr", "tpr_low", "tpr_high"), tpr, strict=True)))
-    return pl.DataFrame(found, schema=MEMBERSHIP)
+            if ours.any() and theirs.any():
+                sides = (scores[ours], scores[theirs], clusters[ours], clusters[theirs])
+                counts = (ours.sum(), theirs.sum())
+                rates = (*auc_interval(*sides), *true_positive_rate(*sides))
+                found.append((*key[:3], attack, *key[3:], *counts, *rates, own["resampled"][0]))
+    return pl.DataFrame(found, schema=SCHEMAS["membership"], orient="row")
 
 
 def attack_scores(table: pl.DataFrame) -> dict[str, Array]:

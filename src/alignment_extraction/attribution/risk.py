@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.attribution.predictions import chance
-from alignment_extraction.attribution.tables import schema
+from alignment_extraction.attribution.tables import table
 from alignment_extraction.statistics import (
     Array,
     clopper_pearson,
@@ -20,37 +20,18 @@ SAMPLES = np.round(10 ** np.arange(0, 9.5, 0.5)).astype(np.int64)
 AT_RISK = 0.1
 """A row is at risk where its chance to appear is at least this."""
 
-RISK = schema(
-    "model source role samples:i rows:i at_risk:f at_risk_low:f at_risk_high:f expected_distinct:f "
-    "distinct_low:f distinct_high:f observed_distinct:f resampled"
-)
-"""Columns of `risk`.
 
-- rows: distinct ones with a probability;
-- at_risk: rows with a chance of at least `AT_RISK`; its interval is for rows of other templates
-  like these (Clopper and Pearson's over rows where none or all are at risk);
-- expected_distinct: sum of the chances; its interval is for what n samples would find of such rows,
-  thus with the chance of the draws;
-- observed_distinct: expected number in a random subset of the samples that were drawn, see
-  `statistics.rarefaction`; null beyond them;
-- resampled: `template`, or `row` where there are fewer than two templates.
-"""
+def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame) -> pl.DataFrame:
+    """The table `risk`: rows at risk and distinct rows expected among 1 to 10^9 samples.
 
-
-def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Rows at risk and distinct rows expected among n samples, for n from 1 to 10^9.
-
-    Equal questions of a group count once, and rows longer than the context not at all. What is said
-    of twins and held-out rows is scaled to as many rows as there are members, so that the numbers
-    can be laid side by side.
+    For each source x role. Equal questions of a group count once, and rows longer than the context
+    not at all. What is said of twins and held-out rows is scaled to as many rows as there are
+    members, so that the numbers can be laid side by side.
 
     Args:
         rows: from `rows.rows`, of one model.
         seed: of the resampling.
         predicted: from `predictions.predictions`, to lay the sampled curve beside the expected one.
-
-    Returns:
-        Columns `RISK`, for each source x role x number of samples.
     """
     distinct = (
         rows.filter(pl.col("role").is_in(["member", "twin", "held-out"]))
@@ -59,28 +40,23 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -
         .drop_nulls("log_probability")
     )
     members = dict(distinct.filter(role="member").group_by("source").len().iter_rows())
-    tables = [pl.DataFrame(schema=RISK)]
+    parts = []
     for (source, role), own in sorted(distinct.group_by("source", "role", maintain_order=True)):
-        scale = members.get(source, len(own)) / len(own)
+        model, scale = own["model"][0], members.get(source, len(own)) / len(own)
         templates = own["template"].drop_nulls().n_unique() > 1
         clusters = own.select(pl.coalesce("template", "id") if templates else "id").to_series()
-        stream = named_seed(seed, f"risk/{own['model'][0]}/{source}/{role}")
+        stream = named_seed(seed, f"risk/{model}/{source}/{role}")
         curves = _curves(own["log_probability"].to_numpy(), clusters.to_numpy(), stream)
-        curves["observed_distinct"] = np.full(len(SAMPLES), np.nan)
-        if predicted is not None:
-            # Of the rows that were scored, where those are a part of all.
-            drawn = predicted.filter(source=source, role=role).drop_nulls("log_probability")
-            curves["observed_distinct"] = _observed(drawn)
-        table = pl.DataFrame(
-            {name: values * scale for name, values in curves.items()}, nan_to_null=True
-        )
-        about = {"model": own["model"][0], "source": source, "role": role, "rows": len(own)}
+        # Of the rows that were scored, where those are a part of all.
+        drawn = predicted.filter(source=source, role=role).drop_nulls("log_probability")
+        curves["observed_distinct"] = _observed(drawn)
+        scaled = {name: values * scale for name, values in curves.items()}
+        about = {"model": model, "source": source, "role": role}
         about["resampled"] = "template" if templates else "row"
-        table = table.with_columns(
-            **{name: pl.lit(value) for name, value in about.items()}, samples=SAMPLES
-        )
-        tables.append(table.select(pl.col(name).cast(kind) for name, kind in RISK.items()))
-    return pl.concat(tables)
+        labels = {name: pl.lit(value) for name, value in about.items()}
+        part = pl.DataFrame(scaled | {"samples": SAMPLES}, nan_to_null=True)
+        parts.append(part.with_columns(**labels, rows=len(own)))
+    return table("risk", parts)
 
 
 def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Array]:
@@ -101,7 +77,7 @@ def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Arr
             expected = expected + np.sqrt(np.maximum(variance, 0)) * draws
         return np.concatenate([totals[..., :size], expected], axis=-1)
 
-    found = cluster_bootstrap(sums, statistic, seed)
+    found, _ = cluster_bootstrap(sums, statistic, seed)
     count, distinct = found.estimate[:size], found.estimate[size:]
     low, high = (np.clip(bound, 0, rows) for bound in (found.low, found.high))
     edge = np.isin(count, (0, rows))
@@ -119,7 +95,8 @@ def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Arr
 def _observed(predicted: pl.DataFrame) -> Array:
     """Distinct rows among so many of the samples drawn, NaN beyond them."""
     drawn = int(predicted.select("prefix", "seed", "samples").unique()["samples"].sum())
-    hits = predicted.group_by("id").agg(pl.col("hits").sum())["hits"].to_numpy()
+    by_row = predicted.group_by("id", maintain_order=True).agg(pl.col("hits").sum())
+    hits = by_row["hits"].to_numpy()
     curve = np.full(len(SAMPLES), np.nan)
     within = drawn >= SAMPLES
     curve[within] = rarefaction(np.append(hits, drawn - hits.sum()), SAMPLES[within])
