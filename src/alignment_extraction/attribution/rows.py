@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 from scipy.stats import false_discovery_control
 
+from alignment_extraction.attribution.levels import compared_rows
 from alignment_extraction.attribution.predictions import asked, chance, questions
 from alignment_extraction.attribution.tables import table as made
 from alignment_extraction.settings.studies import ThresholdSettings
-from alignment_extraction.statistics import Array
 from alignment_extraction.vocabulary import CONDITION
 
 CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9": 1e9}
@@ -17,21 +17,6 @@ CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9"
 
 DISCOVERY_RATE = 0.05
 """Share of the flagged rows of a source that are expected to be flagged falsely, at most."""
-
-
-def controls(corpus: pl.DataFrame) -> pl.Series:
-    """Which rows are held against the members of their source, row by row: Boolean, named control.
-
-    Twins where a source has them. Else its held-out rows without a template or of a member's; those
-    of other templates tell of templates and not of rows. None where a source has no members.
-    """
-    member = pl.col("role") == "member"
-    ours = pl.col("template").is_not_null() & member
-    shared = pl.col("template").is_null() | ours.any().over("source", "template")
-    twins = (pl.col("role") == "twin").any().over("source")
-    other = pl.when(twins).then(pl.lit("twin")).otherwise(pl.lit("held-out"))
-    control = member.any().over("source") & (pl.col("role") == other) & (twins | shared)
-    return corpus.select(control=control)["control"]
 
 
 def rows(
@@ -85,7 +70,7 @@ def rows(
     ]
     trained = pl.col("source").is_in(list(trained_on)) & (pl.col("role") == "member")
     table = table.with_columns(*chances, model=pl.lit(model), trained=trained, score=score)
-    table = _tested(table, controls(corpus).to_numpy())
+    table = _tested(table, compared_rows(corpus).filter(~pl.col("member"))["id"])
     table = _seen(table, scores, generations, thresholds)
     writable = predicted.drop_nulls("expected")
     expected = writable.group_by(first="id").agg(pl.col("expected").sum())
@@ -95,23 +80,24 @@ def rows(
     return made("rows", [joined]).sort(order, descending=descending, nulls_last=True)
 
 
-def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
-    """With p_value and flagged, by source; `control` says which rows stand against the members."""
+def _tested(table: pl.DataFrame, twins: pl.Series) -> pl.DataFrame:
+    """With p_value and flagged, by source; `twins` are the ids that stand against the members."""
     p_values = np.full(len(table), np.nan)
     flagged = np.zeros(len(table), bool)
     score = table["score"].to_numpy()
     known = ~np.isnan(score)
     member = (table["role"] == "member").to_numpy() & known
+    twin = table["id"].is_in(twins.implode()).to_numpy() & known
     for source in table["source"].unique():
         own = (table["source"] == source).to_numpy()
-        twins, members = np.sort(score[own & control & known]), own & member
-        if len(twins) and members.any():
-            above = len(twins) - np.searchsorted(twins, score[members], side="left")
-            p_values[members] = (1 + above) / (1 + len(twins))
+        below, members = np.sort(score[own & twin]), own & member
+        if len(below) and members.any():
+            above = len(below) - np.searchsorted(below, score[members], side="left")
+            p_values[members] = (1 + above) / (1 + len(below))
             flagged[members] = false_discovery_control(p_values[members]) <= DISCOVERY_RATE
-    return table.with_columns(
-        pl.Series("p_value", p_values, nan_to_null=True), flagged=pl.Series(flagged)
-    ).with_columns(flagged=pl.when(pl.col("p_value").is_not_null()).then("flagged"))
+    p_value = pl.Series(p_values, nan_to_null=True)
+    tested = pl.when(p_value.is_not_null()).then(pl.Series(flagged))
+    return table.with_columns(p_value=p_value, flagged=tested)
 
 
 def _seen(

@@ -8,7 +8,7 @@ it did to the members beyond that is memory.
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.rows import controls
+from alignment_extraction.attribution.levels import compared_rows
 from alignment_extraction.attribution.tables import SCHEMAS
 from alignment_extraction.statistics import (
     Array,
@@ -35,8 +35,8 @@ def compared(
 ) -> pl.DataFrame:
     """The scored members of each source and the rows they are held against.
 
-    Like is compared with like: where rows have templates, only those of templates that both sides
-    have. Twins are weighted so that each template weighs as much as it does among the members.
+    As at the level of rows (`levels.comparisons`); twins are weighted so that each template weighs
+    as much as it does among the members.
 
     Args:
         model: name of the model.
@@ -52,33 +52,19 @@ def compared(
         there are fewer than two templates). Rows that do not fit a context are left out, as are
         those without tokens.
     """
-    member = pl.col("role") == "member"
-    about = (
-        corpus.with_columns(controls(corpus))
-        .filter(pl.col("control").any().over("source") & (member | pl.col("control")))
-        .select(
-            *("id", "source", "role", "pair"),
-            member=member,
-            pattern="template",
-            # Rows without a template can be held against all members alone.
-            stratum=pl.when(
-                ~(pl.col("control") & pl.col("template").is_null()).any().over("source")
-            ).then("template"),
-        )
-    )
     keys = ["id", "target", "template"]
     table = likelihood.filter(pl.col("tokens") > 0).drop_nulls("log_probability")
     if base is None:
         table = table.with_columns(base_log_probability=pl.lit(None, pl.Float64))
     else:
-        before = base.drop_nulls("log_probability").select(
-            *keys, base_log_probability="log_probability"
-        )
+        before = base.select(*keys, base_log_probability="log_probability").drop_nulls()
         table = table.join(before, on=keys, maintain_order="left")
+    about = corpus.select("id", "source", "role", "pair", pattern="template")
+    about = about.join(compared_rows(corpus), on="id")
     table = table.join(about, on="id", maintain_order="left")
     kind = ["source", "target", "template"]
     own, others = (
-        side.sum().over(*kind, "stratum") for side in (pl.col("member"), ~pl.col("member"))
+        side.sum().over(*kind, "pattern") for side in (pl.col("member"), ~pl.col("member"))
     )
     templates = pl.col("pattern").drop_nulls().n_unique().over(kind) > 1
     paired = pl.col("pair").is_not_null().all().over(kind)
@@ -93,7 +79,7 @@ def compared(
             resampled=pl.when(templates).then(pl.lit("template")).otherwise(without),
             cluster=pl.when(templates).then(pl.coalesce("pattern", "id")).otherwise(single),
         )
-        .drop("pattern", "stratum", "pair")
+        .drop("pattern", "pair")
     )
 
 
