@@ -90,9 +90,7 @@ def rarefaction(counts: Array, samples: Array) -> Array:
     E[distinct(m)] = sum over items of 1 - C(N - n_i, m) / C(N, m), with N the samples drawn in all
     and n_i those that hit item i (Hurlbert 1971). It replaces the curve of one random order.
 
-    Args:
-        counts: hits of each item, then as the last entry the samples that hit none.
-        samples: sizes m, each between 0 and the sum of `counts`.
+    Args: hits of each item, then as the last entry the samples that hit none; sizes m.
     """
     total, hit = counts.sum(), np.asarray(counts[:-1], np.float64)
     rest, m = total - hit[hit > 0], np.asarray(samples, np.float64)[:, None]

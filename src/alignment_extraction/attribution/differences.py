@@ -71,10 +71,7 @@ def difference(
 
     The interval is at least what sampling alone, independent in the two, would give.
 
-    Args:
-        comparison: members and twins, of both conditions.
-        ours: wins, number of generations and chances of the one.
-        theirs: those of the reference.
+    Args: members and twins; wins, number of generations and chances of the one; the reference's.
     """
     blocks = np.arange(comparison.blocks)
     rates, sampling = [], []

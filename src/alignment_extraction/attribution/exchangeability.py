@@ -83,11 +83,7 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Inte
     different folds are of different classifiers and are not compared. The interval takes what each
     row adds to the area (`statistics.placements`) together by block.
 
-    Args:
-        texts: shape (rows,).
-        member: whether each is a member's, bool, shape (rows,).
-        block: number of each one's block, int64, shape (rows,).
-        seed: of the folds.
+    Args: of each row its text, whether it is a member's (bool), the number of its block (int64).
 
     Returns:
         The area, NaN where no fold has both sides.

@@ -74,24 +74,20 @@ def generation_margins(members: Array, twins: Array, weight: float, n: int) -> A
     2008) with the correlation of two outcomes of one multinomial draw. With no win on either side
     it is about 3.7 generations: what an honest zero bounds.
 
-    Args:
-        members, twins: wins of either side among n generations, shape (numbers,).
-        weight: of twins' wins.
-        n: generations.
+    Args: wins of either side among n generations, shape (numbers,); the weight of twins' wins.
 
     Returns:
         Numbers of generations, float64, shape (2, numbers).
     """
-    sides = [clopper_pearson(side, n) for side in (members, twins)]
-    below = [side.estimate - side.low for side in sides]
-    above = [side.high - side.estimate for side in sides]
-    odds = [side.estimate / np.maximum(1 - side.estimate, 1e-12) for side in sides]
+    (rate, low, high), (other, other_low, other_high) = (
+        clopper_pearson(side, n) for side in (members, twins)
+    )
+    odds = [each / np.maximum(1 - each, 1e-12) for each in (rate, other)]
     correlation = np.minimum(1, np.sqrt(odds[0] * odds[1]))
-    margins = [
-        np.sqrt(ours**2 + (weight * theirs) ** 2 + 2 * correlation * weight * ours * theirs)
-        for ours, theirs in ((below[0], above[1]), (above[0], below[1]))
-    ]
-    return np.stack(margins) * n
+    ours = np.stack([rate - low, high - rate])
+    theirs = np.stack([other_high - other, other - other_low])
+    both: Array = ours**2 + (weight * theirs) ** 2 + 2 * correlation * weight * ours * theirs
+    return np.sqrt(both) * n
 
 
 def margins(found: Spread, generation: Array | float = 0.0) -> Array:
@@ -108,16 +104,12 @@ def quantile(freedom: Array) -> Array:
 
 
 class Chance(NamedTuple):
-    """What a base model predicts of each block; float64 arrays of shape (blocks,).
-
-    Attributes:
-        signed: chance of its member rows less weight times that of its twins.
-        size: variance of that many wins, up to a factor: both chances added, the twins' with the
-            weight's square.
-    """
+    """What a base model predicts of each block; float64 arrays of shape (blocks,)."""
 
     signed: Array
+    """Chance of its member rows less weight times that of its twins."""
     size: Array
+    """Both chances added, the twins' with the weight's square: as the variance of such wins."""
 
 
 def chance(comparison: Comparison, base: pl.DataFrame | None) -> Chance | None:
@@ -156,8 +148,7 @@ def block_values(
     """Member wins less weight times twin wins of some blocks, counted at each threshold.
 
     Args:
-        found: wins by one metric.
-        comparison: members and twins.
+        found, comparison: wins by one metric, among members and twins.
         blocks: sorted numbers of the blocks asked for.
         thresholds: rising, shape (thresholds,).
 
@@ -187,8 +178,7 @@ def rates(
     is fitted on the others (least squares through 0, weighted by one over the blocks' chances).
 
     Args:
-        found: wins by one metric.
-        comparison: members and twins.
+        found, comparison: wins by one metric, among members and twins.
         thresholds: at least one, rising, shape (thresholds,).
         n: generations.
         base: of the blocks, from `chance`; None takes nothing off.
@@ -202,17 +192,16 @@ def rates(
     hit[comparison.block[found.reaching(thresholds[0]).row]] = True
     blocks = np.flatnonzero(hit)
     step = max(1, _ENTRIES // max(1, len(blocks)))
-    predicted, parts = [], []
+    parts = []
     for start in range(0, len(thresholds), step):
         values = block_values(found, comparison, blocks, thresholds[start : start + step])
         left = residuals(values, base, blocks)
-        predicted.append(values.sum(axis=0) - left.sum(axis=0))
-        parts.append(spread(left, strata, blocks))
-    total = np.concatenate(predicted)
+        parts.append([values.sum(axis=0) - left.sum(axis=0), *spread(left, strata, blocks)])
+    total, *of_blocks = np.hstack(parts)
     members, twins = sides(found, thresholds)
     estimate = members - weight * twins - total
-    of_blocks = Spread(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-    below, above = margins(of_blocks, generation_margins(members, twins, weight, n))
+    generation = generation_margins(members, twins, weight, n)
+    below, above = margins(Spread(*of_blocks), generation)
     return pl.DataFrame(
         {
             "member_wins": members,

@@ -67,12 +67,9 @@ def true_positive_rate(
 
     The estimate takes the threshold at which at most 1 % of these twins are above it. The interval
     is for the threshold that lets exactly 1 % of all such twins through, which is known only to lie
-    between two of the twins' scores: as many of n are above it as a binomial (n, 1 %) gives. At
-    both ends the interval of the members' share is taken; each of the two steps has half the error.
-    Where rows come in clusters n is divided by the design effect of the twins above the estimate's
-    threshold, and the members' interval is `statistics.cluster_rate`. It is wide where twins are
-    few, and begins at 0 with fewer than 437: (1 - 1 %)^n leaves it open whether the threshold is
-    above every one.
+    between two of the twins' scores: as many of n are above it as a binomial (n, 1 %) gives, n over
+    the design effect where rows come in clusters. At both ends the interval of the members' share
+    is taken (`statistics.cluster_rate`); each of the two steps has half the error.
 
     Args: scores of either side, and the cluster of each of its rows.
     """

@@ -56,11 +56,7 @@ def predictions(
     Those can whose prefix is the likelihood's, and whose generations are known to be of the model's
     own distribution.
 
-    Args:
-        likelihood: of one model.
-        corpus: what was scored and searched.
-        scores: of that model's generations.
-        conditions: of that model, from `sampled_conditions`.
+    Args: of one model likelihood, corpus, scores, and conditions from `sampled_conditions`.
 
     Returns:
         One row for each condition x distinct question of a group that was searched: model, prefix,

@@ -73,10 +73,8 @@ def fieller(
 
     It holds every rho >= 0 for which numerator - rho * denominator is within its margin of 0.
 
-    Args:
-        numerator, denominator: estimates.
-        covariance: of the two, times the square of the quantile that the margins were made with.
-        margin: the larger margin of each.
+    Args: the estimates, their covariance times the square of the quantile that the margins were
+    made with, and the larger margin of each.
 
     Returns:
         Ratio and bounds: infinite where only the numerator is above 0, 0 where only the denominator

@@ -95,8 +95,7 @@ def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Arr
 def _observed(predicted: pl.DataFrame) -> Array:
     """Distinct rows among so many of the samples drawn, NaN beyond them."""
     drawn = int(predicted.select("prefix", "seed", "samples").unique()["samples"].sum())
-    by_row = predicted.group_by("id").agg(pl.col("hits").sum())
-    hits = by_row["hits"].to_numpy()
+    hits = predicted.group_by("id").agg(pl.col("hits").sum())["hits"].to_numpy()
     curve = np.full(len(SAMPLES), np.nan)
     within = drawn >= SAMPLES
     curve[within] = rarefaction(np.append(hits, drawn - hits.sum()), SAMPLES[within])

@@ -39,11 +39,8 @@ def rows(
     is Benjamini and Hochberg's, valid for p-values that share their twins (Bates et al. 2023).
 
     Args:
-        model: its name.
-        likelihood: of the model.
-        corpus: in the corpus schema.
+        model, likelihood, corpus, base: as of `shift.compared`.
         trained_on: the sources whose members the model was trained on.
-        base: likelihood of the model before training, where there is one.
         scores: of the model's generations, which may be none.
         predicted: from `predictions.predictions`.
         generations: columns model, prefix, seed, index, question; for the text of the best one.
@@ -72,8 +69,7 @@ def rows(
     table = table.with_columns(*chances, model=pl.lit(model), trained=trained, score=score)
     table = _tested(table, compared_rows(corpus).filter(~pl.col("member"))["id"])
     table = _seen(table, scores, generations, thresholds)
-    writable = predicted.drop_nulls("expected")
-    expected = writable.group_by(first="id").agg(pl.col("expected").sum())
+    expected = predicted.drop_nulls().group_by(first="id").agg(pl.col("expected").sum())
     order = ["source", "role", "log_probability", "id"]
     descending = [name == "log_probability" for name in order]
     joined = table.join(expected, on="first", how="left")

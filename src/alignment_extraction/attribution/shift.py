@@ -38,12 +38,7 @@ def compared(
     As at the level of rows (`levels.comparisons`); twins are weighted so that each template weighs
     as much as it does among the members.
 
-    Args:
-        model: name of the model.
-        likelihood: of it.
-        corpus: in the corpus schema.
-        base_name: name of the model before training, where there is one.
-        base: its likelihood.
+    Args: name of the model, its likelihood, the corpus; name and likelihood of its base.
 
     Returns:
         The columns of `likelihood`, model, base, base_log_probability (null without a base),
@@ -60,8 +55,7 @@ def compared(
         before = base.select(*keys, base_log_probability="log_probability").drop_nulls()
         table = table.join(before, on=keys, maintain_order="left")
     about = corpus.select("id", "source", "role", "pair", pattern="template")
-    about = about.join(compared_rows(corpus), on="id")
-    table = table.join(about, on="id", maintain_order="left")
+    table = table.join(about.join(compared_rows(corpus), on="id"), on="id", maintain_order="left")
     kind = ["source", "target", "template"]
     own, others = (
         side.sum().over(*kind, "pattern") for side in (pl.col("member"), ~pl.col("member"))
@@ -93,8 +87,7 @@ def shift(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     found = []
     for key, own in sorted(table.group_by(COMPARED)):
         stream = named_seed(seed, "/".join(["shift", *map(str, key)]))
-        member = own["member"].to_numpy()
-        counts = (member.sum(), (~member).sum())
+        counts = (own["member"].sum(), (~own["member"]).sum())
         for per in ("question", "token"):
             row = (*key, per, *counts, *_difference(own, per, stream), own["resampled"][0])
             found.append(row)

@@ -94,9 +94,7 @@ def assess(
 ) -> dict[str, pl.DataFrame]:
     """The tables that likelihoods give, by name (`layout.RISK_TABLES`).
 
-    Args: those of `attribute`, and
-        likelihoods: of each scored model.
-        shards: files of generations of each condition.
+    Args: those of `attribute`; the likelihood of each scored model; each condition's files.
     """
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in RISK_TABLES}
     for model, likelihood in likelihoods.items():
