@@ -97,8 +97,7 @@ def rarefaction(counts: Array, samples: Array) -> Array:
     # gammaln is infinite where m samples cannot all miss an item.
     possible = gammaln(rest + 1) - gammaln(rest - m + 1)
     log_missed = possible - gammaln(total + 1) + gammaln(total - m + 1)
-    expected: Array = (1 - np.exp(log_missed)).sum(axis=1)
-    return expected
+    return np.asarray((1 - np.exp(log_missed)).sum(axis=1))
 
 
 def cluster_sums(clusters: Array, *columns: Array) -> Array:
@@ -162,8 +161,7 @@ def cluster_rate(hits: Array, clusters: Array, level: float = 0.95) -> Interval:
     """
     n = len(hits) / design_effect(hits, clusters)
     rate = float(np.mean(hits))
-    _, low, high = clopper_pearson(rate * n, n, level)
-    return Interval(rate, float(low), float(high))
+    return clopper_pearson(rate * n, n, level)._replace(estimate=rate)
 
 
 def design_effect(hits: Array, clusters: Array) -> float:
@@ -216,8 +214,7 @@ def auc_interval(
     variance = count / (count - 1) * float((own**2).sum()) if count > 1 else 0.0
     if variance == 0 or auc in (0, 1):
         pairs = min(len(np.unique(member_clusters)), len(np.unique(other_clusters)))
-        bounds = clopper_pearson(auc * pairs, pairs)
-        return Interval(auc, float(bounds.low), float(bounds.high))
+        return clopper_pearson(auc * pairs, pairs)._replace(estimate=auc)
     freedom = max(1, min(count, m + n - 1) - 1)
     half = student_t.ppf(0.975, freedom) * np.sqrt(variance) / (auc * (1 - auc))
     return Interval(auc, float(expit(logit(auc) - half)), float(expit(logit(auc) + half)))
@@ -226,9 +223,8 @@ def auc_interval(
 def detectable(error: Any, clusters: float | None = None) -> Any:
     """The smallest true difference that an estimate with this standard error would show.
 
-    (z(0.975) + z(0.8)) standard errors, 2.80 of them: with so large a difference the interval at
-    95 % leaves out 0 in 80 % of studies. For an error known from few clusters, z gives way to
-    Student's quantiles, as in the interval.
+    (z(0.975) + z(0.8)) standard errors, 2.80 of them: so large a difference is told from 0 at 95 %
+    in 80 % of studies. For an error known from few clusters the quantiles are Student's.
     """
     quantile = ndtri if clusters is None else partial(student_t.ppf, df=clusters - 1)
     return (quantile(0.975) + quantile(0.8)) * error

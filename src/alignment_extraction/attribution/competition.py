@@ -100,8 +100,7 @@ def false_discovery_rate(members: Array, twins: Array, ratio: float) -> Array:
     of Barber and Candes (2015, knockoff+); else selective SeqStep+ with c = ratio / (1 + ratio).
     Blocks are counted and not generations, since one coin decides all generations of a block.
     """
-    rate: Array = np.minimum(1.0, ratio * (twins + 1) / np.maximum(members, 1))
-    return rate
+    return np.asarray(np.minimum(1.0, ratio * (twins + 1) / np.maximum(members, 1)))
 
 
 def discovery_threshold(

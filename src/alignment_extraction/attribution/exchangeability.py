@@ -78,17 +78,19 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Inte
     Logistic regression on hashed n-grams of one to four characters. Rows come in five folds, and
     each fold but the first is told by what was learnt from the folds before it: in ordinary
     cross-validation every row tests what its own label taught, which intervals for independent rows
-    do not know (docs/method.md). Rows of one block, and rows of one text, are in the same fold: of
-    a pair split between them, the one seen would say that the other is not like it. Scores of
-    different folds are of different classifiers and are not compared. The interval takes what each
-    row adds to the area (`statistics.placements`) together by block.
+    do not know (docs/method.md). Scores of different folds are of different classifiers and are not
+    compared. The interval takes what each row adds (`statistics.placements`) together by block.
 
     Args: of each row its text, whether it is a member's (bool), the number of its block (int64).
 
     Returns:
         The area, NaN where no fold has both sides.
     """
-    groups = _components(block, np.unique(np.array(texts, dtype=object), return_inverse=True)[1])
+    # Rows that share a block or a text, directly or through others, stay in one fold: of a pair
+    # split between two, the one seen would say that the other is not like it.
+    text = np.unique(np.array(texts, dtype=object), return_inverse=True)[1] + block.max() + 1
+    edges = coo_array((np.ones(len(block)), (block, text)), shape=2 * (text.max() + 1,))
+    groups = connected_components(edges, directed=False)[1][block]
     features = HashingVectorizer(
         analyzer="char_wb", ngram_range=(1, 4), n_features=2**18, alternate_sign=False
     ).transform(texts)
@@ -115,12 +117,3 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Inte
     found = spread(totals, np.zeros(len(totals), np.int64), np.arange(len(totals)))
     estimate, margin = area / pairs, float(margins(found)[0])
     return Interval(estimate, max(estimate - margin, 0.0), min(estimate + margin, 1.0))
-
-
-def _components(block: Array, text: Array) -> Array:
-    """Numbers of the groups of rows that share a block or a text, directly or through others."""
-    # Both are numbered from 0: texts get the numbers behind those of the blocks.
-    text = text + block.max() + 1
-    edges = coo_array((np.ones(len(block)), (block, text)), shape=2 * (text.max() + 1,))
-    labels: Array = connected_components(edges, directed=False)[1]
-    return labels[block]

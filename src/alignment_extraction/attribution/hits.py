@@ -1,13 +1,7 @@
 """Attributable hits by kind of copying, and by the times that training showed a row.
 
 A hit is a generation whose best Levenshtein similarity, or else whose cosine, reaches its fixed
-threshold; by that similarity members and twins compete for it. Compared with the row that won it is
-
-- `verbatim`: equal to it;
-- `near-verbatim`: not equal, its Levenshtein similarity reaches the string threshold, and it
-  differs in more than values;
-- `same-template`: equal once numbers and names are masked (see `masking`): other values;
-- `paraphrase`: none of these; near by embedding alone.
+threshold; by that similarity members and twins compete for it. tables.toml has the kinds.
 """
 
 from collections.abc import Iterable, Mapping

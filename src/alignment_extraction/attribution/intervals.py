@@ -86,21 +86,19 @@ def generation_margins(members: Array, twins: Array, weight: float, n: int) -> A
     correlation = np.minimum(1, np.sqrt(odds[0] * odds[1]))
     ours = np.stack([rate - low, high - rate])
     theirs = np.stack([other_high - other, other - other_low])
-    both: Array = ours**2 + (weight * theirs) ** 2 + 2 * correlation * weight * ours * theirs
-    return np.sqrt(both) * n
+    both = ours**2 + (weight * theirs) ** 2 + 2 * correlation * weight * ours * theirs
+    return np.asarray(np.sqrt(both) * n)
 
 
 def margins(found: Spread, generation: Array | float = 0.0) -> Array:
     """Margins of estimates at 95 %: the blocks', at least those of `generation_margins`."""
-    wider: Array = np.maximum(quantile(found.freedom) * np.sqrt(found.variance), generation)
-    return wider
+    return np.asarray(np.maximum(quantile(found.freedom) * np.sqrt(found.variance), generation))
 
 
 def quantile(freedom: Array) -> Array:
     """Student's t at 97.5 %, float64, of the shape of the degrees of freedom."""
     # Student's t is normal in the limit; the function takes no infinity.
-    value: Array = stdtrit(np.minimum(freedom, 1e9), 0.975)
-    return value
+    return np.asarray(stdtrit(np.minimum(freedom, 1e9), 0.975))
 
 
 class Chance(NamedTuple):
@@ -236,5 +234,4 @@ def residuals(values: Array, base: Chance | None, blocks: Array) -> Array:
     most = np.abs(values).sum(axis=0) / max(float(np.abs(signed).sum()), 1e-300)
     left = values - np.clip(slope, 0, most) * signed[:, None]
     narrower = (left**2).sum(axis=0) < (values**2).sum(axis=0)
-    chosen: Array = np.where(narrower, left, values)
-    return chosen
+    return np.asarray(np.where(narrower, left, values))

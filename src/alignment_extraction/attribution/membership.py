@@ -8,15 +8,10 @@ import numpy as np
 import polars as pl
 from scipy.stats import binom
 
+from alignment_extraction import statistics
 from alignment_extraction.attribution.shift import COMPARED
 from alignment_extraction.attribution.tables import SCHEMAS
-from alignment_extraction.statistics import (
-    Array,
-    Interval,
-    auc_interval,
-    cluster_rate,
-    design_effect,
-)
+from alignment_extraction.statistics import Array, Interval
 
 FALSE_POSITIVE_RATE = 0.01
 
@@ -35,9 +30,9 @@ def membership(table: pl.DataFrame) -> pl.DataFrame:
             ours, theirs = usable & member, usable & ~member
             if ours.any() and theirs.any():
                 sides = (scores[ours], scores[theirs], clusters[ours], clusters[theirs])
-                counts = (ours.sum(), theirs.sum())
-                rates = (*auc_interval(*sides), *true_positive_rate(*sides))
-                found.append((*key[:3], attack, *key[3:], *counts, *rates, own["resampled"][0]))
+                rates = (*statistics.auc_interval(*sides), *true_positive_rate(*sides))
+                about = (*key[:3], attack, *key[3:], *map(len, sides[:2]))
+                found.append((*about, *rates, own["resampled"][0]))
     return pl.DataFrame(found, schema=SCHEMAS["membership"], orient="row")
 
 
@@ -76,14 +71,14 @@ def true_positive_rate(
     ranked = np.concatenate([np.sort(twins)[::-1], [-np.inf]])
     error = 0.025
     place = int(np.floor(FALSE_POSITIVE_RATE * len(twins) + 1e-9))
-    effect = design_effect(twins > ranked[place], twin_clusters)
+    effect = statistics.design_effect(twins > ranked[place], twin_clusters)
     independent = max(1, int(len(twins) / effect))
     sizes = binom.ppf([error / 2, 1 - error / 2], independent, FALSE_POSITIVE_RATE)
     fewest = int(np.floor(sizes[0] * effect))
     most = min(len(twins), int(np.ceil(sizes[1] * effect)))
 
     def above(position: int) -> Interval:
-        return cluster_rate(members > ranked[position], member_clusters, 1 - error)
+        return statistics.cluster_rate(members > ranked[position], member_clusters, 1 - error)
 
     low = above(fewest - 1).low if fewest else 0.0
     return Interval(above(place).estimate, float(low), float(above(most).high))

@@ -27,8 +27,7 @@ def chance(log_probability: Array, samples: Array | float) -> Array:
     """
     with np.errstate(divide="ignore"):
         missed = np.log1p(-np.exp(np.minimum(log_probability, 0.0)))
-    found: Array = -np.expm1(samples * missed)
-    return found
+    return np.asarray(-np.expm1(samples * missed))
 
 
 def sampled_conditions(shards: Mapping[Condition, Sequence[Path]]) -> pl.DataFrame:
@@ -75,18 +74,14 @@ def predictions(
     )
     # A question as long as the limit is cut there, and needs no end token.
     spare = pl.col("max_tokens") - pl.col("tokens").cast(pl.Int64)
+    some = pl.when(spare > 0).then("log_probability")
+    written = some.when(spare == 0).then("question_log_probability")
     scored = likelihood.filter("template")["prefix"].unique().to_list()
     return (
         conditions.filter(pl.col("prefix_text").is_in(scored), pl.col("uncut"))
         .join(own.filter(pl.col("id") == pl.col("first")), how="cross")
         .join(hits, on=[*CONDITION, "id"], how="left", maintain_order="left")
-        .with_columns(
-            log_probability=pl.when(spare > 0)
-            .then("log_probability")
-            .when(spare == 0)
-            .then("question_log_probability"),
-            hits=pl.col("hits").fill_null(0),
-        )
+        .with_columns(log_probability=written, hits=pl.col("hits").fill_null(0))
         .with_columns(expected=pl.col("log_probability").exp() * pl.col("samples"))
         .select(
             *CONDITION, "source", "role", "id", "samples", "log_probability", "expected", "hits"

@@ -55,9 +55,8 @@ def _ratio(found: tuple[Wins, Wins], contest: Contest) -> dict[str, float]:
     columns = np.column_stack([values, values[:, 0] - values[:, 1]])
     variance, freedom = intervals.spread(columns, comparison.strata(), blocks)
     covariance = (variance[0] + variance[1] - variance[2]) / 2
-    generation = np.hstack(
-        [intervals.generation_margins(*intervals.sides(each), weight, contest.n) for each in found]
-    )
+    members, twins = np.hstack([intervals.sides(each) for each in found])
+    generation = intervals.generation_margins(members, twins, weight, contest.n)
     of_blocks = intervals.Spread(variance[:2], freedom[:2])
     largest = intervals.margins(of_blocks, generation).max(axis=0)
     semantic, string = (float(total) for total in values.sum(axis=0))

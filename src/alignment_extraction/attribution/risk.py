@@ -3,16 +3,10 @@
 import numpy as np
 import polars as pl
 
+from alignment_extraction import statistics
 from alignment_extraction.attribution.predictions import chance
 from alignment_extraction.attribution.tables import table
-from alignment_extraction.statistics import (
-    Array,
-    clopper_pearson,
-    cluster_bootstrap,
-    cluster_sums,
-    named_seed,
-    rarefaction,
-)
+from alignment_extraction.statistics import Array
 
 SAMPLES = np.round(10 ** np.arange(0, 9.5, 0.5)).astype(np.int64)
 """Numbers of samples: 1 to 10^9 in half decades."""
@@ -45,17 +39,18 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame) -> pl.DataFrame
         model, scale = own["model"][0], members.get(source, len(own)) / len(own)
         templates = own["template"].drop_nulls().n_unique() > 1
         clusters = own.select(pl.coalesce("template", "id") if templates else "id").to_series()
-        stream = named_seed(seed, f"risk/{model}/{source}/{role}")
+        stream = statistics.named_seed(seed, f"risk/{model}/{source}/{role}")
         curves = _curves(own["log_probability"].to_numpy(), clusters.to_numpy(), stream)
         # Of the rows that were scored, where those are a part of all.
         drawn = predicted.filter(source=source, role=role).drop_nulls("log_probability")
         curves["observed_distinct"] = _observed(drawn)
         scaled = {name: values * scale for name, values in curves.items()}
-        about = {"model": model, "source": source, "role": role}
-        about["resampled"] = "template" if templates else "row"
-        labels = {name: pl.lit(value) for name, value in about.items()}
-        part = pl.DataFrame(scaled | {"samples": SAMPLES}, nan_to_null=True)
-        parts.append(part.with_columns(**labels, rows=len(own)))
+        part = pl.DataFrame(scaled | {"samples": SAMPLES}, nan_to_null=True).with_columns(
+            *(pl.lit(own[name][0]).alias(name) for name in ("model", "source", "role")),
+            rows=len(own),
+            resampled=pl.lit("template" if templates else "row"),
+        )
+        parts.append(part)
     return table("risk", parts)
 
 
@@ -65,23 +60,24 @@ def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Arr
     columns = []
     for samples in SAMPLES:
         chances = chance(log_probability, samples)
-        columns.append(cluster_sums(place, chances >= AT_RISK, chances, chances * (1 - chances)))
+        counted = (chances >= AT_RISK, chances, chances * (1 - chances))
+        columns.append(statistics.cluster_sums(place, *counted))
     sums = np.stack(columns, axis=2).reshape(columns[0].shape[0], -1)
     noise = np.random.default_rng(seed)
     size, rows = len(SAMPLES), len(log_probability)
 
-    def statistic(totals: Array) -> Array:
+    def totalled(totals: Array) -> Array:
         expected, variance = totals[..., size : 2 * size], totals[..., 2 * size :]
         if totals.ndim > 1:
             draws = noise.normal(size=(len(totals), 1))
             expected = expected + np.sqrt(np.maximum(variance, 0)) * draws
         return np.concatenate([totals[..., :size], expected], axis=-1)
 
-    found, _ = cluster_bootstrap(sums, statistic, seed)
+    found, _ = statistics.cluster_bootstrap(sums, totalled, seed)
     count, distinct = found.estimate[:size], found.estimate[size:]
     low, high = (np.clip(bound, 0, rows) for bound in (found.low, found.high))
     edge = np.isin(count, (0, rows))
-    _, least, most = clopper_pearson(count, rows)
+    _, least, most = statistics.clopper_pearson(count, rows)
     return {
         "at_risk": count,
         "at_risk_low": np.where(edge, least * rows, low[:size]),
@@ -95,8 +91,8 @@ def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Arr
 def _observed(predicted: pl.DataFrame) -> Array:
     """Distinct rows among so many of the samples drawn, NaN beyond them."""
     drawn = int(predicted.select("prefix", "seed", "samples").unique()["samples"].sum())
-    hits = predicted.group_by("id").agg(pl.col("hits").sum())["hits"].to_numpy()
+    hits = np.sort(predicted.group_by("id").agg(pl.col("hits").sum())["hits"])
     curve = np.full(len(SAMPLES), np.nan)
     within = drawn >= SAMPLES
-    curve[within] = rarefaction(np.append(hits, drawn - hits.sum()), SAMPLES[within])
+    curve[within] = statistics.rarefaction(np.append(hits, drawn - hits.sum()), SAMPLES[within])
     return curve

@@ -8,15 +8,10 @@ it did to the members beyond that is memory.
 import numpy as np
 import polars as pl
 
+from alignment_extraction import statistics
 from alignment_extraction.attribution.levels import compared_rows
 from alignment_extraction.attribution.tables import SCHEMAS
-from alignment_extraction.statistics import (
-    Array,
-    cluster_bootstrap,
-    cluster_sums,
-    detectable,
-    named_seed,
-)
+from alignment_extraction.statistics import Array
 
 THRESHOLDS = (-5, -6, -7, -8)
 """log10 of the paper's probabilities of a question, counted from above."""
@@ -86,7 +81,7 @@ def shift(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     table = table.with_columns(question=change, token=change / pl.col("tokens"))
     found = []
     for key, own in sorted(table.group_by(COMPARED)):
-        stream = named_seed(seed, "/".join(["shift", *map(str, key)]))
+        stream = statistics.named_seed(seed, "/".join(["shift", *map(str, key)]))
         counts = (own["member"].sum(), (~own["member"]).sum())
         for per in ("question", "token"):
             row = (*key, per, *counts, *_difference(own, per, stream), own["resampled"][0])
@@ -99,7 +94,8 @@ def _difference(own: pl.DataFrame, column: str, seed: int) -> tuple[float, ...]:
     change, weight = own[column].to_numpy(), own["weight"].to_numpy()
     member = own["member"].to_numpy()
     ours, theirs = weight * member, weight * ~member
-    sums = cluster_sums(own["cluster"].to_numpy(), change * ours, ours, change * theirs, theirs)
+    columns = (change * ours, ours, change * theirs, theirs)
+    sums = statistics.cluster_sums(own["cluster"].to_numpy(), *columns)
 
     def means(totals: Array) -> Array:
         # A resample of single rows may miss one side.
@@ -108,8 +104,9 @@ def _difference(own: pl.DataFrame, column: str, seed: int) -> tuple[float, ...]:
             second = totals[..., 2] / totals[..., 3]
         return np.stack([first, second, first - second], axis=-1)
 
-    found, error = cluster_bootstrap(sums, means, seed)
-    return (*found.estimate, found.low[2], found.high[2], detectable(error[2], len(sums)))
+    found, error = statistics.cluster_bootstrap(sums, means, seed)
+    least = statistics.detectable(error[2], len(sums))
+    return (*found.estimate, found.low[2], found.high[2], least)
 
 
 def tails(table: pl.DataFrame) -> pl.DataFrame:

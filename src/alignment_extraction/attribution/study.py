@@ -5,18 +5,13 @@ from pathlib import Path
 
 import polars as pl
 
+from alignment_extraction.attribution import predictions
 from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import contests
 from alignment_extraction.attribution.differences import differences
 from alignment_extraction.attribution.exchangeability import exchangeability
 from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.membership import membership
-from alignment_extraction.attribution.predictions import (
-    calibration,
-    predictions,
-    questions,
-    sampled_conditions,
-)
 from alignment_extraction.attribution.ratios import ratios
 from alignment_extraction.attribution.risk import risk
 from alignment_extraction.attribution.rows import rows
@@ -61,8 +56,9 @@ def attribute(
         seed: of the study.
     """
     found = list(contests(scores, corpus))
+    caused = [each for each in found if each.comparison.source in trained[each.keys["model"]]]
     priors = {
-        model: questions(base).select("id", base_log_probability="log_probability")
+        model: predictions.questions(base).select("id", base_log_probability="log_probability")
         for model, (_, base) in bases.items()
     }
     models = pl.Enum(scores["model"].unique(maintain_order=True))
@@ -72,12 +68,7 @@ def attribute(
         "repetitions": repetitions(found, thresholds),
         "kinds": kinds(found, corpus, generations, thresholds),
         "ratios": ratios(found, thresholds),
-        "comparisons": differences(
-            [each for each in found if each.comparison.source in trained[each.keys["model"]]],
-            families,
-            thresholds,
-            priors,
-        ),
+        "comparisons": differences(caused, families, thresholds, priors),
         "exchangeability": exchangeability(corpus, seed),
     }
 
@@ -100,14 +91,14 @@ def assess(
     for model, likelihood in likelihoods.items():
         base_name, base = bases.get(model, (None, None))
         own_shards = {c: files for c, files in shards.items() if c.model == model}
-        own = scores.filter(model=model)
-        predicted = predictions(likelihood, corpus, own, sampled_conditions(own_shards))
+        own, drawn = scores.filter(model=model), predictions.sampled_conditions(own_shards)
+        predicted = predictions.predictions(likelihood, corpus, own, drawn)
         texts, sources = _texts(own_shards), trained.get(model, ())
         own_rows = rows(model, likelihood, corpus, sources, base, own, predicted, texts, thresholds)
         both = compared(model, likelihood, corpus, base_name, base)
         parts["rows"].append(own_rows)
         parts["risk"].append(risk(own_rows, seed, predicted))
-        parts["calibration"].append(calibration(predicted))
+        parts["calibration"].append(predictions.calibration(predicted))
         parts["tails"].append(tails(both))
         parts["membership"].append(membership(both))
         if base is not None:

@@ -10,7 +10,6 @@ from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import contests
 from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 from tests.unit.attribution.conftest import corpus_of, scores_of
@@ -94,8 +93,6 @@ def test_kinds_by_hand() -> None:
     assert table["member_wins"].to_list() == [1, 0, 2, 0]
     assert table["twin_wins"].to_list() == [0, 1, 0, 1]
     assert table["attributable"].to_list() == pytest.approx([1 / 6, -1 / 6, 2 / 6, -1 / 6])
-    with pytest.raises(InputError, match="missing"):
-        kinds(contests(scores, corpus), corpus, {}, ThresholdSettings())
 
 
 def test_ratio_of_the_same_hits_is_1(study: Make) -> None:
