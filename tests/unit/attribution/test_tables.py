@@ -1,4 +1,4 @@
-"""Repetitions, kinds and ratios of small studies."""
+"""Columns of all tables; repetitions, kinds and ratios of small studies."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,20 @@ from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import contests
 from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.ratios import ratios
+from alignment_extraction.attribution.tables import SCHEMAS
+from alignment_extraction.layout import ATTRIBUTION_TABLES, EDIT_TABLES, RISK_TABLES
+from alignment_extraction.report.tables import SCHEMAS as READ
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 from tests.unit.attribution.conftest import corpus_of, scores_of
 
 Make = Callable[..., tuple[pl.DataFrame, pl.DataFrame]]
+
+
+def test_every_table_has_its_columns_and_those_that_the_report_reads() -> None:
+    assert set(SCHEMAS) == {*ATTRIBUTION_TABLES, *RISK_TABLES, *EDIT_TABLES}
+    for name, columns in SCHEMAS.items():
+        assert set(READ.get(name, ())) <= set(columns), name
 
 
 def test_hits_grow_with_repetitions(study: Make) -> None:
