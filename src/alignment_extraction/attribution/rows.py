@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import false_discovery_control
 
+from alignment_extraction.attribution import tables
 from alignment_extraction.attribution.levels import compared_rows
 from alignment_extraction.attribution.predictions import asked, chance, questions
-from alignment_extraction.attribution.tables import table as made
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import CONDITION
 
@@ -73,7 +73,7 @@ def rows(
     order = ["source", "role", "log_probability", "id"]
     descending = [name == "log_probability" for name in order]
     joined = table.join(expected, on="first", how="left")
-    return made("rows", [joined]).sort(order, descending=descending, nulls_last=True)
+    return tables.table("rows", [joined]).sort(order, descending=descending, nulls_last=True)
 
 
 def _tested(table: pl.DataFrame, twins: pl.Series) -> pl.DataFrame:
