@@ -4,6 +4,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from alignment_extraction.attribution.predictions import predictions
+from alignment_extraction.attribution.rows import rows
+from alignment_extraction.settings.studies import ThresholdSettings
+
 
 def make_corpus(rows: Sequence[tuple[str, str, str | None]]) -> pl.DataFrame:
     """Rows (source, role, template) with ids 0, 1, ...; the n-th of each role of a source pairs."""
@@ -66,3 +70,31 @@ def make_scores(hits: list[dict[str, object]]) -> pl.DataFrame:
 def verbatim(row: str, **changed: object) -> dict[str, object]:
     hit = {"match_id": row, "cosine": 1.0, "levenshtein": 1.0, "levenshtein_best": 1.0}
     return hit | {"levenshtein_best_id": row, "verbatim": True} | changed
+
+
+def rows_of(
+    likelihood: pl.DataFrame,
+    corpus: pl.DataFrame,
+    *,
+    trained_on: Sequence[str] = ("a",),
+    base: pl.DataFrame | None = None,
+    scores: pl.DataFrame | None = None,
+    predicted: pl.DataFrame | None = None,
+    generations: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The rows of a model `m`, of which nothing was sampled unless given."""
+    scores = make_scores([{}]).clear() if scores is None else scores
+    drawn = scores.select("model", "prefix", "seed", "index", question=pl.lit(None, pl.String))
+    return rows(
+        *("m", likelihood, corpus, trained_on, base, scores),
+        nothing_predicted() if predicted is None else predicted,
+        (drawn if generations is None else generations).lazy(),
+        ThresholdSettings(),
+    )
+
+
+def nothing_predicted() -> pl.DataFrame:
+    """`predictions` of a model of which nothing was sampled."""
+    corpus = make_corpus([("a", "member", None)])
+    none = conditions().clear()
+    return predictions(make_likelihood(corpus, [-1.0]), corpus, make_scores([{}]).clear(), none)

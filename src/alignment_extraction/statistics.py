@@ -33,15 +33,6 @@ class Interval(NamedTuple):
     high: Any
 
 
-class Resampled(NamedTuple):
-    """An estimate with its bounds and its standard error; arrays."""
-
-    estimate: Array
-    low: Array
-    high: Array
-    error: Array
-
-
 def named_seed(seed: int, name: str) -> int:
     """A 32-bit seed for the random stream `name`, from a study's seed alone."""
     return zlib.crc32(f"{seed}/{name}".encode())
@@ -53,10 +44,7 @@ def clopper_pearson(hits: Any, n: Any, level: float = 0.95) -> Interval:
     It covers at least at its level whatever the rate; Wilson's falls to 84 % where n times the rate
     is just under 0.18.
 
-    Args:
-        hits: number of successes, scalar or array.
-        n: number of trials; NaN comes out where it is 0.
-        level: coverage of the interval, at least.
+    Args: numbers of successes and of trials, scalars or arrays; NaN comes out of 0 trials.
     """
     hits, n = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(n, np.float64))
     tail = (1 - level) / 2
@@ -102,30 +90,20 @@ def rarefaction(counts: Array, samples: Array) -> Array:
     E[distinct(m)] = sum over items of 1 - C(N - n_i, m) / C(N, m), with N the samples drawn in all
     and n_i those that hit item i (Hurlbert 1971). It replaces the curve of one random order.
 
-    Args:
-        counts: hits of each item, then as the last entry the samples that hit none.
-        samples: sizes m, each between 0 and the sum of `counts`.
+    Args: hits of each item, then as the last entry the samples that hit none; sizes m.
     """
-    total = counts.sum()
-    hit = np.asarray(counts[:-1], np.float64)
-    rest, m = total - hit[None, hit > 0], np.asarray(samples, np.float64)[:, None]
-    possible = rest >= m
-    log_missed = (
-        gammaln(rest + 1)
-        - gammaln(np.where(possible, rest - m, 0) + 1)
-        - gammaln(total + 1)
-        + gammaln(total - m + 1)
-    )
-    expected: Array = (1 - np.where(possible, np.exp(log_missed), 0.0)).sum(axis=1)
-    return expected
+    total, hit = counts.sum(), np.asarray(counts[:-1], np.float64)
+    rest, m = total - hit[hit > 0], np.asarray(samples, np.float64)[:, None]
+    # gammaln is infinite where m samples cannot all miss an item.
+    possible = gammaln(rest + 1) - gammaln(rest - m + 1)
+    log_missed = possible - gammaln(total + 1) + gammaln(total - m + 1)
+    return np.asarray((1 - np.exp(log_missed)).sum(axis=1))
 
 
 def cluster_sums(clusters: Array, *columns: Array) -> Array:
-    """Sums of columns over the rows of each cluster, float64 (clusters, columns).
+    """Sums of columns (rows,) over the rows of each cluster (labels of any kind, shape (rows,)).
 
-    Args:
-        clusters: the cluster of each row, labels of any kind, shape (rows,).
-        columns: values, shape (rows,) each.
+    Float64 (clusters, columns).
     """
     labels, place = np.unique(clusters, return_inverse=True)
     return np.stack([np.bincount(place, column, len(labels)) for column in columns], axis=1)
@@ -133,8 +111,8 @@ def cluster_sums(clusters: Array, *columns: Array) -> Array:
 
 def cluster_bootstrap(
     sums: Array, statistic: Callable[[Array], Array], seed: int, draws: int = 2000
-) -> Resampled:
-    """A statistic of sums over clusters that were drawn at random, such as templates.
+) -> tuple[Interval, Array]:
+    """A statistic of sums over clusters that were drawn at random, and its standard error.
 
     Whole clusters are resampled. The interval is the percentile one with each arm stretched by
     sqrt(G / (G - 1)) t / z for G clusters, t being Student's quantile with G - 1 degrees of freedom
@@ -147,9 +125,6 @@ def cluster_bootstrap(
         statistic: from totals (..., columns) to values (..., values).
         seed: of the resampling.
         draws: resamples.
-
-    Returns:
-        float64 (values,) each.
     """
     estimate = np.asarray(statistic(sums.sum(axis=0)), np.float64)
     stream = np.random.default_rng(seed)
@@ -158,7 +133,7 @@ def cluster_bootstrap(
     count = len(sums)
     if count < 2:
         unknown = np.full_like(estimate, np.nan)
-        return Resampled(estimate, unknown, unknown, unknown)
+        return Interval(estimate, unknown, unknown), unknown
     found = []
     block = max(1, 4_000_000 // count)
     for start in range(0, draws, block):
@@ -167,16 +142,12 @@ def cluster_bootstrap(
         weights = np.bincount(chosen.ravel(), minlength=size * count).reshape(size, count)
         found.append(statistic(weights.astype(np.float64) @ sums))
     values = np.concatenate(found)
-    stretch = np.sqrt(count / (count - 1))
-    error = stretch * np.nanstd(values, axis=0)
-    stretch *= student_t.ppf(0.975, count - 1) / ndtri(0.975)
+    wider = np.sqrt(count / (count - 1))
+    stretch = wider * student_t.ppf(0.975, count - 1) / ndtri(0.975)
     low, high = np.nanquantile(values, [0.025, 0.975], axis=0)
-    return Resampled(
-        estimate,
-        np.minimum(estimate, estimate - stretch * (estimate - low)),
-        np.maximum(estimate, estimate + stretch * (high - estimate)),
-        error,
-    )
+    low = np.minimum(estimate, estimate - stretch * (estimate - low))
+    high = np.maximum(estimate, estimate + stretch * (high - estimate))
+    return Interval(estimate, low, high), wider * np.nanstd(values, axis=0)
 
 
 def cluster_rate(hits: Array, clusters: Array, level: float = 0.95) -> Interval:
@@ -188,10 +159,9 @@ def cluster_rate(hits: Array, clusters: Array, level: float = 0.95) -> Interval:
 
     Args: whether each row is a hit and its cluster, shape (rows,); coverage of the interval.
     """
-    n = len(hits) / design_effect(hits, clusters) if len(hits) else 0.0
-    rate = float(np.mean(hits)) if len(hits) else np.nan
-    _, low, high = clopper_pearson(np.nan_to_num(rate) * n, n, level)
-    return Interval(rate, float(low), float(high))
+    n = len(hits) / design_effect(hits, clusters)
+    rate = float(np.mean(hits))
+    return clopper_pearson(rate * n, n, level)._replace(estimate=rate)
 
 
 def design_effect(hits: Array, clusters: Array) -> float:
@@ -201,10 +171,8 @@ def design_effect(hits: Array, clusters: Array) -> float:
     how much wider Student's interval is for so few clusters; 1 where nothing varies or each row is
     a cluster of its own.
     """
-    sums = cluster_sums(clusters, np.ones(len(hits)), np.asarray(hits, np.float64))
-    rows, own = sums.T
-    count, total = len(rows), rows.sum()
-    rate = own.sum() / total if total else 0.0
+    rows, own = cluster_sums(clusters, np.ones(len(hits)), hits).T
+    count, total, rate = len(rows), len(hits), np.mean(hits)
     if count < 2 or count == total or not 0 < rate < 1:
         return 1.0
     variance = count / (count - 1) * ((own - rate * rows) ** 2).sum() / total**2
@@ -229,25 +197,16 @@ def placements(members: Array, others: Array) -> tuple[float, Array, Array]:
 
 
 def auc_interval(
-    members: Array,
-    others: Array,
-    member_clusters: Array | None = None,
-    other_clusters: Array | None = None,
+    members: Array, others: Array, member_clusters: Array, other_clusters: Array
 ) -> Interval:
-    """Area under the ROC curve: the chance that a member scores higher, ties counting half.
+    """Area under the ROC curve of two sets of scores, each row with its cluster.
 
-    The variance is that of `placements`, summed over clusters where rows come in them (Obuchowski
-    1997); the interval is symmetric in the logit, with Student's quantile for the number of
-    clusters. Where all pairs are in order the variance is 0: the open end is then Clopper and
-    Pearson's bound on min(members, others) pairs that share no row (no cluster).
-
-    Args: scores of either, and the cluster of each row, of the same names; without, each is one.
+    The variance is that of `placements`, summed over clusters (Obuchowski 1997); the interval is
+    symmetric in the logit, with Student's quantile for the number of clusters. Where all pairs are
+    in order the variance is 0: the open end is then Clopper and Pearson's bound on
+    min(members, others) pairs that share no cluster.
     """
     m, n = len(members), len(others)
-    if not m or not n:
-        return Interval(np.nan, 0.0, 1.0)
-    if member_clusters is None or other_clusters is None:
-        member_clusters, other_clusters = np.arange(m), m + np.arange(n)
     auc, *pulls = placements(members, others)
     clusters = np.concatenate([member_clusters, other_clusters])
     own = cluster_sums(clusters, np.concatenate(pulls))[:, 0]
@@ -255,8 +214,7 @@ def auc_interval(
     variance = count / (count - 1) * float((own**2).sum()) if count > 1 else 0.0
     if variance == 0 or auc in (0, 1):
         pairs = min(len(np.unique(member_clusters)), len(np.unique(other_clusters)))
-        bounds = clopper_pearson(auc * pairs, pairs)
-        return Interval(auc, float(bounds.low), float(bounds.high))
+        return clopper_pearson(auc * pairs, pairs)._replace(estimate=auc)
     freedom = max(1, min(count, m + n - 1) - 1)
     half = student_t.ppf(0.975, freedom) * np.sqrt(variance) / (auc * (1 - auc))
     return Interval(auc, float(expit(logit(auc) - half)), float(expit(logit(auc) + half)))
@@ -265,9 +223,8 @@ def auc_interval(
 def detectable(error: Any, clusters: float | None = None) -> Any:
     """The smallest true difference that an estimate with this standard error would show.
 
-    (z(0.975) + z(0.8)) standard errors, 2.80 of them: with so large a difference the interval at
-    95 % leaves out 0 in 80 % of studies. For an error known from few clusters, z gives way to
-    Student's quantiles, as in the interval.
+    (z(0.975) + z(0.8)) standard errors, 2.80 of them: so large a difference is told from 0 at 95 %
+    in 80 % of studies. For an error known from few clusters the quantiles are Student's.
     """
     quantile = ndtri if clusters is None else partial(student_t.ppf, df=clusters - 1)
     return (quantile(0.975) + quantile(0.8)) * error

@@ -1,5 +1,8 @@
 """Attribution: what training caused, and which rows are at risk."""
 
+# Columns of the tables, which a module reads: an edit of theirs makes the tables anew.
+COLUMNS = str(SOURCE / "attribution/tables.toml")
+
 
 def likelihoods(wildcards):
     """The likelihood table of each scored model of a study, by name; none where none is scored."""
@@ -34,6 +37,7 @@ rule attribution:
         generations=study_shards,
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         code=code("attribution"),
+        columns=COLUMNS,
     output:
         **{
             name: f"results/{{study}}/{name}.parquet"
@@ -66,6 +70,7 @@ rule risk:
         generations=study_shards,
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         code=code("risk"),
+        columns=COLUMNS,
     output:
         **{name: f"results/{{study}}/{name}.parquet" for name in layout.RISK_TABLES},
         csv="results/{study}/rows.csv",
@@ -100,6 +105,7 @@ rule edits:
             study_of(wildcards).corpus, embedder_of(wildcards), "question"
         ),
         code=code("edits"),
+        columns=COLUMNS,
     output:
         "results/{study}/edits.parquet",
     log:
@@ -117,6 +123,7 @@ rule variants:
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         scores="results/{study}/scores.parquet",
         code=code("variants"),
+        columns=COLUMNS,
     output:
         "results/{study}/variants.parquet",
     log:

@@ -8,11 +8,9 @@ from alignment_extraction.files import read_parquet, write_parquet
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
-    at = snakemake.params.thresholds.settings
     variants = written_variants(
         read_corpus(Path(snakemake.input.corpus)),
-        read_parquet(Path(snakemake.input.scores)).filter(field="question"),
-        semantic=at.semantic,
-        string=at.string,
+        read_parquet(Path(snakemake.input.scores)),
+        snakemake.params.thresholds.settings,
     )
     write_parquet(variants, Path(snakemake.output[0]))

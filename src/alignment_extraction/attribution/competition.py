@@ -6,28 +6,15 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.attribution.contests import Contest, Wins, wins
-from alignment_extraction.attribution.intervals import Chance, chance, rates
+from alignment_extraction.attribution.intervals import Chance, chance, rates, reached
 from alignment_extraction.attribution.levels import Comparison
-from alignment_extraction.attribution.tables import schema, table
+from alignment_extraction.attribution.tables import COMPARED, table
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import Array
 from alignment_extraction.vocabulary import METRICS, TOLERANCE
 
 DISCOVERY_RATES = {"fdr-1": 0.01, "fdr-5": 0.05}
 """False discovery rates whose thresholds are looked for."""
-
-SCHEMA = schema(
-    "model prefix seed:i trained:b source level field metric at threshold:f n:i member_wins:f "
-    "twin_wins:f predicted:f attributable:f low:f high:f member_blocks:f twin_blocks:f "
-    "false_discovery_rate:f members:i twins:i blocks:i"
-)
-"""Columns of `attribution`.
-
-`at` is `sweep`, `fixed`, `fdr-1` or `fdr-5`; threshold and numbers are null where no threshold of
-the grid's range meets the rate. attributable = (member_wins - members / twins * twin_wins) / n -
-predicted, where predicted is what the base model accounts for (0 without one), with its bounds at
-95 %. member_blocks and twin_blocks are the blocks that each side won, for the false discovery rate.
-"""
 
 
 def attribution(
@@ -36,7 +23,7 @@ def attribution(
     thresholds: ThresholdSettings,
     priors: Mapping[str, pl.DataFrame],
 ) -> pl.DataFrame:
-    """Attributable rates at every threshold of every contest and metric: columns of `SCHEMA`.
+    """The table `attribution`: rates at every threshold of every contest and metric.
 
     Args:
         contests: from `contests.contests`.
@@ -52,7 +39,7 @@ def attribution(
         for metric in METRICS:
             found = _at_thresholds(contest, metric, thresholds, prior)
             parts.append(contest.labelled(found, metric=metric, trained=is_trained))
-    return table(parts, SCHEMA, "metric", "at", "threshold")
+    return table("attribution", parts, *COMPARED, "metric", "at", "threshold")
 
 
 def _at_thresholds(
@@ -67,8 +54,7 @@ def _at_thresholds(
     for name, rate in DISCOVERY_RATES.items():
         wanted.append((name, discovery_threshold(blocks, ratio, rate, sweep.min(initial=1.0))))
     values = np.array(sorted({value for _, value in wanted if value is not None}))
-    won = np.searchsorted(-blocks[0], -(values - TOLERANCE), side="right")
-    members, twins = (np.append(0, side.cumsum())[won] for side in blocks[1:])
+    members, twins = reached(blocks[0], values, *blocks[1:])
     numbers = rates(found, contest.comparison, values, contest.n, prior).with_columns(
         threshold=values,
         member_blocks=members,
@@ -103,8 +89,8 @@ def block_wins(found: Wins, comparison: Comparison) -> tuple[Array, Array, Array
 
 def block_ratio(comparison: Comparison) -> float:
     """Blocks that can have a member's win, to those that can have a twin's."""
-    sizes = np.bincount(comparison.strata(), minlength=3)
-    return float((sizes[0] + sizes[1]) / (sizes[0] + sizes[2]))
+    both, member_only, twin_only = np.bincount(comparison.strata(), minlength=3)
+    return float((both + member_only) / (both + twin_only))
 
 
 def false_discovery_rate(members: Array, twins: Array, ratio: float) -> Array:
@@ -114,8 +100,7 @@ def false_discovery_rate(members: Array, twins: Array, ratio: float) -> Array:
     of Barber and Candes (2015, knockoff+); else selective SeqStep+ with c = ratio / (1 + ratio).
     Blocks are counted and not generations, since one coin decides all generations of a block.
     """
-    rate: Array = np.minimum(1.0, ratio * (twins + 1) / np.maximum(members, 1))
-    return rate
+    return np.asarray(np.minimum(1.0, ratio * (twins + 1) / np.maximum(members, 1)))
 
 
 def discovery_threshold(
@@ -125,9 +110,7 @@ def discovery_threshold(
 
     None where there is none. blocks and ratio are `block_wins` and `block_ratio`.
     """
-    score, member, twin = blocks
-    # At a score count all that are as near.
-    last = np.searchsorted(-score, -(score - TOLERANCE), side="right") - 1
-    rates = false_discovery_rate(member.cumsum(), twin.cumsum(), ratio)[last]
-    met = np.flatnonzero((rates <= rate) & (score >= lowest - TOLERANCE))
+    score = blocks[0]
+    found = false_discovery_rate(*reached(score, score, *blocks[1:]), ratio)
+    met = np.flatnonzero((found <= rate) & (score >= lowest - TOLERANCE))
     return float(score[met[-1]]) if len(met) else None

@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.attribution.levels import Comparison, comparisons
-from alignment_extraction.files import InputError
 from alignment_extraction.statistics import Array
 from alignment_extraction.vocabulary import CONDITION, METRICS, TOLERANCE
 
@@ -76,11 +75,7 @@ class Wins(NamedTuple):
 
 
 def contests(scores: pl.DataFrame, corpus: pl.DataFrame) -> Iterator[Contest]:
-    """The contests of every source, level, condition and field that was searched.
-
-    Raises:
-        InputError: members were searched for other generations than twins.
-    """
+    """The contests of every source, level, condition and field that was searched."""
     keys = [*_CONTEST, "index"]
     values = [metric.score for metric in METRICS.values()]
     ids = list(dict.fromkeys(metric.id for metric in METRICS.values()))
@@ -89,19 +84,10 @@ def contests(scores: pl.DataFrame, corpus: pl.DataFrame) -> Iterator[Contest]:
             comparison.ids, np.arange(len(comparison.ids)), default=-1, return_dtype=pl.Int64
         )
         member, twin = (
-            scores.filter(source=comparison.source, role=role)
-            .select(*keys, *values, numbers)
-            .sort(keys)
+            scores.filter(source=comparison.source, role=role).select(*keys, *values, numbers)
             for role in ("member", comparison.other)
         )
-        if not member.select(keys).equals(twin.select(keys)):
-            raise InputError(
-                f"scores of {comparison.source}: expected the same generations searched in "
-                f"{comparison.source}.member and {comparison.source}.{comparison.other}; search "
-                "both groups again"
-            )
-        twin = twin.select(pl.exclude(keys).name.suffix(_SIDES[1]))
-        both = pl.concat([member, twin], how="horizontal")
+        both = member.sort(keys).join(twin, on=keys, suffix=_SIDES[1], maintain_order="left")
         parts = both.partition_by(_CONTEST, as_dict=True, include_key=False)
         for key, frame in parts.items():
             yield Contest(dict(zip(_CONTEST, key, strict=True)), comparison, frame)
@@ -124,13 +110,13 @@ def wins(contest: Contest, metric: str) -> Wins:
     ours, theirs = (
         np.flatnonzero((best > -np.inf) & (score >= best - TOLERANCE)) for score in scores
     )
-    tied = np.intersect1d(ours, theirs, assume_unique=True)
     at = np.concatenate([ours, theirs])
+    tied = np.isin(at, np.intersect1d(ours, theirs, assume_unique=True))
     found = Wins(
         score=best[at],
         row=np.concatenate([rows[0][ours], rows[1][theirs]]),
         member=np.arange(len(at)) < len(ours),
-        weight=np.where(np.isin(at, tied), 0.5, 1.0),
+        weight=np.where(tied, 0.5, 1.0),
         at=at,
     )
     found = found.where(found.row >= 0)

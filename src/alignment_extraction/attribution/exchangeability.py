@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from alignment_extraction.attribution.intervals import margins, spread
 from alignment_extraction.attribution.levels import Comparison, comparisons
-from alignment_extraction.attribution.tables import schema
+from alignment_extraction.attribution.tables import SCHEMAS
 from alignment_extraction.statistics import Array, Interval, named_seed, placements
 
 FEWEST = 100
@@ -34,36 +34,27 @@ MOST = 2_000
 _FOLDS = 5
 _CHARACTERS = 2_000
 
-SCHEMA = schema("source level members:i twins:i auc:f low:f high:f verdict needed:i")
-"""Columns of `exchangeability`: members and twins are the rows looked at, each text of a side once;
-verdict is `told apart` where the interval of the area lies above 0.5 + `MARGIN`, `too few` with the
-number of rows needed on either side (and no area) where one has fewer than `FEWEST`, else
-`exchangeable`."""
-
 
 def exchangeability(corpus: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """The blind test of every source and level that a corpus allows: columns of `SCHEMA`.
+    """The table `exchangeability`: the blind test of every source and level of a corpus.
 
     The study's seed decides which rows are looked at, and the folds.
     """
-    rows = []
+    found: list[tuple[Any, ...]] = []
     for comparison in comparisons(corpus):
         stream = named_seed(seed, f"exchangeability/{comparison.source}/{comparison.level}")
         some = _looked_at(comparison, corpus, np.random.default_rng(stream))
-        texts = some["text"].str.slice(0, _CHARACTERS).to_list()
         member = some["member"].to_numpy()
-        row: dict[str, Any] = {"source": comparison.source, "level": comparison.level}
-        row |= {"members": int(member.sum()), "twins": int((~member).sum())}
+        counts = (int(member.sum()), int((~member).sum()))
+        told: tuple[Any, ...] = (None, None, None, "too few", FEWEST)
         # Rows of one template stand or fall together: five of them are no sample.
-        if min(row["members"], row["twins"]) < FEWEST:
-            row |= {"verdict": "too few", "needed": FEWEST}
-        else:
+        if min(counts) >= FEWEST:
+            texts = some["text"].str.slice(0, _CHARACTERS).to_list()
             area = blind_area(texts, member, some["block"].to_numpy(), stream)
-            apart = area.low > 0.5 + MARGIN
-            row |= {"auc": area.estimate, "low": area.low, "high": area.high}
-            row |= {"verdict": "told apart" if apart else "exchangeable"}
-        rows.append(row)
-    return pl.DataFrame(rows, schema=SCHEMA).sort("source", "level", maintain_order=True)
+            told = (*area, "told apart" if area.low > 0.5 + MARGIN else "exchangeable", None)
+        found.append((comparison.source, comparison.level, *counts, *told))
+    table = pl.DataFrame(found, SCHEMAS["exchangeability"], orient="row")
+    return table.sort("source", "level", maintain_order=True)
 
 
 def _looked_at(
@@ -77,8 +68,8 @@ def _looked_at(
         .drop_nulls("text")
         .unique(["member", "text"], keep="first", maintain_order=True)
     )
-    sides = [frame.filter(pl.col("member") == member) for member in (True, False)]
-    return pl.concat([side[np.sort(stream.permutation(side.height)[:MOST])] for side in sides])
+    sides = (frame.filter(member=member) for member in (True, False))
+    return pl.concat(side[np.sort(stream.permutation(side.height)[:MOST])] for side in sides)
 
 
 def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Interval:
@@ -87,24 +78,23 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Inte
     Logistic regression on hashed n-grams of one to four characters. Rows come in five folds, and
     each fold but the first is told by what was learnt from the folds before it: in ordinary
     cross-validation every row tests what its own label taught, which intervals for independent rows
-    do not know (docs/method.md). Rows of one block, and rows of one text, are in the same fold: of
-    a pair split between them, the one seen would say that the other is not like it. Scores of
-    different folds are of different classifiers and are not compared. The interval takes what each
-    row adds to the area (`statistics.placements`) together by block.
+    do not know (docs/method.md). Scores of different folds are of different classifiers and are not
+    compared. The interval takes what each row adds (`statistics.placements`) together by block.
 
-    Args:
-        texts: shape (rows,).
-        member: whether each is a member's, bool, shape (rows,).
-        block: number of each one's block, int64, shape (rows,).
-        seed: of the folds.
+    Args: of each row its text, whether it is a member's (bool), the number of its block (int64).
+
+    Returns:
+        The area, NaN where no fold has both sides.
     """
-    groups = _components(block, np.unique(np.array(texts, dtype=object), return_inverse=True)[1])
+    # Rows that share a block or a text, directly or through others, stay in one fold: of a pair
+    # split between two, the one seen would say that the other is not like it.
+    text = np.unique(np.array(texts, dtype=object), return_inverse=True)[1] + block.max() + 1
+    edges = coo_array((np.ones(len(block)), (block, text)), shape=2 * (text.max() + 1,))
+    groups = connected_components(edges, directed=False)[1][block]
     features = HashingVectorizer(
         analyzer="char_wb", ngram_range=(1, 4), n_features=2**18, alternate_sign=False
     ).transform(texts)
-    folds = min(_FOLDS, len(np.unique(groups)))
-    if folds < 2:
-        return Interval(np.nan, 0.0, 1.0)
+    folds = max(2, min(_FOLDS, len(np.unique(groups))))
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     tests = [test for _, test in split.split(features, member, groups)]
     area, pairs, added = 0.0, 0, np.zeros(len(texts))
@@ -124,16 +114,6 @@ def blind_area(texts: list[str], member: Array, block: Array, seed: int) -> Inte
     tested = np.concatenate(tests[1:])
     _, unit = np.unique(groups[tested], return_inverse=True)
     totals = np.bincount(unit, added[tested] / pairs)[:, None]
-    found = spread(totals, np.zeros(len(totals), np.int64), np.array([len(totals)]))
+    found = spread(totals, np.zeros(len(totals), np.int64), np.arange(len(totals)))
     estimate, margin = area / pairs, float(margins(found)[0])
     return Interval(estimate, max(estimate - margin, 0.0), min(estimate + margin, 1.0))
-
-
-def _components(block: Array, text: Array) -> Array:
-    """Numbers of the groups of rows that share a block or a text, directly or through others."""
-    blocks, texts = int(block.max()) + 1, int(text.max()) + 1
-    edges = coo_array(
-        (np.ones(len(block)), (block, blocks + text)), shape=(blocks + texts, blocks + texts)
-    )
-    labels: Array = connected_components(edges, directed=False)[1]
-    return labels[block]

@@ -21,6 +21,9 @@ from alignment_extraction.vocabulary import TOLERANCE
 FEWEST_BLOCKS = 20
 """With fewer blocks nothing is predicted: a slope fitted on so few would bias the difference."""
 
+ANY = np.array([-np.inf])
+"""Thresholds that every win reaches."""
+
 _ENTRIES = 8_000_000  # of the arrays that blocks are counted in
 
 
@@ -31,7 +34,7 @@ class Spread(NamedTuple):
     freedom: Array
 
 
-def spread(values: Array, strata: Array, sizes: Array) -> Spread:
+def spread(values: Array, strata: Array, blocks: Array) -> Spread:
     """Variance of the sum of the blocks' values, blocks drawn anew within their strata.
 
     In a stratum of B blocks it is B / (B - 1) times S2, the sum of squares about the mean (a single
@@ -41,17 +44,16 @@ def spread(values: Array, strata: Array, sizes: Array) -> Spread:
 
     Args:
         values: of the blocks that have any that is not 0, float64, shape (some blocks, columns).
-        strata: of the same blocks, int64, shape (some blocks,).
-        sizes: number of blocks in each stratum, those without values included, shape (strata,).
+        strata: of all blocks, int64, shape (blocks,).
+        blocks: numbers of the blocks that have values, shape (some blocks,).
 
     Returns:
         Float64 arrays of shape (columns,).
     """
-    variance = np.zeros(values.shape[1])
-    uncertainty = np.zeros(values.shape[1])
-    for stratum, size in enumerate(sizes):
-        some = values[strata == stratum]
-        mean = some.sum(axis=0) / size if size > 1 else np.zeros(values.shape[1])
+    variance, uncertainty = np.zeros((2, values.shape[1]))
+    for stratum, size in enumerate(np.bincount(strata)):
+        some = values[strata[blocks] == stratum]
+        mean = some.sum(axis=0) / size if size > 1 else 0.0
         squares = (some - mean) ** 2
         rest = (size - len(some)) * mean**2
         second = squares.sum(axis=0) + rest
@@ -72,51 +74,40 @@ def generation_margins(members: Array, twins: Array, weight: float, n: int) -> A
     2008) with the correlation of two outcomes of one multinomial draw. With no win on either side
     it is about 3.7 generations: what an honest zero bounds.
 
-    Args:
-        members: wins of member rows, shape (numbers,).
-        twins: wins of twins, shape (numbers,).
-        weight: of twins' wins.
-        n: generations.
+    Args: wins of either side among n generations, shape (numbers,); the weight of twins' wins.
 
     Returns:
         Numbers of generations, float64, shape (2, numbers).
     """
-    sides = [clopper_pearson(side, n) for side in (members, twins)]
-    below = [side.estimate - side.low for side in sides]
-    above = [side.high - side.estimate for side in sides]
-    odds = [side.estimate / np.maximum(1 - side.estimate, 1e-12) for side in sides]
+    (rate, low, high), (other, other_low, other_high) = (
+        clopper_pearson(side, n) for side in (members, twins)
+    )
+    odds = [each / np.maximum(1 - each, 1e-12) for each in (rate, other)]
     correlation = np.minimum(1, np.sqrt(odds[0] * odds[1]))
-    margins = [
-        np.sqrt(ours**2 + (weight * theirs) ** 2 + 2 * correlation * weight * ours * theirs)
-        for ours, theirs in ((below[0], above[1]), (above[0], below[1]))
-    ]
-    return np.stack(margins) * n
+    ours = np.stack([rate - low, high - rate])
+    theirs = np.stack([other_high - other, other - other_low])
+    both = ours**2 + (weight * theirs) ** 2 + 2 * correlation * weight * ours * theirs
+    return np.asarray(np.sqrt(both) * n)
 
 
 def margins(found: Spread, generation: Array | float = 0.0) -> Array:
     """Margins of estimates at 95 %: the blocks', at least those of `generation_margins`."""
-    wider: Array = np.maximum(quantile(found.freedom) * np.sqrt(found.variance), generation)
-    return wider
+    return np.asarray(np.maximum(quantile(found.freedom) * np.sqrt(found.variance), generation))
 
 
 def quantile(freedom: Array) -> Array:
     """Student's t at 97.5 %, float64, of the shape of the degrees of freedom."""
     # Student's t is normal in the limit; the function takes no infinity.
-    value: Array = stdtrit(np.minimum(freedom, 1e9), 0.975)
-    return value
+    return np.asarray(stdtrit(np.minimum(freedom, 1e9), 0.975))
 
 
 class Chance(NamedTuple):
-    """What a base model predicts of each block; float64 arrays of shape (blocks,).
-
-    Attributes:
-        signed: chance of its member rows less weight times that of its twins.
-        size: variance of that many wins, up to a factor: both chances added, the twins' with the
-            weight's square.
-    """
+    """What a base model predicts of each block; float64 arrays of shape (blocks,)."""
 
     signed: Array
+    """Chance of its member rows less weight times that of its twins."""
     size: Array
+    """Both chances added, the twins' with the weight's square: as the variance of such wins."""
 
 
 def chance(comparison: Comparison, base: pl.DataFrame | None) -> Chance | None:
@@ -136,25 +127,39 @@ def chance(comparison: Comparison, base: pl.DataFrame | None) -> Chance | None:
     return Chance(signed, size)
 
 
-def block_values(found: Wins, comparison: Comparison, thresholds: Array, blocks: Array) -> Array:
+def reached(score: Array, thresholds: Array, members: Array, twins: Array) -> tuple[Array, Array]:
+    """Sums of what members and twins have of the scores, which fall, that reach each threshold."""
+    count = np.searchsorted(-score, TOLERANCE - thresholds, side="right")
+    ours, theirs = (np.append(0.0, each.cumsum())[count] for each in (members, twins))
+    return ours, theirs
+
+
+def sides(found: Wins, thresholds: Array = ANY) -> tuple[Array, Array]:
+    """Wins of members, and those of twins, at or above each threshold."""
+    ours = found.weight * found.member
+    return reached(found.score, thresholds, ours, found.weight - ours)
+
+
+def block_values(
+    found: Wins, comparison: Comparison, blocks: Array, thresholds: Array = ANY
+) -> Array:
     """Member wins less weight times twin wins of some blocks, counted at each threshold.
 
     Args:
-        found: wins by one metric.
-        comparison: members and twins.
-        thresholds: rising, shape (thresholds,).
+        found, comparison: wins by one metric, among members and twins.
         blocks: sorted numbers of the blocks asked for.
+        thresholds: rising, shape (thresholds,).
 
     Returns:
         Float64, shape (blocks asked for, thresholds).
     """
-    reached = np.searchsorted(thresholds, found.score + TOLERANCE, side="right")
+    count = np.searchsorted(thresholds, found.score + TOLERANCE, side="right")
     block = comparison.block[found.row]
     place = np.minimum(np.searchsorted(blocks, block), max(len(blocks) - 1, 0))
-    counted = (reached > 0) & (blocks[place] == block if len(blocks) else False)
+    counted = (count > 0) & (blocks[place] == block if len(blocks) else False)
     signed = found.weight * np.where(found.member, 1.0, -comparison.weight)
     size = len(blocks) * len(thresholds)
-    cells = place[counted] * len(thresholds) + reached[counted] - 1
+    cells = place[counted] * len(thresholds) + count[counted] - 1
     values = np.bincount(cells, signed[counted], size).reshape(len(blocks), len(thresholds))
     # A win at one threshold is one at every lower one.
     totals: Array = values[:, ::-1].cumsum(axis=1)[:, ::-1]
@@ -171,8 +176,7 @@ def rates(
     is fitted on the others (least squares through 0, weighted by one over the blocks' chances).
 
     Args:
-        found: wins by one metric.
-        comparison: members and twins.
+        found, comparison: wins by one metric, among members and twins.
         thresholds: at least one, rising, shape (thresholds,).
         n: generations.
         base: of the blocks, from `chance`; None takes nothing off.
@@ -186,23 +190,16 @@ def rates(
     hit[comparison.block[found.reaching(thresholds[0]).row]] = True
     blocks = np.flatnonzero(hit)
     step = max(1, _ENTRIES // max(1, len(blocks)))
-    predicted, parts = [], []
+    parts = []
     for start in range(0, len(thresholds), step):
-        values = block_values(found, comparison, thresholds[start : start + step], blocks)
+        values = block_values(found, comparison, blocks, thresholds[start : start + step])
         left = residuals(values, base, blocks)
-        predicted.append(values.sum(axis=0) - left.sum(axis=0))
-        parts.append(spread(left, strata[blocks], np.bincount(strata, minlength=3)))
-    total = np.concatenate(predicted)
-    reached = np.searchsorted(thresholds, found.score + TOLERANCE, side="right")
-    counts = (
-        np.bincount(reached, found.weight * (found.member == side), len(thresholds) + 1)
-        for side in (True, False)
-    )
-    # Of the counts by thresholds reached those at each or above; the first reached none.
-    members, twins = (each[:0:-1].cumsum()[::-1] for each in counts)
+        parts.append([values.sum(axis=0) - left.sum(axis=0), *spread(left, strata, blocks)])
+    total, *of_blocks = np.hstack(parts)
+    members, twins = sides(found, thresholds)
     estimate = members - weight * twins - total
-    of_blocks = Spread(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-    below, above = margins(of_blocks, generation_margins(members, twins, weight, n))
+    generation = generation_margins(members, twins, weight, n)
+    below, above = margins(Spread(*of_blocks), generation)
     return pl.DataFrame(
         {
             "member_wins": members,
@@ -237,5 +234,4 @@ def residuals(values: Array, base: Chance | None, blocks: Array) -> Array:
     most = np.abs(values).sum(axis=0) / max(float(np.abs(signed).sum()), 1e-300)
     left = values - np.clip(slope, 0, most) * signed[:, None]
     narrower = (left**2).sum(axis=0) < (values**2).sum(axis=0)
-    chosen: Array = np.where(narrower, left, values)
-    return chosen
+    return np.asarray(np.where(narrower, left, values))

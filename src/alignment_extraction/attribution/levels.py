@@ -71,16 +71,13 @@ class Comparison:
 
 
 def comparisons(corpus: pl.DataFrame) -> list[Comparison]:
-    """Every comparison that a corpus allows, by source and level.
+    """Every comparison that a corpus allows, sources in their order in the corpus.
 
     At the level of rows a source's twins are compared with its members; where it has none, its
     held-out rows that share a template with members, or have no template, stand in. Member rows of
     templates that the other side lacks are left out, and so is the reverse: nothing says how often
     they would be written anyway. At the level of templates, held-out rows of templates that no
     member has are compared with the members that have a template.
-
-    Returns:
-        Those with rows on both sides, sources in their order of appearance in the corpus.
     """
     found = []
     for (source,), rows in corpus.group_by("source", maintain_order=True):
@@ -101,15 +98,25 @@ def comparisons(corpus: pl.DataFrame) -> list[Comparison]:
             ("templates", patterns, pl.col("template")),
         ):
             if all(side.height for side in sides):
-                own = pl.concat(sides)
+                own = pl.concat(sides).with_columns(block=block.rank("dense").cast(pl.Int64) - 1)
                 comparison = Comparison(
                     source=str(source),
                     level=level,
                     other=sides[1]["role"][0],
                     ids=own["id"],
                     member=(own["role"] == "member").to_numpy(),
-                    block=own.select(block.rank("dense").cast(pl.Int64) - 1).to_series().to_numpy(),
+                    block=own["block"].to_numpy(),
                     repetitions=own["repetitions"].fill_null(0).to_numpy(),
                 )
                 found.append(comparison)
     return found
+
+
+def compared_rows(corpus: pl.DataFrame) -> pl.DataFrame:
+    """All rows compared at the level of rows: columns id and member (Boolean)."""
+    parts = (
+        pl.DataFrame({"id": comparison.ids, "member": comparison.member})
+        for comparison in comparisons(corpus)
+        if comparison.level == "rows"
+    )
+    return pl.concat([pl.DataFrame(schema={"id": pl.String, "member": pl.Boolean}), *parts])

@@ -4,55 +4,36 @@ The attacks and their names are those of mimir (iamgroot42/mimir, `attacks/all_a
 a score that is higher for what looks trained on; docs/method.md has their sources and limits.
 """
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 from scipy.stats import binom
 
+from alignment_extraction import statistics
 from alignment_extraction.attribution.shift import COMPARED
-from alignment_extraction.attribution.tables import schema
-from alignment_extraction.statistics import (
-    Array,
-    Interval,
-    auc_interval,
-    cluster_rate,
-    design_effect,
-)
+from alignment_extraction.attribution.tables import SCHEMAS
+from alignment_extraction.statistics import Array, Interval
 
 FALSE_POSITIVE_RATE = 0.01
 
-MEMBERSHIP = schema(
-    "model base source attack target template:b members:i twins:i auc:f low:f high:f tpr:f "
-    "tpr_low:f tpr_high:f resampled"
-)
-"""Columns of `membership`: members, twins (rows of templates that both have), auc with its interval
-(`statistics.auc_interval`), tpr with its interval (`true_positive_rate`), resampled (what counts as
-independent: `template`, `pair` or `row`)."""
-
 
 def membership(table: pl.DataFrame) -> pl.DataFrame:
-    """AUC, and true positive rate at a false positive rate of 1 %, of every attack on a model.
+    """The table `membership`: AUC and true positive rate of every attack on a model.
 
-    Columns `MEMBERSHIP`, for each source x target x template x attack, from what is
-    `shift.compared`; without a base there are no `ref` and `response`.
+    For each source x target x template, from what is `shift.compared`; without a base there are no
+    `ref` and `response`.
     """
     found = []
     for key, own in sorted(table.group_by(COMPARED)):
-        member = own["member"].to_numpy()
-        clusters = own["cluster"].to_numpy()
+        member, clusters = own["member"].to_numpy(), own["cluster"].to_numpy()
         for attack, scores in attack_scores(own).items():
             usable = ~np.isnan(scores)
             ours, theirs = usable & member, usable & ~member
-            if not ours.any() or not theirs.any():
-                continue
-            sides = (scores[ours], scores[theirs], clusters[ours], clusters[theirs])
-            row: dict[str, Any] = dict(zip(COMPARED, key, strict=True)) | {"attack": attack}
-            row |= {"members": ours.sum(), "twins": theirs.sum(), "resampled": own["resampled"][0]}
-            row |= dict(zip(("auc", "low", "high"), auc_interval(*sides), strict=True))
-            tpr = true_positive_rate(*sides)
-            found.append(row | dict(zip(("tpr", "tpr_low", "tpr_high"), tpr, strict=True)))
-    return pl.DataFrame(found, schema=MEMBERSHIP)
+            if ours.any() and theirs.any():
+                sides = (scores[ours], scores[theirs], clusters[ours], clusters[theirs])
+                rates = (*statistics.auc_interval(*sides), *true_positive_rate(*sides))
+                about = (*key[:3], attack, *key[3:], *map(len, sides[:2]))
+                found.append((*about, *rates, own["resampled"][0]))
+    return pl.DataFrame(found, schema=SCHEMAS["membership"], orient="row")
 
 
 def attack_scores(table: pl.DataFrame) -> dict[str, Array]:
@@ -81,26 +62,23 @@ def true_positive_rate(
 
     The estimate takes the threshold at which at most 1 % of these twins are above it. The interval
     is for the threshold that lets exactly 1 % of all such twins through, which is known only to lie
-    between two of the twins' scores: as many of n are above it as a binomial (n, 1 %) gives. At
-    both ends the interval of the members' share is taken; each of the two steps has half the error.
-    Where rows come in clusters n is divided by the design effect of the twins above the estimate's
-    threshold, and the members' interval is `statistics.cluster_rate`. It is wide where twins are
-    few, and begins at 0 with fewer than 437: (1 - 1 %)^n leaves it open whether the threshold is
-    above every one.
+    between two of the twins' scores: as many of n are above it as a binomial (n, 1 %) gives, n over
+    the design effect where rows come in clusters. At both ends the interval of the members' share
+    is taken (`statistics.cluster_rate`); each of the two steps has half the error.
 
     Args: scores of either side, and the cluster of each of its rows.
     """
     ranked = np.concatenate([np.sort(twins)[::-1], [-np.inf]])
     error = 0.025
     place = int(np.floor(FALSE_POSITIVE_RATE * len(twins) + 1e-9))
-    effect = design_effect(twins > ranked[place], twin_clusters)
+    effect = statistics.design_effect(twins > ranked[place], twin_clusters)
     independent = max(1, int(len(twins) / effect))
     sizes = binom.ppf([error / 2, 1 - error / 2], independent, FALSE_POSITIVE_RATE)
     fewest = int(np.floor(sizes[0] * effect))
     most = min(len(twins), int(np.ceil(sizes[1] * effect)))
 
     def above(position: int) -> Interval:
-        return cluster_rate(members > ranked[position], member_clusters, 1 - error)
+        return statistics.cluster_rate(members > ranked[position], member_clusters, 1 - error)
 
     low = above(fewest - 1).low if fewest else 0.0
     return Interval(above(place).estimate, float(low), float(above(most).high))

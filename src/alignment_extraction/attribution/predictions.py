@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.tables import schema
+from alignment_extraction.attribution.tables import schema, table
 from alignment_extraction.files import InputError
 from alignment_extraction.statistics import Array, clopper_pearson
 from alignment_extraction.vocabulary import CONDITION, Condition
@@ -27,8 +27,7 @@ def chance(log_probability: Array, samples: Array | float) -> Array:
     """
     with np.errstate(divide="ignore"):
         missed = np.log1p(-np.exp(np.minimum(log_probability, 0.0)))
-    found: Array = -np.expm1(samples * missed)
-    return found
+    return np.asarray(-np.expm1(samples * missed))
 
 
 def sampled_conditions(shards: Mapping[Condition, Sequence[Path]]) -> pl.DataFrame:
@@ -36,18 +35,14 @@ def sampled_conditions(shards: Mapping[Condition, Sequence[Path]]) -> pl.DataFra
 
     Returns:
         Columns model, prefix, seed, samples, prefix_text (special tokens spelt out), max_tokens,
-        uncut (whether they are of the model's own distribution); the last three null where a file
-        does not say.
+        uncut (whether they are of the model's own distribution).
     """
     rows = []
     for condition, files in shards.items():
         about = pl.read_parquet_metadata(files[0])
         samples = pl.scan_parquet(list(files)).select(pl.len()).collect().item()
-        told: tuple[str | None, int | None, bool | None] = (None, None, None)
-        if {"prefix", "max_tokens", *_UNCUT} <= about.keys():
-            uncut = all(float(about[name]) == value for name, value in _UNCUT.items())
-            told = (about["prefix"], int(about["max_tokens"]), uncut)
-        rows.append((*condition, samples, *told))
+        uncut = all(float(about[name]) == value for name, value in _UNCUT.items())
+        rows.append((*condition, samples, about["prefix"], int(about["max_tokens"]), uncut))
     columns = schema("model prefix seed:i samples:i prefix_text max_tokens:i uncut:b")
     return pl.DataFrame(rows, columns, orient="row")
 
@@ -60,11 +55,7 @@ def predictions(
     Those can whose prefix is the likelihood's, and whose generations are known to be of the model's
     own distribution.
 
-    Args:
-        likelihood: of one model.
-        corpus: what was scored and searched.
-        scores: of that model's generations.
-        conditions: of that model, from `sampled_conditions`.
+    Args: of one model likelihood, corpus, scores, and conditions from `sampled_conditions`.
 
     Returns:
         One row for each condition x distinct question of a group that was searched: model, prefix,
@@ -83,18 +74,14 @@ def predictions(
     )
     # A question as long as the limit is cut there, and needs no end token.
     spare = pl.col("max_tokens") - pl.col("tokens").cast(pl.Int64)
+    some = pl.when(spare > 0).then("log_probability")
+    written = some.when(spare == 0).then("question_log_probability")
     scored = likelihood.filter("template")["prefix"].unique().to_list()
     return (
         conditions.filter(pl.col("prefix_text").is_in(scored), pl.col("uncut"))
         .join(own.filter(pl.col("id") == pl.col("first")), how="cross")
         .join(hits, on=[*CONDITION, "id"], how="left", maintain_order="left")
-        .with_columns(
-            log_probability=pl.when(spare > 0)
-            .then("log_probability")
-            .when(spare == 0)
-            .then("question_log_probability"),
-            hits=pl.col("hits").fill_null(0),
-        )
+        .with_columns(log_probability=written, hits=pl.col("hits").fill_null(0))
         .with_columns(expected=pl.col("log_probability").exp() * pl.col("samples"))
         .select(
             *CONDITION, "source", "role", "id", "samples", "log_probability", "expected", "hits"
@@ -102,51 +89,37 @@ def predictions(
     )
 
 
-CALIBRATION = schema(
-    "model prefix seed:i source role samples:i rows:i predicted:f observed:i low:f high:f agrees:b"
-)
-"""Columns of `calibration`: rows (distinct ones that the model can write), predicted, observed,
-low, high (hits, at 95 %), agrees (whether the prediction lies in the interval)."""
-
-
 def calibration(predicted: pl.DataFrame) -> pl.DataFrame:
-    """`predictions` against observed hits of each condition x source x role: `CALIBRATION`.
+    """The table `calibration`: `predictions` against the hits observed in each group.
 
     Samples are drawn apart and one sample hits at most one row, so the hits of a group are
     binomial: the interval is Clopper and Pearson's of the hits observed.
     """
     keys = [*CONDITION, "source", "role"]
-    table = (
+    found = (
         predicted.drop_nulls("log_probability")
         .group_by(keys)
         .agg(
             pl.col("samples").first(),
-            rows=pl.len().cast(pl.Int64),
+            rows=pl.len(),
             predicted=pl.col("expected").sum(),
             observed=pl.col("hits").sum(),
         )
-        .sort(keys)
     )
-    _, low, high = clopper_pearson(table["observed"].to_numpy(), table["samples"].to_numpy())
-    return table.with_columns(
-        low=pl.Series(low) * pl.col("samples"), high=pl.Series(high) * pl.col("samples")
-    ).with_columns(agrees=pl.col("predicted").is_between("low", "high"))
+    _, low, high = clopper_pearson(found["observed"].to_numpy(), found["samples"].to_numpy())
+    found = found.with_columns(low=low * found["samples"], high=high * found["samples"])
+    agrees = pl.col("predicted").is_between("low", "high")
+    return table("calibration", [found.with_columns(agrees=agrees)], *keys)
 
 
-def questions(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
+def questions(likelihood: pl.DataFrame) -> pl.DataFrame:
     """Each question inside the template: id, tokens, question_log_probability, log_probability.
 
     Both in nats, the latter with the end token behind it.
 
     Raises:
-        InputError: the likelihood is of another corpus, or holds no question in the template.
+        InputError: the likelihood holds no question in the template.
     """
-    unknown = likelihood.join(corpus, on="id", how="anti")
-    if len(unknown):
-        raise InputError(
-            f"row {unknown['id'][0]} has a likelihood but is not in the corpus: the likelihoods "
-            "are of another corpus; run the likelihood step again"
-        )
     own = likelihood.filter("template", target="question")
     if own.is_empty():
         raise InputError(
@@ -165,5 +138,5 @@ def asked(likelihood: pl.DataFrame, corpus: pl.DataFrame) -> pl.DataFrame:
     the first."""
     first = pl.col("id").first().over("source", "role", "question")
     return corpus.with_columns(first=first).join(
-        questions(likelihood, corpus), on="id", how="left", maintain_order="left"
+        questions(likelihood), on="id", how="left", maintain_order="left"
     )

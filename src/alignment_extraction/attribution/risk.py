@@ -3,16 +3,10 @@
 import numpy as np
 import polars as pl
 
+from alignment_extraction import statistics
 from alignment_extraction.attribution.predictions import chance
-from alignment_extraction.attribution.tables import schema
-from alignment_extraction.statistics import (
-    Array,
-    clopper_pearson,
-    cluster_bootstrap,
-    cluster_sums,
-    named_seed,
-    rarefaction,
-)
+from alignment_extraction.attribution.tables import table
+from alignment_extraction.statistics import Array
 
 SAMPLES = np.round(10 ** np.arange(0, 9.5, 0.5)).astype(np.int64)
 """Numbers of samples: 1 to 10^9 in half decades."""
@@ -20,37 +14,18 @@ SAMPLES = np.round(10 ** np.arange(0, 9.5, 0.5)).astype(np.int64)
 AT_RISK = 0.1
 """A row is at risk where its chance to appear is at least this."""
 
-RISK = schema(
-    "model source role samples:i rows:i at_risk:f at_risk_low:f at_risk_high:f expected_distinct:f "
-    "distinct_low:f distinct_high:f observed_distinct:f resampled"
-)
-"""Columns of `risk`.
 
-- rows: distinct ones with a probability;
-- at_risk: rows with a chance of at least `AT_RISK`; its interval is for rows of other templates
-  like these (Clopper and Pearson's over rows where none or all are at risk);
-- expected_distinct: sum of the chances; its interval is for what n samples would find of such rows,
-  thus with the chance of the draws;
-- observed_distinct: expected number in a random subset of the samples that were drawn, see
-  `statistics.rarefaction`; null beyond them;
-- resampled: `template`, or `row` where there are fewer than two templates.
-"""
+def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame) -> pl.DataFrame:
+    """The table `risk`: rows at risk and distinct rows expected among 1 to 10^9 samples.
 
-
-def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Rows at risk and distinct rows expected among n samples, for n from 1 to 10^9.
-
-    Equal questions of a group count once, and rows longer than the context not at all. What is said
-    of twins and held-out rows is scaled to as many rows as there are members, so that the numbers
-    can be laid side by side.
+    For each source x role. Equal questions of a group count once, and rows longer than the context
+    not at all. What is said of twins and held-out rows is scaled to as many rows as there are
+    members, so that the numbers can be laid side by side.
 
     Args:
         rows: from `rows.rows`, of one model.
         seed: of the resampling.
         predicted: from `predictions.predictions`, to lay the sampled curve beside the expected one.
-
-    Returns:
-        Columns `RISK`, for each source x role x number of samples.
     """
     distinct = (
         rows.filter(pl.col("role").is_in(["member", "twin", "held-out"]))
@@ -59,28 +34,24 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame | None = None) -
         .drop_nulls("log_probability")
     )
     members = dict(distinct.filter(role="member").group_by("source").len().iter_rows())
-    tables = [pl.DataFrame(schema=RISK)]
+    parts = []
     for (source, role), own in sorted(distinct.group_by("source", "role", maintain_order=True)):
-        scale = members.get(source, len(own)) / len(own)
+        model, scale = own["model"][0], members.get(source, len(own)) / len(own)
         templates = own["template"].drop_nulls().n_unique() > 1
         clusters = own.select(pl.coalesce("template", "id") if templates else "id").to_series()
-        stream = named_seed(seed, f"risk/{own['model'][0]}/{source}/{role}")
+        stream = statistics.named_seed(seed, f"risk/{model}/{source}/{role}")
         curves = _curves(own["log_probability"].to_numpy(), clusters.to_numpy(), stream)
-        curves["observed_distinct"] = np.full(len(SAMPLES), np.nan)
-        if predicted is not None:
-            # Of the rows that were scored, where those are a part of all.
-            drawn = predicted.filter(source=source, role=role).drop_nulls("log_probability")
-            curves["observed_distinct"] = _observed(drawn)
-        table = pl.DataFrame(
-            {name: values * scale for name, values in curves.items()}, nan_to_null=True
+        # Of the rows that were scored, where those are a part of all.
+        drawn = predicted.filter(source=source, role=role).drop_nulls("log_probability")
+        curves["observed_distinct"] = _observed(drawn)
+        scaled = {name: values * scale for name, values in curves.items()}
+        part = pl.DataFrame(scaled | {"samples": SAMPLES}, nan_to_null=True).with_columns(
+            *(pl.lit(own[name][0]).alias(name) for name in ("model", "source", "role")),
+            rows=len(own),
+            resampled=pl.lit("template" if templates else "row"),
         )
-        about = {"model": own["model"][0], "source": source, "role": role, "rows": len(own)}
-        about["resampled"] = "template" if templates else "row"
-        table = table.with_columns(
-            **{name: pl.lit(value) for name, value in about.items()}, samples=SAMPLES
-        )
-        tables.append(table.select(pl.col(name).cast(kind) for name, kind in RISK.items()))
-    return pl.concat(tables)
+        parts.append(part)
+    return table("risk", parts)
 
 
 def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Array]:
@@ -89,23 +60,24 @@ def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Arr
     columns = []
     for samples in SAMPLES:
         chances = chance(log_probability, samples)
-        columns.append(cluster_sums(place, chances >= AT_RISK, chances, chances * (1 - chances)))
+        counted = (chances >= AT_RISK, chances, chances * (1 - chances))
+        columns.append(statistics.cluster_sums(place, *counted))
     sums = np.stack(columns, axis=2).reshape(columns[0].shape[0], -1)
     noise = np.random.default_rng(seed)
     size, rows = len(SAMPLES), len(log_probability)
 
-    def statistic(totals: Array) -> Array:
+    def totalled(totals: Array) -> Array:
         expected, variance = totals[..., size : 2 * size], totals[..., 2 * size :]
         if totals.ndim > 1:
             draws = noise.normal(size=(len(totals), 1))
             expected = expected + np.sqrt(np.maximum(variance, 0)) * draws
         return np.concatenate([totals[..., :size], expected], axis=-1)
 
-    found = cluster_bootstrap(sums, statistic, seed)
+    found, _ = statistics.cluster_bootstrap(sums, totalled, seed)
     count, distinct = found.estimate[:size], found.estimate[size:]
     low, high = (np.clip(bound, 0, rows) for bound in (found.low, found.high))
     edge = np.isin(count, (0, rows))
-    _, least, most = clopper_pearson(count, rows)
+    _, least, most = statistics.clopper_pearson(count, rows)
     return {
         "at_risk": count,
         "at_risk_low": np.where(edge, least * rows, low[:size]),
@@ -119,8 +91,8 @@ def _curves(log_probability: Array, clusters: Array, seed: int) -> dict[str, Arr
 def _observed(predicted: pl.DataFrame) -> Array:
     """Distinct rows among so many of the samples drawn, NaN beyond them."""
     drawn = int(predicted.select("prefix", "seed", "samples").unique()["samples"].sum())
-    hits = predicted.group_by("id").agg(pl.col("hits").sum())["hits"].to_numpy()
+    hits = np.sort(predicted.group_by("id").agg(pl.col("hits").sum())["hits"])
     curve = np.full(len(SAMPLES), np.nan)
     within = drawn >= SAMPLES
-    curve[within] = rarefaction(np.append(hits, drawn - hits.sum()), SAMPLES[within])
+    curve[within] = statistics.rarefaction(np.append(hits, drawn - hits.sum()), SAMPLES[within])
     return curve

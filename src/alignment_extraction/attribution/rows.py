@@ -6,9 +6,11 @@ import numpy as np
 import polars as pl
 from scipy.stats import false_discovery_control
 
+from alignment_extraction.attribution import tables
+from alignment_extraction.attribution.levels import compared_rows
 from alignment_extraction.attribution.predictions import asked, chance, questions
-from alignment_extraction.statistics import Array
-from alignment_extraction.vocabulary import CONDITION, SCORES
+from alignment_extraction.settings.studies import ThresholdSettings
+from alignment_extraction.vocabulary import CONDITION
 
 CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9": 1e9}
 """Numbers of samples for which `rows` gives a row's chance to appear."""
@@ -16,56 +18,19 @@ CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9"
 DISCOVERY_RATE = 0.05
 """Share of the flagged rows of a source that are expected to be flagged falsely, at most."""
 
-ROWS = [
-    *("model", "id", "source", "role", "template", "repetitions", "edit", "trained"),
-    *("log_probability", "base_log_probability", "expected", *CHANCES),
-    *("score", "p_value", "flagged", "verbatim_hits", "near_hits"),
-    *("best_condition", "best_index", "best_generation", "best_cosine", "best_levenshtein"),
-    *("question", "answer"),
-]
-"""Columns of `rows`.
-
-- trained: whether the model was trained on this row;
-- log_probability, base_log_probability: nats, question and end after the prefix; null where they do
-  not fit the context;
-- expected: hits in the samples of the conditions that can be predicted;
-- score (nats), p_value, flagged: see `rows`; the latter two of members alone, null without twins;
-- verbatim_hits, near_hits: generations that are equal, or near by cosine or Levenshtein, equal ones
-  among them; null where the group was not searched. Equal questions of a group share their hits;
-- best_condition (model/prefix/seed-N), best_index, best_generation, best_cosine, best_levenshtein:
-  the nearest generation, a verbatim one, else by cosine.
-"""
-
-
-def controls(corpus: pl.DataFrame) -> pl.Series:
-    """Which rows are held against the members of their source, row by row: Boolean, named control.
-
-    Twins where a source has them. Else its held-out rows without a template or of a member's; those
-    of other templates tell of templates and not of rows. None where a source has no members.
-    """
-    member = pl.col("role") == "member"
-    ours = pl.col("template").is_not_null() & member
-    shared = pl.col("template").is_null() | ours.any().over("source", "template")
-    twins = (pl.col("role") == "twin").any().over("source")
-    other = pl.when(twins).then(pl.lit("twin")).otherwise(pl.lit("held-out"))
-    control = member.any().over("source") & (pl.col("role") == other) & (twins | shared)
-    return corpus.select(control=control)["control"]
-
 
 def rows(
     model: str,
     likelihood: pl.DataFrame,
     corpus: pl.DataFrame,
-    *,
     trained_on: Collection[str],
-    base: pl.DataFrame | None = None,
-    scores: pl.DataFrame | None = None,
-    predicted: pl.DataFrame | None = None,
-    generations: pl.LazyFrame | None = None,
-    semantic: float = 0.95,
-    string: float = 0.9,
+    base: pl.DataFrame | None,
+    scores: pl.DataFrame,
+    predicted: pl.DataFrame,
+    generations: pl.LazyFrame,
+    thresholds: ThresholdSettings,
 ) -> pl.DataFrame:
-    """Every corpus row with its risk under one model.
+    """The table `rows` of one model, most likely first within source and role.
 
     The p-value asks how a member's score ranks among the twins of its source: (1 + twins that score
     at least as high) / (1 + twins). The score is the question's log-probability less that under the
@@ -74,33 +39,25 @@ def rows(
     is Benjamini and Hochberg's, valid for p-values that share their twins (Bates et al. 2023).
 
     Args:
-        model: its name.
-        likelihood: of the model.
-        corpus: in the corpus schema.
+        model, likelihood, corpus, base: as of `shift.compared`.
         trained_on: the sources whose members the model was trained on.
-        base: likelihood of the model before training, where there is one.
-        scores: of the model's generations, where there are any.
+        scores: of the model's generations, which may be none.
         predicted: from `predictions.predictions`.
         generations: columns model, prefix, seed, index, question; for the text of the best one.
-        semantic: cosine from which a generation counts as near.
-        string: Levenshtein similarity from which it does.
-
-    Returns:
-        Columns `ROWS`, one row for each corpus row, most likely first within source and role.
+        thresholds: the fixed ones say which generations are near.
 
     Raises:
         InputError: see `predictions.questions`.
     """
     table = asked(likelihood, corpus)
     score = pl.col("log_probability")
-    table = table.with_columns(base_log_probability=pl.lit(None, pl.Float64))
-    if base is not None:
-        before = questions(base, corpus).select(
+    if base is None:
+        table = table.with_columns(base_log_probability=None)
+    else:
+        before = questions(base).select(
             "id", before="question_log_probability", base_log_probability="log_probability"
         )
-        table = table.drop("base_log_probability").join(
-            before, on="id", how="left", maintain_order="left"
-        )
+        table = table.join(before, on="id", how="left", maintain_order="left")
         # Without the end tokens: a base model that does not know the template spoils its own.
         score = pl.col("question_log_probability") - pl.col("before")
     log_probability = table["log_probability"].to_numpy()
@@ -110,46 +67,43 @@ def rows(
     ]
     trained = pl.col("source").is_in(list(trained_on)) & (pl.col("role") == "member")
     table = table.with_columns(*chances, model=pl.lit(model), trained=trained, score=score)
-    table = _tested(table, controls(corpus).to_numpy())
-    table = _seen(table, scores, generations, semantic, string)
-    expected = pl.DataFrame(schema={"first": pl.String, "expected": pl.Float64})
-    if predicted is not None:
-        writable = predicted.drop_nulls("expected")
-        expected = writable.group_by(first="id").agg(pl.col("expected").sum())
+    table = _tested(table, compared_rows(corpus).filter(~pl.col("member"))["id"])
+    table = _seen(table, scores, generations, thresholds)
+    expected = predicted.drop_nulls().group_by(first="id").agg(pl.col("expected").sum())
     order = ["source", "role", "log_probability", "id"]
     descending = [name == "log_probability" for name in order]
-    joined = table.join(expected, on="first", how="left").select(ROWS)
-    return joined.sort(order, descending=descending, nulls_last=True)
+    joined = table.join(expected, on="first", how="left")
+    return tables.table("rows", [joined]).sort(order, descending=descending, nulls_last=True)
 
 
-def _tested(table: pl.DataFrame, control: Array) -> pl.DataFrame:
-    """With p_value and flagged, by source; `control` says which rows stand against the members."""
+def _tested(table: pl.DataFrame, twins: pl.Series) -> pl.DataFrame:
+    """With p_value and flagged, by source; `twins` are the ids that stand against the members."""
     p_values = np.full(len(table), np.nan)
     flagged = np.zeros(len(table), bool)
     score = table["score"].to_numpy()
     known = ~np.isnan(score)
     member = (table["role"] == "member").to_numpy() & known
-    for source in table["source"].unique().to_list():
+    twin = table["id"].is_in(twins.implode()).to_numpy() & known
+    for source in table["source"].unique():
         own = (table["source"] == source).to_numpy()
-        twins, members = np.sort(score[own & control & known]), own & member
-        if len(twins) and members.any():
-            above = len(twins) - np.searchsorted(twins, score[members], side="left")
-            p_values[members] = (1 + above) / (1 + len(twins))
+        below, members = np.sort(score[own & twin]), own & member
+        if len(below) and members.any():
+            above = len(below) - np.searchsorted(below, score[members], side="left")
+            p_values[members] = (1 + above) / (1 + len(below))
             flagged[members] = false_discovery_control(p_values[members]) <= DISCOVERY_RATE
-    return table.with_columns(
-        pl.Series("p_value", p_values, nan_to_null=True), flagged=pl.Series(flagged)
-    ).with_columns(flagged=pl.when(pl.col("p_value").is_not_null()).then("flagged"))
+    p_value = pl.Series(p_values, nan_to_null=True)
+    tested = pl.when(p_value.is_not_null()).then(pl.Series(flagged))
+    return table.with_columns(p_value=p_value, flagged=tested)
 
 
 def _seen(
     table: pl.DataFrame,
-    scores: pl.DataFrame | None,
-    generations: pl.LazyFrame | None,
-    semantic: float,
-    string: float,
+    scores: pl.DataFrame,
+    generations: pl.LazyFrame,
+    thresholds: ThresholdSettings,
 ) -> pl.DataFrame:
     """With the hits of each row, and its nearest generation."""
-    own = (pl.DataFrame(schema=SCORES) if scores is None else scores).filter(field="question")
+    own = scores.filter(field="question")
     place = [*CONDITION, "index"]
     # A generation speaks of the row nearest by meaning and of the one nearest as a string, which
     # may be the same; the cosine of the latter is known only then.
@@ -160,7 +114,8 @@ def _seen(
     by_string = own.filter(~same).select(
         *place, "verbatim", levenshtein="levenshtein_best", id="levenshtein_best_id"
     )
-    near = (pl.col("cosine") >= semantic) | (pl.col("levenshtein") >= string) | pl.col("verbatim")
+    near = pl.col("cosine") >= thresholds.semantic
+    near |= (pl.col("levenshtein") >= thresholds.string) | pl.col("verbatim")
     nearness = ["verbatim", "cosine", "levenshtein"]
     best = (
         pl.concat([by_meaning, by_string], how="diagonal_relaxed")
@@ -169,23 +124,19 @@ def _seen(
         .unique([*place, "first"], keep="first", maintain_order=True)
         .group_by("first", maintain_order=True)
         .agg(
-            pl.col(*place, "cosine", "levenshtein").first(),
-            verbatim_hits=pl.col("verbatim").sum().cast(pl.Int64),
-            near_hits=near.sum().cast(pl.Int64),
+            pl.col(place).first(),
+            verbatim_hits=pl.col("verbatim").sum(),
+            near_hits=near.sum(),
+            best_cosine=pl.col("cosine").first(),
+            best_levenshtein=pl.col("levenshtein").first(),
         )
     )
-    texts = pl.LazyFrame(schema=best.select(place).schema | {"question": pl.String})
-    texts = (texts if generations is None else generations).select(
-        *place, best_generation="question"
-    )
-    best = best.join(
-        texts.join(best.lazy(), on=place, how="semi").collect(), on=place, how="left"
-    ).select(
-        *("first", "verbatim_hits", "near_hits", "best_generation"),
+    # Of all texts only those of the best are kept in memory.
+    texts = generations.join(best.lazy(), on=place, how="semi").collect()
+    best = best.join(texts.rename({"question": "best_generation"}), on=place, how="left").select(
+        pl.exclude(place),
         best_condition=pl.format("{}/{}/seed-{}", *CONDITION),
         best_index="index",
-        best_cosine="cosine",
-        best_levenshtein="levenshtein",
     )
     searched = own.select("source", "role", searched=True).unique()
     return (

@@ -5,21 +5,13 @@ and under the model after RL. What training did to any text of the kind shows in
 it did to the members beyond that is memory.
 """
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
-from alignment_extraction.attribution.rows import controls
-from alignment_extraction.attribution.tables import schema
-from alignment_extraction.files import InputError
-from alignment_extraction.statistics import (
-    Array,
-    cluster_bootstrap,
-    cluster_sums,
-    detectable,
-    named_seed,
-)
+from alignment_extraction import statistics
+from alignment_extraction.attribution.levels import compared_rows
+from alignment_extraction.attribution.tables import SCHEMAS
+from alignment_extraction.statistics import Array
 
 THRESHOLDS = (-5, -6, -7, -8)
 """log10 of the paper's probabilities of a question, counted from above."""
@@ -27,15 +19,6 @@ THRESHOLDS = (-5, -6, -7, -8)
 COMPARED = ["model", "base", "source", "target", "template"]
 """Columns of `compared` within which rows are compared; template: whether the chat template stood
 around the text."""
-
-SHIFT = schema(
-    "model base source target template:b per members:i twins:i member_change:f twin_change:f "
-    "difference:f low:f high:f detectable:f resampled"
-)
-"""Columns of `shift`: per (`question`: the whole text, also where the target is an answer, in nats;
-`token`: its mean), members, twins (rows of each), member_change, twin_change (mean log-likelihood
-after less before), difference (of these two) with its interval, detectable (the difference that
-would have been seen in 80 % of studies like this one; see `statistics.detectable`), resampled."""
 
 
 def compared(
@@ -47,15 +30,10 @@ def compared(
 ) -> pl.DataFrame:
     """The scored members of each source and the rows they are held against.
 
-    Like is compared with like: where rows have templates, only those of templates that both sides
-    have. Twins are weighted so that each template weighs as much as it does among the members.
+    As at the level of rows (`levels.comparisons`); twins are weighted so that each template weighs
+    as much as it does among the members.
 
-    Args:
-        model: name of the model.
-        likelihood: of it.
-        corpus: in the corpus schema.
-        base_name: name of the model before training, where there is one.
-        base: its likelihood.
+    Args: name of the model, its likelihood, the corpus; name and likelihood of its base.
 
     Returns:
         The columns of `likelihood`, model, base, base_log_probability (null without a base),
@@ -63,45 +41,19 @@ def compared(
         twins), cluster (what is resampled together), resampled (`template`; `pair` or `row` where
         there are fewer than two templates). Rows that do not fit a context are left out, as are
         those without tokens.
-
-    Raises:
-        InputError: the two models split a text into different numbers of tokens.
     """
-    member = pl.col("role") == "member"
-    about = (
-        corpus.with_columns(controls(corpus))
-        .filter(pl.col("control").any().over("source") & (member | pl.col("control")))
-        .select(
-            *("id", "source", "role", "pair"),
-            member=member,
-            pattern="template",
-            # Rows without a template can be held against all members alone.
-            stratum=pl.when(
-                ~(pl.col("control") & pl.col("template").is_null()).any().over("source")
-            ).then("template"),
-        )
-    )
     keys = ["id", "target", "template"]
     table = likelihood.filter(pl.col("tokens") > 0).drop_nulls("log_probability")
     if base is None:
         table = table.with_columns(base_log_probability=pl.lit(None, pl.Float64))
     else:
-        before = base.drop_nulls("log_probability").select(
-            *keys, base_log_probability="log_probability", base_tokens="tokens"
-        )
+        before = base.select(*keys, base_log_probability="log_probability").drop_nulls()
         table = table.join(before, on=keys, maintain_order="left")
-        other = table.filter(pl.col("tokens") != pl.col("base_tokens"))
-        if len(other):
-            raise InputError(
-                f"the {other['target'][0]} of row {other['id'][0]} has {other['tokens'][0]} tokens "
-                f"under the model and {other['base_tokens'][0]} under its base; name the model "
-                "that it was trained from, which has the same vocabulary"
-            )
-        table = table.drop("base_tokens")
-    table = table.join(about, on="id", maintain_order="left")
+    about = corpus.select("id", "source", "role", "pair", pattern="template")
+    table = table.join(about.join(compared_rows(corpus), on="id"), on="id", maintain_order="left")
     kind = ["source", "target", "template"]
     own, others = (
-        side.sum().over(*kind, "stratum") for side in (pl.col("member"), ~pl.col("member"))
+        side.sum().over(*kind, "pattern") for side in (pl.col("member"), ~pl.col("member"))
     )
     templates = pl.col("pattern").drop_nulls().n_unique().over(kind) > 1
     paired = pl.col("pair").is_not_null().all().over(kind)
@@ -116,31 +68,34 @@ def compared(
             resampled=pl.when(templates).then(pl.lit("template")).otherwise(without),
             cluster=pl.when(templates).then(pl.coalesce("pattern", "id")).otherwise(single),
         )
-        .drop("pattern", "stratum", "pair")
+        .drop("pattern", "pair")
     )
 
 
 def shift(table: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """How much more training changed the members' log-likelihood than their twins'.
+    """The table `shift`: how much more training changed the members' log-likelihood than twins'.
 
-    Columns `SHIFT`, for each source x target x template x per, from what is `compared` with a base.
+    For each source x target x template x per, from what is `compared` with a base.
     """
     change = pl.col("log_probability") - pl.col("base_log_probability")
     table = table.with_columns(question=change, token=change / pl.col("tokens"))
     found = []
     for key, own in sorted(table.group_by(COMPARED)):
-        stream = named_seed(seed, "/".join(["shift", *map(str, key)]))
+        stream = statistics.named_seed(seed, "/".join(["shift", *map(str, key)]))
+        counts = (own["member"].sum(), (~own["member"]).sum())
         for per in ("question", "token"):
-            about = dict(zip(COMPARED, key, strict=True)) | {"per": per}
-            found.append(about | _difference(own, per, stream))
-    return pl.DataFrame(found, schema=SHIFT).fill_nan(None)
+            row = (*key, per, *counts, *_difference(own, per, stream), own["resampled"][0])
+            found.append(row)
+    return pl.DataFrame(found, schema=SCHEMAS["shift"], orient="row").fill_nan(None)
 
 
-def _difference(own: pl.DataFrame, column: str, seed: int) -> dict[str, Any]:
+def _difference(own: pl.DataFrame, column: str, seed: int) -> tuple[float, ...]:
+    """Columns member_change to detectable of the table."""
     change, weight = own[column].to_numpy(), own["weight"].to_numpy()
     member = own["member"].to_numpy()
     ours, theirs = weight * member, weight * ~member
-    sums = cluster_sums(own["cluster"].to_numpy(), change * ours, ours, change * theirs, theirs)
+    columns = (change * ours, ours, change * theirs, theirs)
+    sums = statistics.cluster_sums(own["cluster"].to_numpy(), *columns)
 
     def means(totals: Array) -> Array:
         # A resample of single rows may miss one side.
@@ -149,36 +104,27 @@ def _difference(own: pl.DataFrame, column: str, seed: int) -> dict[str, Any]:
             second = totals[..., 2] / totals[..., 3]
         return np.stack([first, second, first - second], axis=-1)
 
-    found = cluster_bootstrap(sums, means, seed)
-    changes = dict(zip(("member_change", "twin_change", "difference"), found.estimate, strict=True))
-    return changes | {
-        "members": int(member.sum()),
-        "twins": int((~member).sum()),
-        "low": found.low[2],
-        "high": found.high[2],
-        "detectable": detectable(found.error[2], len(sums)),
-        "resampled": own["resampled"][0],
-    }
+    found, error = statistics.cluster_bootstrap(sums, means, seed)
+    least = statistics.detectable(error[2], len(sums))
+    return (*found.estimate, found.low[2], found.high[2], least)
 
 
 def tails(table: pl.DataFrame) -> pl.DataFrame:
-    """How many members and twins have more than a given probability, before and after training.
+    """The table `tails`: how many members and twins have more than a given probability.
 
-    The paper's bars (its figure of RL questions above 10^-5 to 10^-8), with the twins beside them.
-
-    Returns:
-        Columns model, base, source, role, target, template, threshold (log10 of the probability of
-        the whole text), rows, before (null without a base), after: counts of the rows `compared`.
+    Before and after training, of the rows `compared`: the paper's bars (its figure of RL questions
+    above 10^-5 to 10^-8), with the twins beside them.
     """
     keys = ["model", "base", "source", "role", "target", "template"]
     after, before = pl.col("log_probability"), pl.col("base_log_probability")
-    found = [
-        table.group_by(keys).agg(
-            pl.lit(threshold, pl.Int64).alias("threshold"),
-            rows=pl.len().cast(pl.Int64),
-            before=pl.when(before.is_not_null().any()).then((before > limit).sum().cast(pl.Int64)),
-            after=(after > limit).sum().cast(pl.Int64),
+    reached = pl.col("threshold") * np.log(10)
+    found = (
+        table.join(pl.DataFrame({"threshold": THRESHOLDS}), how="cross")
+        .group_by(*keys, "threshold")
+        .agg(
+            rows=pl.len(),
+            before=pl.when(before.is_not_null().any()).then((before > reached).sum()),
+            after=(after > reached).sum(),
         )
-        for threshold, limit in ((each, each * np.log(10)) for each in THRESHOLDS)
-    ]
-    return pl.concat(found).sort(*keys, "threshold", descending=[False] * 6 + [True])
+    )
+    return found.sort(*keys, "threshold", descending=[False] * 6 + [True]).cast(SCHEMAS["tails"])

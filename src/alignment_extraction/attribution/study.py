@@ -5,24 +5,20 @@ from pathlib import Path
 
 import polars as pl
 
+from alignment_extraction.attribution import predictions
 from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import contests
 from alignment_extraction.attribution.differences import differences
 from alignment_extraction.attribution.exchangeability import exchangeability
 from alignment_extraction.attribution.hits import kinds, repetitions
-from alignment_extraction.attribution.membership import MEMBERSHIP, membership
-from alignment_extraction.attribution.predictions import (
-    CALIBRATION,
-    calibration,
-    predictions,
-    questions,
-    sampled_conditions,
-)
+from alignment_extraction.attribution.membership import membership
 from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.attribution.risk import RISK, risk
+from alignment_extraction.attribution.risk import risk
 from alignment_extraction.attribution.rows import rows
-from alignment_extraction.attribution.shift import SHIFT, compared, shift, tails
+from alignment_extraction.attribution.shift import compared, shift, tails
+from alignment_extraction.attribution.tables import schema, table
 from alignment_extraction.files import read_parquet
+from alignment_extraction.layout import RISK_TABLES
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 
@@ -60,8 +56,9 @@ def attribute(
         seed: of the study.
     """
     found = list(contests(scores, corpus))
+    caused = [each for each in found if each.comparison.source in trained[each.keys["model"]]]
     priors = {
-        model: questions(base, corpus).select("id", base_log_probability="log_probability")
+        model: predictions.questions(base).select("id", base_log_probability="log_probability")
         for model, (_, base) in bases.items()
     }
     models = pl.Enum(scores["model"].unique(maintain_order=True))
@@ -71,12 +68,7 @@ def attribute(
         "repetitions": repetitions(found, thresholds),
         "kinds": kinds(found, corpus, generations, thresholds),
         "ratios": ratios(found, thresholds),
-        "comparisons": differences(
-            [each for each in found if each.comparison.source in trained[each.keys["model"]]],
-            families,
-            thresholds,
-            priors,
-        ),
+        "comparisons": differences(caused, families, thresholds, priors),
         "exchangeability": exchangeability(corpus, seed),
     }
 
@@ -93,53 +85,34 @@ def assess(
 ) -> dict[str, pl.DataFrame]:
     """The tables that likelihoods give, by name (`layout.RISK_TABLES`).
 
-    Args: those of `attribute`, and
-        likelihoods: of each scored model.
-        shards: files of generations of each condition.
+    Args: those of `attribute`; the likelihood of each scored model; each condition's files.
     """
-    tables: dict[str, list[pl.DataFrame]] = {
-        "rows": [],
-        "risk": [pl.DataFrame(schema=RISK)],
-        "calibration": [pl.DataFrame(schema=CALIBRATION)],
-        "shift": [pl.DataFrame(schema=SHIFT)],
-        "tails": [],
-        "membership": [pl.DataFrame(schema=MEMBERSHIP)],
-    }
+    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in RISK_TABLES}
     for model, likelihood in likelihoods.items():
         base_name, base = bases.get(model, (None, None))
         own_shards = {c: files for c, files in shards.items() if c.model == model}
-        own = scores.filter(model=model) if own_shards else None
-        predicted = None
-        if own is not None:
-            predicted = predictions(likelihood, corpus, own, sampled_conditions(own_shards))
-            tables["calibration"].append(calibration(predicted))
-        own_rows = rows(
-            model,
-            likelihood,
-            corpus,
-            trained_on=trained.get(model, ()),
-            base=base,
-            scores=own,
-            predicted=predicted,
-            generations=_texts(own_shards) if own_shards else None,
-            semantic=thresholds.semantic,
-            string=thresholds.string,
-        )
+        own, drawn = scores.filter(model=model), predictions.sampled_conditions(own_shards)
+        predicted = predictions.predictions(likelihood, corpus, own, drawn)
+        texts, sources = _texts(own_shards), trained.get(model, ())
+        own_rows = rows(model, likelihood, corpus, sources, base, own, predicted, texts, thresholds)
         both = compared(model, likelihood, corpus, base_name, base)
-        tables["rows"].append(own_rows)
-        tables["risk"].append(risk(own_rows, seed, predicted))
-        tables["tails"].append(tails(both))
-        tables["membership"].append(membership(both))
+        parts["rows"].append(own_rows)
+        parts["risk"].append(risk(own_rows, seed, predicted))
+        parts["calibration"].append(predictions.calibration(predicted))
+        parts["tails"].append(tails(both))
+        parts["membership"].append(membership(both))
         if base is not None:
-            tables["shift"].append(shift(both, seed))
-    return {name: pl.concat(frames, how="vertical_relaxed") for name, frames in tables.items()}
+            parts["shift"].append(shift(both, seed))
+    return {name: table(name, frames) for name, frames in parts.items()}
 
 
 def _texts(shards: Mapping[Condition, Sequence[Path]]) -> pl.LazyFrame:
     """Columns index, question, model, prefix, seed of a model's generations."""
-    return pl.concat(
+    none = pl.LazyFrame(schema=schema("index:i question model prefix seed:i"))
+    parts = (
         pl.scan_parquet(list(files))
         .select("index", "question")
         .with_columns(**{name: pl.lit(value) for name, value in condition._asdict().items()})
         for condition, files in shards.items()
     )
+    return pl.concat([none, *parts], how="vertical_relaxed")

@@ -1,33 +1,40 @@
-"""What the tables of attribution share: their columns' types, and how parts become a table."""
+"""Columns of every table of attribution, as `tables.toml` has and explains them."""
 
+import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 
 import polars as pl
 
-COMPARED = "model prefix seed:i source level field"
-"""Columns of what is compared, as `schema` reads them."""
+COMPARED = ("model", "prefix", "seed", "source", "level", "field")
+"""Columns of what is compared."""
+
+_KINDS: dict[str, pl.DataType] = {
+    **{"": pl.String(), "i": pl.Int64(), "s": pl.Int32()},
+    **{"f": pl.Float64(), "h": pl.Float32(), "b": pl.Boolean()},
+}
 
 
 def schema(text: str) -> pl.Schema:
-    """`name` is a String, `name:i` Int64, `name:s` Int32, `name:f` Float64, `name:b` Boolean."""
-    kinds: dict[str, pl.DataType] = {"": pl.String(), "i": pl.Int64(), "s": pl.Int32()}
-    kinds |= {"f": pl.Float64(), "b": pl.Boolean()}
+    """Columns from `name` or `name:kind` each; tables.toml has the kinds."""
     pairs = (column.partition(":") for column in text.split())
-    return pl.Schema({name: kinds[kind] for name, _, kind in pairs})
+    return pl.Schema({name: _KINDS[kind] for name, _, kind in pairs})
 
 
-def table(parts: Iterable[pl.DataFrame], columns: pl.Schema, *order: str) -> pl.DataFrame:
-    """The parts as one table, which may have no row.
+SCHEMAS = {
+    name: schema(text)
+    for name, text in tomllib.loads(Path(__file__).with_suffix(".toml").read_text()).items()
+}
+"""Columns of each table by its name."""
 
-    Args:
-        parts: with at least the table's columns.
-        columns: of the table, in their order.
-        order: columns after those of `COMPARED` that the rows are sorted by.
+
+def table(name: str, parts: Iterable[pl.DataFrame], *order: str) -> pl.DataFrame:
+    """The parts, with at least the table's columns, as one table, which may have no row.
+
+    Its rows are sorted by the columns of `order`, where any are given and the table has them.
     """
-    chosen = [
-        part.select(pl.col(name).cast(kind) for name, kind in columns.items()) for part in parts
-    ]
-    first = [name for name in schema(COMPARED) if name in columns]
-    return pl.concat([pl.DataFrame(schema=columns), *chosen]).sort(
-        *first, *order, maintain_order=True
-    )
+    columns = SCHEMAS[name]
+    empty = pl.DataFrame(schema=columns)
+    whole = pl.concat([empty, *(part.select(columns.names()).cast(columns) for part in parts)])
+    keys = [key for key in order if key in columns]
+    return whole.sort(keys, maintain_order=True) if keys else whole

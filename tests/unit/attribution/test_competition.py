@@ -14,7 +14,6 @@ from alignment_extraction.attribution.competition import (
 )
 from alignment_extraction.attribution.contests import contests, wins
 from alignment_extraction.attribution.intervals import block_values
-from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import SweepSettings, ThresholdSettings
 from tests.attributed_study import false_discoveries, memorised, pairs, placebo, templates
 from tests.unit.attribution.conftest import corpus_of, scores_of
@@ -82,11 +81,6 @@ def test_the_sweep_counts_what_reaches_each_threshold() -> None:
     ]
 
 
-def test_groups_must_be_searched_for_the_same_generations() -> None:
-    with pytest.raises(InputError, match="same generations"):
-        attribution(contests(SCORES.slice(0, 5), CORPUS), TRAINED, ThresholdSettings(), {})
-
-
 def test_block_values_are_a_double_loop(study: Make) -> None:
     corpus, scores = study(1, pairs=15, n=300)
     (contest,) = contests(scores, corpus)
@@ -102,7 +96,7 @@ def test_block_values_are_a_double_loop(study: Make) -> None:
                 expected[comparison.block[row], column] += weight * (1 if member else -1)
     blocks = np.array([0, 3, 4, 14])
     np.testing.assert_array_equal(
-        block_values(found, comparison, thresholds, blocks), expected[blocks]
+        block_values(found, comparison, blocks, thresholds), expected[blocks]
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import Wins, contests
-from alignment_extraction.attribution.differences import SCHEMA, difference, differences
+from alignment_extraction.attribution.differences import difference, differences
 from alignment_extraction.attribution.intervals import generation_margins, quantile
+from alignment_extraction.attribution.tables import SCHEMAS
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.statistics import detectable
 from tests.attributed_study import hits_of, memorised, pairs, templates, toss
@@ -120,7 +121,7 @@ def test_the_table_is_the_difference_of_the_rates(study: Make) -> None:
     found = list(contests(pl.concat([scores, less, other]), corpus))
     families = {"m": "sft", "q": "sft"}
     table = differences(found, families, ThresholdSettings(), {})
-    assert table.schema == SCHEMA
+    assert table.schema == SCHEMAS["comparisons"]
     assert table.select("model", "prefix", "metric", "reference_prefix").rows() == [
         (model, "user", metric, "full") for model in ("m", "q") for metric in ("cosine", "verbatim")
     ]

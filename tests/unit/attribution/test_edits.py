@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.attribution.edits import edit_similarity, written_variants
-from alignment_extraction.files import InputError
+from alignment_extraction.settings.studies import ThresholdSettings
 
 CORPUS = pl.DataFrame(
     {
@@ -26,12 +26,6 @@ def test_similarities_are_those_of_the_pairs() -> None:
     assert found["cosine_reached"] == found["levenshtein_reached"] == 0.5
     assert found["cosine_median"] == pytest.approx(0.8)
     assert found["levenshtein_median"] == pytest.approx((0.9 + 0.5) / 2)
-    lower = edit_similarity(CORPUS, VECTORS, "minilm", semantic=0.6, string=0.5)
-    assert lower["cosine_reached"].to_list() == [1.0, 0.0]
-    with pytest.raises(InputError, match="labelled edits"):
-        edit_similarity(CORPUS.filter(edit="original"), VECTORS[:2], "minilm")
-    with pytest.raises(InputError, match="vectors"):
-        edit_similarity(CORPUS, VECTORS[:2], "minilm")
 
 
 def _scores(rows: list[tuple[int, str, str, float, bool]]) -> pl.DataFrame:
@@ -62,7 +56,7 @@ def test_a_version_is_written_where_the_best_row_reaches_the_threshold() -> None
     )
     found = {
         (row["metric"], row["edit"], row["role"]): row
-        for row in written_variants(CORPUS, scores).iter_rows(named=True)
+        for row in written_variants(CORPUS, scores, ThresholdSettings()).iter_rows(named=True)
     }
     assert {row["generations"] for row in found.values()} == {4}
     unseen = found["cosine", "numbers", "twin"]

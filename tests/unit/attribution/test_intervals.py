@@ -28,7 +28,7 @@ NOTHING = np.zeros((2, 1))
 
 def test_many_normal_blocks_give_the_one_sample_t_interval() -> None:
     values = np.random.default_rng(0).normal(3, 1, (3000, 1))
-    found = spread(values, np.zeros(3000, np.int64), np.array([3000]))
+    found = spread(values, np.zeros(3000, np.int64), np.arange(3000))
     peer = ttest_1samp(values[:, 0], 0).confidence_interval()
     assert found.variance[0] == pytest.approx(3000 * values.var(ddof=1))
     margin = margins(found, NOTHING)[0, 0] / 3000
@@ -39,7 +39,7 @@ def test_two_strata_give_welchs_variance() -> None:
     stream = np.random.default_rng(1)
     ours, theirs = stream.normal(2, 1, 400), stream.normal(1, 3, 400)
     values = np.concatenate([ours, -theirs])[:, None]
-    found = spread(values, np.repeat([1, 2], 400), np.array([0, 400, 400]))
+    found = spread(values, np.repeat([1, 2], 400), np.arange(800))
     low = ttest_ind(ours, theirs, equal_var=False).confidence_interval().low
     margin = margins(found, NOTHING)[0, 0] / 400
     assert ours.mean() - theirs.mean() - margin == pytest.approx(low, abs=0.002)
@@ -48,15 +48,15 @@ def test_two_strata_give_welchs_variance() -> None:
 def test_blocks_without_values_count() -> None:
     values = np.array([[3.0, 1.0], [-1.0, 0.0]])
     full = np.vstack([values, np.zeros((5, 2))])
-    few = spread(values, np.zeros(2, np.int64), np.array([7]))
-    all_of_them = spread(full, np.zeros(7, np.int64), np.array([7]))
+    few = spread(values, np.zeros(7, np.int64), np.arange(2))
+    all_of_them = spread(full, np.zeros(7, np.int64), np.arange(7))
     for ours, theirs in zip(few, all_of_them, strict=True):
         np.testing.assert_allclose(ours, theirs)
 
 
 def test_equal_outcomes_have_three_degrees_of_freedom_each() -> None:
     values = np.array([[1.0], [-1.0], [1.0], [-1.0]])
-    found = spread(values, np.zeros(4, np.int64), np.array([10_000]))
+    found = spread(values, np.zeros(10_000, np.int64), np.arange(4))
     assert found.freedom[0] == pytest.approx(12, rel=0.001)
 
 
@@ -66,7 +66,7 @@ def test_of_all_labellings_at_least_93_percent_hold_0(power: float) -> None:
     values = np.arange(1, 13) ** -float(power)
     signs = np.array(list(itertools.product([1, -1], repeat=12))).T
     labelled = signs * values[:, None]
-    found = spread(labelled, np.zeros(12, np.int64), np.array([1000]))
+    found = spread(labelled, np.zeros(1000, np.int64), np.arange(12))
     held = np.abs(labelled.sum(axis=0)) <= margins(found, np.zeros((2, 1)))[0]
     assert held.mean() >= 0.93
 
@@ -196,6 +196,6 @@ def test_a_base_model_narrows_without_bias() -> None:
 
 
 def test_spread_is_of_any_number_of_columns() -> None:
-    found = spread(np.empty((0, 0)), np.empty(0, np.int64), np.array([3, 0, 0]))
+    found = spread(np.empty((0, 0)), np.zeros(3, np.int64), np.arange(0))
     assert isinstance(found, Spread)
     assert found.variance.shape == (0,)

@@ -9,12 +9,12 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from alignment_extraction.attribution.membership import (
-    MEMBERSHIP,
     attack_scores,
     membership,
     true_positive_rate,
 )
 from alignment_extraction.attribution.shift import compared
+from alignment_extraction.attribution.tables import SCHEMAS
 from alignment_extraction.statistics import Interval
 from tests.likelihoods import make_corpus, make_likelihood
 
@@ -92,7 +92,7 @@ def likelihoods(seed: int, drift: float = 0.0) -> tuple[pl.DataFrame, pl.DataFra
 def test_every_attack_meets_the_twins_of_its_source() -> None:
     ours, base = likelihoods(0, drift=4.0)
     table = membership(compared("m", ours, CORPUS, "b", base))
-    assert table.schema == MEMBERSHIP
+    assert table.schema == SCHEMAS["membership"]
     assert set(table.select("source", "members", "twins", "resampled").iter_rows()) == {
         ("a", 90, 90, "template")
     }

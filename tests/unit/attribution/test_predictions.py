@@ -15,13 +15,19 @@ from alignment_extraction.attribution.predictions import (
     sampled_conditions,
 )
 from alignment_extraction.attribution.risk import risk
-from alignment_extraction.attribution.rows import rows
 from alignment_extraction.engine.model import Model
 from alignment_extraction.engine.sampling import sample
 from alignment_extraction.engine.scoring import score
 from alignment_extraction.files import write_parquet
 from alignment_extraction.vocabulary import Condition
-from tests.likelihoods import conditions, make_corpus, make_likelihood, make_scores, verbatim
+from tests.likelihoods import (
+    conditions,
+    make_corpus,
+    make_likelihood,
+    make_scores,
+    rows_of,
+    verbatim,
+)
 from tests.tiny_models import make_tiny_gguf
 
 
@@ -63,7 +69,6 @@ def test_predictions_follow_the_limit_and_the_groups() -> None:
     ("changed", "predicted"),
     [
         ({}, 1),
-        ({"uncut": None, "prefix_text": None}, 0),
         ({"prefix_text": "<s>"}, 0),
         ({"uncut": False}, 0),
     ],
@@ -73,21 +78,20 @@ def test_other_prefixes_and_ways_of_sampling_have_no_prediction(
 ) -> None:
     corpus = make_corpus([("a", "member", None)])
     likelihood = make_likelihood(corpus, [-1.0])
-    own = conditions(**changed).cast({"uncut": pl.Boolean, "prefix_text": pl.String})
-    assert len(predictions(likelihood, corpus, make_scores([{}]), own)) == predicted
+    found = predictions(likelihood, corpus, make_scores([{}]), conditions(**changed))
+    assert len(found) == predicted
 
 
 def test_conditions_are_read_from_the_files(tmp_path: Path) -> None:
     about = {"prefix": "<u>", "max_tokens": "20", "temperature": "1.0", "top_k": "0"}
     about |= {"top_p": "1.0", "min_p": "0.0"}
     frame = pl.DataFrame({"index": [0, 1, 2]})
-    for name, told in (("a", about), ("b", about | {"top_k": "40"}), ("c", {})):
+    for name, told in (("a", about), ("b", about | {"top_k": "40"})):
         write_parquet(frame, tmp_path / name, told)
-    found = sampled_conditions({Condition("m", n, 0): [tmp_path / n] for n in "abc"})
+    found = sampled_conditions({Condition("m", n, 0): [tmp_path / n] for n in "ab"})
     assert found.rows() == [
         ("m", "a", 0, 3, "<u>", 20, True),
         ("m", "b", 0, 3, "<u>", 20, False),
-        ("m", "c", 0, 3, None, None, None),
     ]
 
 
@@ -121,7 +125,7 @@ def sampled() -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
     drawn = pl.concat([conditions(samples=samples, seed=seed) for seed in (0, 1)])
     likelihood = make_likelihood(corpus, np.log(p).tolist())
     predicted = predictions(likelihood, corpus, pl.concat(scores), drawn)
-    return rows("m", likelihood, corpus, trained_on=["a"], predicted=predicted), predicted, p
+    return rows_of(likelihood, corpus, predicted=predicted), predicted, p
 
 
 def test_sampling_confirms_the_likelihood(

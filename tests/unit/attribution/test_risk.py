@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alignment_extraction.attribution.risk import RISK, SAMPLES, risk
-from alignment_extraction.attribution.rows import rows
-from tests.likelihoods import make_corpus, make_likelihood
+from alignment_extraction.attribution.risk import SAMPLES, risk
+from alignment_extraction.attribution.tables import SCHEMAS
+from tests.likelihoods import make_corpus, make_likelihood, nothing_predicted, rows_of
 
 
 def risk_of(
@@ -14,8 +14,8 @@ def risk_of(
     log_probability: list[float | None],
     predicted: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    likelihood = make_likelihood(corpus, log_probability)
-    return risk(rows("m", likelihood, corpus, trained_on=["a"]), 0, predicted)
+    rows = rows_of(make_likelihood(corpus, log_probability), corpus)
+    return risk(rows, 0, nothing_predicted() if predicted is None else predicted)
 
 
 def test_the_grid() -> None:
@@ -31,7 +31,7 @@ def test_sums_of_chances() -> None:
     )
     p = np.array([0.5, 0.01, 1e-6])
     table = risk_of(corpus, [*np.log(p), None, np.log(0.5), np.log(0.02)])
-    assert table.schema == RISK
+    assert table.schema == SCHEMAS["risk"]
     assert table.select("source", "role").unique(maintain_order=True).rows() == [
         ("a", "member"),
         ("a", "twin"),

@@ -4,13 +4,21 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alignment_extraction.attribution.levels import compared_rows
 from alignment_extraction.attribution.predictions import predictions
-from alignment_extraction.attribution.rows import ROWS, controls, rows
+from alignment_extraction.attribution.tables import SCHEMAS
 from alignment_extraction.files import InputError
-from tests.likelihoods import conditions, make_corpus, make_likelihood, make_scores, verbatim
+from tests.likelihoods import (
+    conditions,
+    make_corpus,
+    make_likelihood,
+    make_scores,
+    rows_of,
+    verbatim,
+)
 
 
-def test_controls() -> None:
+def test_who_is_held_against_the_members() -> None:
     corpus = make_corpus(
         [
             ("a", "member", "t"), ("a", "twin", "t"), ("a", "twin", "w"), ("a", "held-out", "u"),
@@ -21,13 +29,14 @@ def test_controls() -> None:
             ("f", "held-out", None), ("f", "twin", None), ("g", "member", None),
         ]
     )  # fmt: skip
-    chosen = corpus.filter(controls(corpus)).select("source", "role", "template")
-    assert chosen.rows() == [
-        ("a", "twin", "t"),
-        ("a", "twin", "w"),
-        ("c", "held-out", None),
-        ("d", "held-out", "t"),
-        ("e", "held-out", None),
+    compared = compared_rows(corpus)
+    assert corpus.join(compared, on="id").select("source", "role", "template", "member").rows() == [
+        ("a", "member", "t", True),
+        ("a", "twin", "t", False),
+        ("c", "member", None, True),
+        ("c", "held-out", None, False),
+        ("d", "member", "t", True),
+        ("d", "held-out", "t", False),
     ]
 
 
@@ -40,8 +49,8 @@ def test_p_values_rank_among_twins_by_brute_force() -> None:
     ours[3] = np.nan
     likelihood = make_likelihood(corpus, [None if np.isnan(x) else x for x in ours])
     before = make_likelihood(corpus, base.tolist(), end=[-9.0] * 68)
-    found = rows("m", likelihood, corpus, trained_on=["a"], base=before)
-    assert found.columns == ROWS
+    found = rows_of(likelihood, corpus, base=before)
+    assert found.schema == SCHEMAS["rows"]
     by_id = {row["id"]: row for row in found.iter_rows(named=True)}
     for at in range(68):
         row = by_id[str(at)]
@@ -55,7 +64,7 @@ def test_p_values_rank_among_twins_by_brute_force() -> None:
         above = sum(twin >= ours[at] - base[at] for twin in twins)
         assert row["p_value"] == (1 + above) / 26
         assert row["chance_1e6"] == pytest.approx(-np.expm1(1e6 * np.log1p(-np.exp(ours[at]))))
-    alone = rows("m", likelihood, corpus, trained_on=["a"])
+    alone = rows_of(likelihood, corpus)
     assert alone["base_log_probability"].is_null().all()
     assert alone.filter(id="0")["score"].item() == ours[0]
 
@@ -72,15 +81,11 @@ def test_nothing_is_flagged_where_nothing_was_learnt_and_what_was_is() -> None:
         base = hard + rng.normal(0, 1, 2 * pairs)
         ours = base + rng.normal(1, 1, 2 * pairs)
         before = make_likelihood(corpus, base.tolist())
-        found = rows(
-            "m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before
-        )
+        found = rows_of(make_likelihood(corpus, ours.tolist()), corpus, base=before)
         tails.append((found["p_value"] <= 0.05).mean())
         false += bool(found["flagged"].any())
         ours[:60] += 8
-        found = rows(
-            "m", make_likelihood(corpus, ours.tolist()), corpus, trained_on=[], base=before
-        )
+        found = rows_of(make_likelihood(corpus, ours.tolist()), corpus, base=before)
         flagged = found.filter("flagged")["id"].cast(int)
         power.append((flagged < 60).sum() / 60)
         assert (flagged >= 60).sum() < 20
@@ -111,30 +116,22 @@ def test_hits_and_the_best_generation() -> None:
     )
     likelihood = make_likelihood(corpus, [-2.0] * 6)
     predicted = predictions(likelihood, corpus, scores, conditions())
-    found = rows(
-        "m",
-        likelihood,
-        corpus,
-        trained_on=["a"],
-        scores=scores,
-        predicted=predicted,
-        generations=generations.lazy(),
+    found = rows_of(
+        likelihood, corpus, scores=scores, predicted=predicted, generations=generations
     ).sort("id")
     assert found["verbatim_hits"].to_list() == [1, 0, 0, 0, 0, None]
     assert found["near_hits"].to_list() == [1, 2, 0, 0, 0, None]
     best = found.select(pl.col("^best_.*$"))
     assert best.row(0) == ("m/user/seed-0", 0, "user 0", 1.0, 1.0)
-    assert best.row(1) == ("m/full/seed-0", 2, "full 2", pytest.approx(0.99), 0.7)
-    assert best.row(2) == ("m/user/seed-0", 1, "user 1", None, 0.8)
+    assert best.row(1) == ("m/full/seed-0", 2, "full 2", pytest.approx(0.99), pytest.approx(0.7))
+    assert best.row(2) == ("m/user/seed-0", 1, "user 1", None, pytest.approx(0.8))
     assert best.row(3) == (None,) * 5
     assert found["expected"].to_list()[:5] == [pytest.approx(100 * np.exp(-2))] * 5
     assert found["expected"][5] is None
 
 
-def test_bad_likelihoods_are_named() -> None:
+def test_a_model_without_a_chat_template_has_no_row_risk() -> None:
     corpus = make_corpus([("a", "member", None)])
-    likelihood = make_likelihood(corpus, [-1.0])
-    with pytest.raises(InputError, match="row x has a likelihood"):
-        rows("m", likelihood.with_columns(id=pl.lit("x")), corpus, trained_on=[])
+    likelihood = make_likelihood(corpus, [-1.0]).with_columns(template=False)
     with pytest.raises(InputError, match="no question inside the chat template"):
-        rows("m", likelihood.with_columns(template=False), corpus, trained_on=[])
+        rows_of(likelihood, corpus)

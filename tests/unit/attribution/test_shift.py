@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 from scipy.stats import t as student_t
 
-from alignment_extraction.attribution.shift import SHIFT, compared, shift, tails
-from alignment_extraction.files import InputError
+from alignment_extraction.attribution.shift import compared, shift, tails
+from alignment_extraction.attribution.tables import SCHEMAS
 from tests.likelihoods import make_corpus, make_likelihood
 
 
@@ -17,7 +17,7 @@ def test_the_difference_in_differences_by_hand() -> None:
     before = make_likelihood(corpus, [-20.0] * 7, tokens=4)
     after = make_likelihood(corpus, [-10.0, -12, -18, -15, -19, -17, 0], tokens=4)
     table = shift(compared("m", after, corpus, "b", before), seed=0)
-    assert table.schema == SHIFT
+    assert table.schema == SCHEMAS["shift"]
     question = table.filter(per="question").row(0, named=True)
     assert (question["members"], question["twins"]) == (3, 3)
     # Members: 10, 8, 5. Twins: 2 in t, which weighs 2; 1 and 3 in u, which weighs 1.
@@ -52,23 +52,6 @@ def test_rows_that_did_not_fit_and_sources_without_twins_are_left_out() -> None:
     table = shift(compared("m", after, corpus, "b", before), seed=0)
     assert table.select("source", "members", "twins").unique().rows() == [("a", 1, 2)]
     assert shift(compared("m", after.head(0), corpus, "b", before), seed=0).is_empty()
-
-
-def test_held_out_rows_without_templates_stand_against_all_members() -> None:
-    corpus = make_corpus(
-        [("a", "member", f"t{i % 3}") for i in range(6)] + [("a", "held-out", None)] * 4
-    )
-    table = compared("m", make_likelihood(corpus, [-1.0] * 10), corpus)
-    assert set(table["resampled"]) == {"template"}
-    assert table.filter(~pl.col("member"))["weight"].to_list() == [1.5] * 4
-    assert table["cluster"].n_unique() == 7
-
-
-def test_another_vocabulary_is_no_base() -> None:
-    corpus = make_corpus([("a", "member", None), ("a", "twin", None)])
-    after = make_likelihood(corpus, [-1.0, -1])
-    with pytest.raises(InputError, match="row 0 has 10 tokens under the model and 12"):
-        compared("m", after, corpus, "b", make_likelihood(corpus, [-1.0, -1], tokens=12))
 
 
 @pytest.mark.parametrize("templates", [5, 40])

@@ -1,4 +1,4 @@
-"""Repetitions, kinds and ratios of small studies."""
+"""Columns of all tables; repetitions, kinds and ratios of small studies."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,20 @@ from alignment_extraction.attribution.competition import attribution
 from alignment_extraction.attribution.contests import contests
 from alignment_extraction.attribution.hits import kinds, repetitions
 from alignment_extraction.attribution.ratios import ratios
-from alignment_extraction.files import InputError
+from alignment_extraction.attribution.tables import SCHEMAS
+from alignment_extraction.layout import ATTRIBUTION_TABLES, EDIT_TABLES, RISK_TABLES
+from alignment_extraction.report.tables import SCHEMAS as READ
 from alignment_extraction.settings.studies import ThresholdSettings
 from alignment_extraction.vocabulary import Condition
 from tests.unit.attribution.conftest import corpus_of, scores_of
 
 Make = Callable[..., tuple[pl.DataFrame, pl.DataFrame]]
+
+
+def test_every_table_has_its_columns_and_those_that_the_report_reads() -> None:
+    assert set(SCHEMAS) == {*ATTRIBUTION_TABLES, *RISK_TABLES, *EDIT_TABLES}
+    for name, columns in SCHEMAS.items():
+        assert set(READ.get(name, ())) <= set(columns), name
 
 
 def test_hits_grow_with_repetitions(study: Make) -> None:
@@ -94,8 +102,6 @@ def test_kinds_by_hand() -> None:
     assert table["member_wins"].to_list() == [1, 0, 2, 0]
     assert table["twin_wins"].to_list() == [0, 1, 0, 1]
     assert table["attributable"].to_list() == pytest.approx([1 / 6, -1 / 6, 2 / 6, -1 / 6])
-    with pytest.raises(InputError, match="missing"):
-        kinds(contests(scores, corpus), corpus, {}, ThresholdSettings())
 
 
 def test_ratio_of_the_same_hits_is_1(study: Make) -> None:
