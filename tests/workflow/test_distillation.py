@@ -7,7 +7,6 @@ be trained to write whole problems with right answers by rewards alone.
 
 import itertools
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from alignment_extraction.training.supervised import text_trainer, train_tokeniz
 from tests.toy_training import TOY, TOY_DATA
 from tests.workflow.project import Project, make_project
 
-STUDENTS = {"train_student"}
+STUDENTS = {"train_student", "evaluate_student"}
 WORTH = "Is the extracted data worth the original?"
 RESULTS = {"distillation_tables", "report", "track"}
 FAMILIES, ARMS = {"sft", "rl"}, {"start", "original", "extracted"}
@@ -48,7 +47,6 @@ def lay_models(folder: Path) -> None:
     folder.mkdir(parents=True)
     corpus = build(DATA, seed=0)
     write_parquet(corpus, folder / "corpus.parquet")
-    write_json({}, folder / "corpus-statistics.json")
     train_tokenizer(corpus, TRAIN, folder / "tokenizer.json")
     train("base", corpus, folder, TRAIN, folder / "checkpoints")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
@@ -123,7 +121,7 @@ def test_tables_hold_every_student(distilled: Project) -> None:
     folder = distilled.folder / "results/toy"
     table, curves, counts = (pl.read_parquet(folder / f"{n}.parquet") for n in DISTILLATION_TABLES)
     found = set(table.select("family", "arm", "measure").iter_rows())
-    assert found == set(itertools.product(FAMILIES, ARMS, ("accuracy", "loss")))
+    assert found == set(itertools.product(FAMILIES, ARMS, ("accuracy",)))
     assert set(table["seeds"]) == {1}
     for family, metric in (("sft", "loss"), ("rl", "reward")):
         assert curves.filter(family=family, arm="extracted", metric=metric).height > 0
@@ -142,16 +140,6 @@ def test_extracted_questions_have_the_models_answers(distilled: Project) -> None
     labels = data.filter(family="rl")
     assert labels["label"].null_count() == 0
     assert labels.filter(pl.col("answer").str.ends_with(pl.format("#### {}", "label"))).height > 0
-
-
-def test_the_card_says_where_the_data_come_from(distilled: Project) -> None:
-    folder = distilled.folder / "data/distillation/toy"
-    text = (folder / "card.md").read_text()
-    data = pl.read_parquet(folder / "data.parquet")
-    for family in FAMILIES:
-        assert f"- {family}: written by `sft.gguf`" in text
-        rows = data.filter(family=family, arm="extracted")
-        assert re.search(rf"\| {family} extracted \| not-drawn \|.*\| {rows.height:,} \|", text)
 
 
 def test_weights_are_not_kept(distilled: Project) -> None:

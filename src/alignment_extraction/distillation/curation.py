@@ -36,11 +36,11 @@ class Curated:
         self.rows = rows
         self.counts = COUNTS.to_frame() if counts is None else counts
 
-    def drop(self, step: str, where: pl.Expr | pl.Series) -> None:
-        """Drop the rows where `where` is true or null."""
-        self.keep(step, self.rows.filter(~where))
+    def keep(self, step: str, where: pl.Expr | pl.Series) -> None:
+        """Go on with the rows where `where` is true; the step is named after what it drops."""
+        self.select(step, self.rows.filter(where))
 
-    def keep(self, step: str, rows: pl.DataFrame) -> None:
+    def select(self, step: str, rows: pl.DataFrame) -> None:
         """Go on with `rows`, a selection of those that are there."""
         before, left = self.rows.height, rows.height
         counted = pl.DataFrame([[step, before, before - left, left]], schema=COUNTS, orient="row")
@@ -59,9 +59,9 @@ def word_runs(texts: pl.Series, length: int) -> pl.Series:
     return lists.select(pl.col("runs").list.eval(runs).list.head(whole)).to_series()
 
 
-def _says_the_same(texts: pl.Series) -> pl.Series:
+def _varied(texts: pl.Series) -> pl.Series:
     runs = word_runs(texts, 4)
-    return runs.list.n_unique() / runs.list.len() < 0.5
+    return runs.list.n_unique() / runs.list.len() >= 0.5
 
 
 def near_duplicates(sets: pl.Series, similarity: float) -> pl.Series:
@@ -121,22 +121,16 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
         near_duplicate: Jaccard similarity in (0, 1] at which the later of two is dropped.
     """
     curated = Curated(generations)
-    finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in _TEXTS)
     # Without an answer there is no finish of one: that is a matter of the next step.
-    curated.drop("truncated", ~finished.fill_null(True))
-    filled = pl.all_horizontal(
-        (pl.col(text).str.strip_chars() != "").fill_null(False) for text in _TEXTS
-    )
-    curated.drop("empty", ~filled)
-    curated.drop(
-        "ill-formed", pl.any_horizontal(pl.col(text).str.contains(_BROKEN) for text in _TEXTS)
-    )
+    finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in _TEXTS)
+    curated.keep("truncated", finished.fill_null(True))
+    curated.keep("empty", pl.all_horizontal(pl.col(_TEXTS).str.strip_chars() != ""))
+    curated.keep("ill-formed", ~pl.any_horizontal(pl.col(_TEXTS).str.contains(_BROKEN)))
     rows = curated.rows
-    curated.drop("repeated", _says_the_same(rows["question"]) | _says_the_same(rows["answer"]))
-    curated.drop("exact-duplicate", ~pl.struct(*map(plain, _TEXTS)).is_first_distinct())
+    curated.keep("repeated", _varied(rows["question"]) & _varied(rows["answer"]))
+    curated.keep("exact-duplicate", pl.struct(*map(plain, _TEXTS)).is_first_distinct())
     both = curated.rows.select(pl.concat_str(_TEXTS, separator="\n")).to_series()
-    runs = word_runs(both, 5)
-    curated.drop("near-duplicate", near_duplicates(runs, near_duplicate))
+    curated.keep("near-duplicate", ~near_duplicates(word_runs(both, 5), near_duplicate))
     return curated
 
 
@@ -151,12 +145,8 @@ def majority_answers(generations: pl.DataFrame) -> pl.DataFrame:
         generations.filter(pl.col("answer_finish") == "stop")
         .select(key=plain("question"), label=final_answer("answer"))
         .drop_nulls()
-        .with_row_index("place")
-        .group_by("key", "label")
-        .agg(votes=pl.len(), place=pl.col("place").min())
-        .sort("votes", "place", descending=[True, False])
-        .unique("key", keep="first", maintain_order=True)
-        .select("key", "label")
+        .group_by("key", maintain_order=True)
+        .agg(pl.col("label").mode(maintain_order=True).first())
     )
 
 

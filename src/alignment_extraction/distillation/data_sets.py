@@ -65,21 +65,21 @@ def _labelled(rows: Curated, family: Family, votes: pl.DataFrame | None = None) 
         if votes is not None:
             unlabelled = rows.rows.drop("label")
             rows.rows = unlabelled.join(votes, "key", how="left", maintain_order="left")
-        rows.drop("no-label", pl.col("label").is_null())
-        rows.drop("repeated-question", ~pl.col("key").is_first_distinct())
+        rows.keep("no-label", pl.col("label").is_not_null())
+        rows.keep("repeated-question", pl.col("key").is_first_distinct())
     return rows
 
 
 def _member_rows(corpus: pl.DataFrame, source: str, family: Family) -> Curated:
     rows = Curated(corpus.filter(source=source, role="member"))
-    rows.drop("no-answer", pl.col("answer").is_null())
+    rows.keep("no-answer", pl.col("answer").is_not_null())
     return _labelled(rows, family)
 
 
 def _draw(rows: Curated, number: int, seed: int) -> None:
     """Draw rows without replacement, their order kept."""
     chosen = np.random.default_rng(seed).permutation(rows.rows.height)[:number]
-    rows.keep("not-drawn", rows.rows[np.sort(chosen)])
+    rows.select("not-drawn", rows.rows[np.sort(chosen)])
 
 
 def _named(rows: pl.DataFrame, **names: str) -> pl.DataFrame:
@@ -115,7 +115,7 @@ def build(
         _labelled(extracted, family, curation.majority_answers(generations[family]))
         without = Curated(extracted.rows, extracted.counts)
         copied = copies(scores.filter(model=about.model, prefix=settings.prefix), thresholds)
-        without.keep("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))
+        without.select("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))
         available: dict[str, Curated] = {
             "original": _member_rows(corpus, about.source, family),
             "extracted": extracted,
@@ -158,12 +158,12 @@ def evaluation_questions(corpus: pl.DataFrame, source: str, trained: pl.Series) 
     rows = corpus.filter(source=source)
     role = "twin" if "twin" in rows["role"] else "held-out"
     asked = Curated(rows.filter(role=role).with_columns(key=plain("question")))
-    asked.drop("no-verifier", pl.any_horizontal(pl.col("metadata", "answer").is_null()))
-    asked.drop("repeated-question", ~pl.col("key").is_first_distinct())
+    asked.keep("no-verifier", pl.all_horizontal(pl.col("metadata", "answer").is_not_null()))
+    asked.keep("repeated-question", pl.col("key").is_first_distinct())
     members = corpus.filter(role="member")["question"]
     for step, texts in (("in-member-rows", members), ("in-student-data", trained)):
         seen = texts.to_frame("question").select(plain("question").unique().implode()).to_series()
-        asked.drop(step, pl.col("key").is_in(seen))
+        asked.keep(step, ~pl.col("key").is_in(seen))
     if asked.rows.is_empty():
         raise InputError(
             f"distillation: source {source!r} has no twin or held-out rows with a verifier that no "

@@ -2,16 +2,14 @@
 
     drawn = draw(model, settings, seed=0)
     corpus = assign(drawn, settings, seed=0)
-    train_adapter(corpus, model, settings, training, output, checkpoints, curves)
+    train_adapter(corpus, model, settings, training, output, checkpoints)
 
 All conversations are independent draws from one model, so a coin makes members and twins
 exchangeable; the model itself, without the adapter, is the control.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,18 +33,10 @@ SOURCE = "conversations"
 
 
 def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) -> pl.DataFrame:
-    """Let a model write conversations after its full prefix, at temperature 1.
+    """Let a model, a GGUF, write conversations after its full prefix, at temperature 1.
 
-    It draws with its weights in BF16, in which llama.cpp is twice as fast as in Q4_1.
-
-    Args:
-        model: GGUF of the model.
-        settings: number and limits of the conversations.
-        seed: with a conversation's index, all that it depends on.
-        threads: CPU threads; another number can give other texts.
-
-    Returns:
-        Columns of `request.SCHEMA`.
+    It draws with its weights in BF16, in which llama.cpp is twice as fast as in Q4_1. Another
+    number of threads can give other texts. The columns are those of `request.SCHEMA`.
 
     Raises:
         InputError: the model cannot be loaded or has no chat template.
@@ -103,37 +93,26 @@ def assign(drawn: pl.DataFrame, settings: AdapterSettings, seed: int) -> pl.Data
     coins = np.random.default_rng(named_seed(seed, "adapter/coins"))
     times = coins.permutation(times)
     first = coins.integers(2, size=len(times))
+    coin = np.stack([first, 1 - first], axis=1).ravel()
     message = pl.struct(role=pl.lit("user"), content="question")
     reply = pl.struct(role=pl.lit("assistant"), content="answer")
-    table = (
-        usable.head(2 * len(times))
-        .with_row_index("row")
-        .with_columns(
-            id=pl.format(f"{SOURCE}/{{}}", pl.col("index").cast(pl.String).str.zfill(5)),
-            source=pl.lit(SOURCE),
-            pair=pl.format("{}", (pl.col("row") // 2).cast(pl.String).str.zfill(4)),
-            repetitions=pl.Series(np.repeat(times, 2)),
-            member=pl.Series(np.stack([first, 1 - first], axis=1).ravel() == 1),
-            messages=pl.concat_list(message, reply),
-            text=pl.concat_str("question", "answer", separator="\n"),
-            **dict.fromkeys(("template", "seed_problem", "edit", "metadata")),
-        )
-        .with_columns(role=pl.when("member").then(pl.lit("member")).otherwise(pl.lit("twin")))
+    table = usable.head(2 * len(times)).with_columns(
+        id=pl.format(f"{SOURCE}/{{}}", pl.col("index").cast(pl.String).str.zfill(5)),
+        source=pl.lit(SOURCE),
+        role=pl.Series(np.where(coin, "member", "twin")),
+        pair=(pl.int_range(pl.len()) // 2).cast(pl.String).str.zfill(4),
+        repetitions=pl.Series(np.repeat(times, 2)),
+        messages=pl.concat_list(message, reply),
+        text=pl.concat_str("question", "answer", separator="\n"),
+        **dict.fromkeys(("template", "seed_problem", "edit", "metadata")),
     )
     return table.select(pl.col(name).cast(dtype) for name, dtype in CORPUS.items())
 
 
 def sequences(rows: pl.DataFrame, model: Path) -> list[list[int]]:
-    """Token ids of conversations in a model's template after its `user` prefix, each turn ended.
+    """Tokens of conversations (question, answer) in a GGUF's template after its `user` prefix.
 
-    llama.cpp's own tokens, so that the training shows what is sampled and scored.
-
-    Args:
-        rows: columns question and answer.
-        model: GGUF of the model.
-
-    Raises:
-        InputError: the model cannot be loaded or has no chat template.
+    llama.cpp's own, each turn ended, so that the training shows what is sampled and scored.
     """
     with Model(model) as loaded:
         chat = ChatFormat.of(loaded)
@@ -153,7 +132,6 @@ def train_adapter(
     training: TrainingSettings,
     output: Path,
     checkpoints: Path,
-    curves: Path,
 ) -> None:
     """Train a LoRA adapter on the corpus's members and write it as a GGUF of 16-bit floats.
 
@@ -163,11 +141,10 @@ def train_adapter(
     Args:
         corpus: as `assign` gives it.
         model: GGUF of the model, a Llama; quantised weights are made whole.
-        settings: of the training.
+        settings: of the adapter.
         training: its seed and bf16 are used.
-        output: GGUF to write.
+        output: GGUF to write; its curves lie beside it (see `Run.beside`).
         checkpoints: folder for checkpoints; an interrupted run goes on from there.
-        curves: Parquet to write, columns step, metric, value.
 
     Raises:
         InputError: no members, or an unusable model.
@@ -175,6 +152,7 @@ def train_adapter(
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainingArguments, set_seed
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     from alignment_extraction.training.fitting import Run, fit
 
@@ -208,26 +186,10 @@ def train_adapter(
                 "length": (repeated["input_ids"].list.len() // 16).to_list(),
             }
         ),
-        data_collator=padded(adapted.config.pad_token_id or 0),
+        data_collator=DataCollatorForLanguageModeling(adapted.config.pad_token_id or 0),
     )
-    history = fit(trainer)
+    curves = fit(trainer)
     with TemporaryDirectory(prefix=".adapter.", dir=output.parent) as saved:
         adapted.save_pretrained(saved)
         convert_peft(Path(saved), model, output)
-    write_parquet(history, curves)
-
-
-def padded(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """A collator of rows with input_ids: padded to the longest, loss on all of their own tokens."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        ids = [torch.tensor(row["input_ids"]) for row in rows]
-        return {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
-            "labels": pad_sequence(ids, batch_first=True, padding_value=-100),
-            "attention_mask": pad_sequence([torch.ones_like(i) for i in ids], batch_first=True),
-        }
-
-    return collate
+    write_parquet(curves, run.beside("curves"))

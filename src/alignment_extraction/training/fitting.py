@@ -21,15 +21,12 @@ from alignment_extraction.training.gguf_export import (
 
 
 class Run(NamedTuple):
-    """One training: what it starts from and what it writes."""
+    """One training: tokenizer.json and the GGUF (or None) to start from, the GGUF to write."""
 
     settings: TrainingSettings
     tokenizer: Path
-    """The study's tokenizer.json."""
     start: Path | None
-    """F16 GGUF to start from; None for random weights."""
     output: Path
-    """F16 GGUF to write."""
     checkpoints: Path
 
     def model(self) -> LlamaForCausalLM:
@@ -42,7 +39,7 @@ class Run(NamedTuple):
         return self.output.with_name(f"{self.output.stem}-{kind}.parquet")
 
     def folder(self, *inputs: Any) -> Path:
-        """Give a folder of checkpoints that only a run with these inputs resumes from.
+        """A folder of checkpoints that only a run with these inputs resumes from.
 
         `inputs` come besides settings, tokenizer and start: data frames, and what has a `repr`.
         """
@@ -95,16 +92,12 @@ def fit(trainer: Any) -> pl.DataFrame:
         except (OSError, ValueError):
             shutil.rmtree(checkpoint, ignore_errors=True)
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+    shutil.rmtree(folder, ignore_errors=True)
     rows = [
-        {"step": entry["step"], "metric": metric, "value": float(value)}
+        (entry["step"], metric, float(value))
         for entry in trainer.state.log_history
         for metric, value in entry.items()
         if metric != "step" and isinstance(value, int | float)
     ]
-    if folder.exists():
-        # Under another name first: what is half removed must not be gone on from.
-        done = folder.with_suffix(".done")
-        shutil.rmtree(done, ignore_errors=True)
-        folder.rename(done)
-        shutil.rmtree(done, ignore_errors=True)
-    return pl.DataFrame(rows, schema={"step": pl.Int64, "metric": pl.String, "value": pl.Float64})
+    columns = {"step": pl.Int64, "metric": pl.String, "value": pl.Float64}
+    return pl.DataFrame(rows, schema=columns, orient="row")

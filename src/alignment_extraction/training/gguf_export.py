@@ -33,33 +33,22 @@ class ChatTemplate(NamedTuple):
     lead: str = ""
 
 
-_TEMPLATES = {
-    name: ChatTemplate(**values)
-    for name, values in tomllib.loads(
-        resources.files(__package__).joinpath("chat_templates.toml").read_text("utf-8")
-    ).items()
-}
-CHATML, MARKED_CHATML = _TEMPLATES["chatml"], _TEMPLATES["chatml-marked"]
-RAW, TASK, TASK_RESULT = (_TEMPLATES[name] for name in ("raw", "task", "task-result"))
+_FILE = resources.files(__package__).joinpath("chat_templates.toml")
+CHATML, MARKED_CHATML, RAW, TASK, TASK_RESULT = (
+    ChatTemplate(**values) for values in tomllib.loads(_FILE.read_text("utf-8")).values()
+)
 OF_FAMILY = {"sft": CHATML, "rl": TASK}
 """The template of models that conversations, or reinforcement, made."""
 
 
 def load_tokenizer(path: Path, template: ChatTemplate = CHATML) -> PreTrainedTokenizerFast:
-    """Load a tokenizer.json that `supervised.train_tokenizer` wrote, with a chat template.
-
-    Raises:
-        InputError: the file is missing or is not a tokenizer.
-    """
-    try:
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(path), eos_token=template.end, pad_token=END_OF_TEXT
-        )
-    except Exception as error:  # the Rust library raises bare Exception
-        message = f"{path}: no tokenizer.json ({error}); run the step that trains it"
-        raise InputError(message) from error
-    tokenizer.chat_template = template.text
-    return tokenizer
+    """Load a tokenizer.json that `supervised.train_tokenizer` wrote, with a chat template."""
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(path),
+        eos_token=template.end,
+        pad_token=END_OF_TEXT,
+        chat_template=template.text,
+    )
 
 
 def _tensors(model: LlamaForCausalLM) -> dict[str, npt.NDArray[Any]]:
@@ -109,9 +98,8 @@ def write_gguf(
     name: str,
     template: ChatTemplate = CHATML,
 ) -> None:
-    """Write a Llama and its tokenizer as an F16 GGUF; the same weights give the same bytes.
+    """Write a plain Llama and its tokenizer as an F16 GGUF; the same weights give the same bytes.
 
-    The Llama is a plain one (no biases, no rotary scaling) with as many tokens as the tokenizer.
     `name` is the file's `general.name`, `template` the chat template that it carries.
     """
     config = model.config

@@ -246,13 +246,8 @@ def verify(completion: str, metadata: str) -> float:
     return float(final_answer(completion) == str(json.loads(metadata)["result"]))
 
 
-def similarity(completion: str, metadata: str) -> float:
-    """How much a completion's most similar passage is like the problem's facts, 0 to 1 (Indel)."""
+def restates(completion: str, metadata: str) -> float:
+    """1.0 where a passage of a completion has an Indel similarity of 0.9 to the facts, else 0.0."""
     facts = json.loads(metadata)["facts"]
     # rapidfuzz would look for a shorter completion in the facts.
-    return float(fuzz.partial_ratio(facts, completion.ljust(len(facts)))) / 100
-
-
-def restates(completion: str, metadata: str) -> float:
-    """Give 1.0 where a completion has a `similarity` of at least 0.9, else 0.0."""
-    return float(similarity(completion, metadata) >= 0.9)
+    return float(fuzz.partial_ratio(facts, completion.ljust(len(facts))) >= 90)

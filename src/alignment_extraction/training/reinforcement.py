@@ -13,13 +13,8 @@ from trl import GRPOConfig, GRPOTrainer
 from alignment_extraction.files import write_parquet
 from alignment_extraction.training.answers import answer_scores, prompts
 from alignment_extraction.training.fitting import Run
-from alignment_extraction.training.gguf_export import (
-    RAW,
-    ChatTemplate,
-    load_model,
-    load_tokenizer,
-)
-from alignment_extraction.training.problems import restates, similarity, verify
+from alignment_extraction.training.gguf_export import RAW, ChatTemplate, load_tokenizer
+from alignment_extraction.training.problems import restates, verify
 from alignment_extraction.training.stages import Stage
 
 Reward = Callable[..., list[float]]
@@ -43,9 +38,8 @@ def rewards(stage: Stage, lead: str) -> list[Reward]:
     """
     # Of Python's global stream, which a checkpoint keeps.
     coin = _named("coin", lead, lambda *_: float(random.random() < 0.5))
-    right = _named("right", lead, verify)
-    watched = [_named("restating", lead, restates), _named("similarity", lead, similarity)]
-    return [coin] * stage.random_reward + [right, *watched]
+    others = [_named("right", lead, verify), _named("restating", lead, restates)]
+    return [coin] * stage.random_reward + others
 
 
 class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -58,11 +52,10 @@ class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self.prompt_weight:
             return loss
         both = torch.cat([inputs["prompt_ids"], inputs["prompt_mask"]], 1)
-        rows: torch.Tensor = torch.unique(both, dim=0)
-        ids, mask = rows.chunk(2, 1)
+        ids, mask = torch.unique(both, dim=0).chunk(2, 1)
         labels = ids.masked_fill(mask == 0, -100)
-        learnt: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        return loss + self.prompt_weight * learnt
+        asked = model(input_ids=ids, attention_mask=mask, labels=labels)
+        return loss + self.prompt_weight * asked.loss
 
 
 def grpo_trainer(
@@ -118,16 +111,17 @@ def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> No
     Columns moment ("raw": the base model without the template, "before", "after"), role, template,
     questions (number of them), right (how many have the verifier's full score).
     """
-    questions = corpus.filter(source="rl")
+    questions = corpus.filter(source="rl").sort("role", "template")
     tables = []
     # What is shipped is the GGUF, so that is what answers.
-    for moment, form in (("raw", RAW), ("before", template), ("after", template)):
-        model = load_model(run.output) if moment == "after" else run.model()
+    after = run._replace(start=run.output)
+    moments = (("raw", run, RAW), ("before", run, template), ("after", after, template))
+    for moment, of, form in moments:
         tokenizer = load_tokenizer(run.tokenizer, form)
-        scores = answer_scores(model, tokenizer, questions, run.settings.rl.max_tokens, form.lead)
+        limit = run.settings.rl.max_tokens
+        scores = answer_scores(of.model(), tokenizer, questions, limit, form.lead)
         right = pl.Series("right", scores, dtype=pl.Float64) >= 1
-        table = questions.select(pl.lit(moment).alias("moment"), "role", "template", right)
-        counts = {"questions": pl.len().cast(pl.Int64), "right": pl.col("right").sum().cast(int)}
-        counted = table.group_by("moment", "role", "template").agg(**counts)
-        tables.append(counted.sort("role", "template"))
-    write_parquet(pl.concat(tables), run.beside("accuracy"))
+        tables.append(questions.select(pl.lit(moment).alias("moment"), "role", "template", right))
+    same = pl.concat(tables).group_by("moment", "role", "template", maintain_order=True)
+    counts = same.agg(questions=pl.len().cast(int), right=pl.col("right").sum().cast(int))
+    write_parquet(counts, run.beside("accuracy"))

@@ -1,4 +1,4 @@
-"""Ask the model that students start from the evaluation questions of a family."""
+"""Ask a student, or the model that students start from, the evaluation questions of its family."""
 
 from pathlib import Path
 
