@@ -20,8 +20,7 @@ from alignment_extraction.settings.controlled import ControlledSettings, Trainin
 from alignment_extraction.training.controlled import build
 from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import CHATML, load_tokenizer
-from alignment_extraction.training.run import train
-from alignment_extraction.training.stages import STAGES
+from alignment_extraction.training.stages import STAGES, train
 from alignment_extraction.training.supervised import text_trainer, train_tokenizer
 from tests.toy_training import TOY, TOY_DATA
 from tests.workflow.project import Project, make_project
@@ -56,8 +55,7 @@ def lay_models(folder: Path) -> None:
     run = Run(
         TRAIN, folder / "tokenizer.json", folder / "base.gguf", folder / "sft.gguf", folder / "c"
     )
-    arguments = run.arguments(TRAIN.sft) | {"max_steps": 100}
-    run.finish(text_trainer(run.model(), ids, tokenizer, arguments), "sft", CHATML)
+    run.finish(text_trainer(ids, tokenizer, run, TRAIN.sft, max_steps=100), "sft", CHATML)
     settings = TRAIN.model_dump(mode="json")
     for name in ("tokenizer", "base", "sft"):
         sections = STAGES[name if name in STAGES else "base"].sections

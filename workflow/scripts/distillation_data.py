@@ -32,6 +32,6 @@ with step(snakemake.log[0]):
         record["thresholds"],
         record["seed"],
     )
-    for name in ("data", "counts", "questions"):
-        write_parquet(getattr(made, name), Path(output[name]))
+    for name, table in made.items():
+        write_parquet(table, Path(output[name]))
     write_json(record, Path(output.settings))

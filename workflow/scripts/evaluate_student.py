@@ -13,4 +13,5 @@ with step(snakemake.log[0]):
     student, tokenizer = (Path(snakemake.input[name]) for name in ("student", "tokenizer"))
     limit = snakemake.params.max_tokens
     rows = evaluate(student, tokenizer, questions, OF_FAMILY[family], limit)
-    write_parquet(rows, Path(snakemake.output[0]))
+    columns = ("benchmark", "id", "template", "right")
+    write_parquet(rows.select(columns), Path(snakemake.output[0]))

@@ -12,6 +12,7 @@ The steps, in this order; each looks only at what the earlier ones left:
    an earlier generation that reaches a threshold (Lee et al. 2022, arXiv 2107.06499).
 """
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
@@ -29,12 +30,12 @@ _TEXTS = ("question", "answer")
 _ROUNDING = 1e-9
 
 
+@dataclass
 class Curated:
     """Rows that steps are applied to one after another, and what each step dropped."""
 
-    def __init__(self, rows: pl.DataFrame, counts: pl.DataFrame | None = None) -> None:
-        self.rows = rows
-        self.counts = COUNTS.to_frame() if counts is None else counts
+    rows: pl.DataFrame
+    counts: pl.DataFrame = field(default_factory=COUNTS.to_frame)
 
     def keep(self, step: str, where: pl.Expr | pl.Series) -> None:
         """Go on with the rows where `where` is true; the step is named after what it drops."""
@@ -132,22 +133,6 @@ def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     both = curated.rows.select(pl.concat_str(_TEXTS, separator="\n")).to_series()
     curated.keep("near-duplicate", ~near_duplicates(word_runs(both, 5), near_duplicate))
     return curated
-
-
-def majority_answers(generations: pl.DataFrame) -> pl.DataFrame:
-    """The final answer that a model gave most often to each question that it wrote.
-
-    Of columns question, answer, answer_finish, where answers without an end do not vote, it gives
-    one row for each question with a vote: key (its text by `plain`) and label (of equally frequent
-    answers the first that was written).
-    """
-    return (
-        generations.filter(pl.col("answer_finish") == "stop")
-        .select(key=plain("question"), label=final_answer("answer"))
-        .drop_nulls()
-        .group_by("key", maintain_order=True)
-        .agg(pl.col("label").mode(maintain_order=True).first())
-    )
 
 
 def trl_columns(rows: pl.DataFrame, family: Literal["sft", "rl"]) -> pl.DataFrame:

@@ -2,18 +2,15 @@
 
 docs/distillation.md describes the arms. Each has every row once, all arms of one family equally
 many (the smallest decides, the others are drawn from a seeded stream). For `rl` all rows carry a
-label, the answer that earns the reward: the row's own final answer, and for an extracted question
-the majority of the model's answers to it.
+label, their own final answer, which earns the reward.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.distillation import curation
-from alignment_extraction.distillation.curation import Curated, final_answer, plain
+from alignment_extraction.distillation.curation import Curated, curate, final_answer, plain
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import DistillationSettings, Family
 from alignment_extraction.statistics import named_seed
@@ -25,28 +22,14 @@ COLUMNS = ("id", "question", "answer", "label")
 _KEY = ["model", "prefix", "seed", "index"]
 
 
-class DataSets(NamedTuple):
-    """Everything that the students need."""
-
-    data: pl.DataFrame
-    """Columns family, arm and `COLUMNS`."""
-    counts: pl.DataFrame
-    """Columns family, data_set (an arm, or `evaluation`) and `curation.COUNTS`."""
-    questions: pl.DataFrame
-    """Columns family and those of `evaluation_questions`."""
-
-
 def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFrame:
-    """Generations that reach a threshold against any member row.
+    """Generations (model, prefix, seed, index) that reach a threshold against any member row.
 
     Args:
         scores: table `scores`; its rows of role `member` count, for the question alone or with the
             answer (an answer alone may be one word).
         thresholds: `semantic` (least cosine) and `string` (least Levenshtein or Indel similarity);
             a generation that equals a member row is a copy at any threshold.
-
-    Returns:
-        model, prefix, seed, index, each once.
     """
     reached = (
         (pl.col("cosine") >= thresholds["semantic"])
@@ -58,16 +41,13 @@ def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFram
     return scores.filter(own & reached).select(keys).unique().sort(_KEY).collect()
 
 
-def _labelled(rows: Curated, family: Family, votes: pl.DataFrame | None = None) -> Curated:
-    """Add labels, by vote if there are any votes; leave, for RL, questions with one, each once."""
-    rows.rows = rows.rows.with_columns(label=final_answer("answer"), key=plain("question"))
+def _labelled(curated: Curated, family: Family) -> Curated:
+    """Add labels and keys; leave, for RL, questions with a label, each once."""
+    curated.rows = curated.rows.with_columns(label=final_answer("answer"), key=plain("question"))
     if family == "rl":
-        if votes is not None:
-            unlabelled = rows.rows.drop("label")
-            rows.rows = unlabelled.join(votes, "key", how="left", maintain_order="left")
-        rows.keep("no-label", pl.col("label").is_not_null())
-        rows.keep("repeated-question", pl.col("key").is_first_distinct())
-    return rows
+        curated.keep("no-label", pl.col("label").is_not_null())
+        curated.keep("repeated-question", pl.col("key").is_first_distinct())
+    return curated
 
 
 def _member_rows(corpus: pl.DataFrame, source: str, family: Family) -> Curated:
@@ -93,7 +73,7 @@ def build(
     settings: DistillationSettings,
     thresholds: Mapping[str, float],
     seed: int,
-) -> DataSets:
+) -> dict[str, pl.DataFrame]:
     """Curate what the models wrote, put the arms together, and choose the evaluation questions.
 
     Args:
@@ -105,17 +85,24 @@ def build(
         thresholds: of a copy (see `copies`).
         seed: of the draws.
 
+    Returns:
+        `data` (family, arm and `COLUMNS`), `counts` (family, data_set, which is an arm or
+        `evaluation`, and `curation.COUNTS`) and `questions` (family and those of
+        `evaluation_questions`).
+
     Raises:
         InputError: nothing is left of one of the arms, or there is nothing to evaluate with.
     """
     data, counts, questions = [], [], []
     for family, about in settings.families.items():
-        extracted = curation.curate(generations[family], settings.near_duplicate)
+        extracted = curate(generations[family], settings.near_duplicate)
         extracted.rows = extracted.rows.with_columns(id=pl.format("{}/{}/seed-{}/{}", *_KEY))
-        _labelled(extracted, family, curation.majority_answers(generations[family]))
+        _labelled(extracted, family)
         without = Curated(extracted.rows, extracted.counts)
         copied = copies(scores.filter(model=about.model, prefix=settings.prefix), thresholds)
-        without.select("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))
+        without.select(
+            "copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left")
+        )
         available: dict[str, Curated] = {
             "original": _member_rows(corpus, about.source, family),
             "extracted": extracted,
@@ -138,7 +125,8 @@ def build(
         questions.append(_named(asked.rows, family=family))
         for name, rows in (*arms.items(), ("evaluation", asked)):
             counts.append(_named(rows.counts, family=family, data_set=name))
-    return DataSets(pl.concat(data), pl.concat(counts), pl.concat(questions))
+    tables = {"data": data, "counts": counts, "questions": questions}
+    return {name: pl.concat(rows) for name, rows in tables.items()}
 
 
 def evaluation_questions(corpus: pl.DataFrame, source: str, trained: pl.Series) -> Curated:

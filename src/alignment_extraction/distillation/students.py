@@ -1,7 +1,5 @@
 """Students: small models trained on one data set each, with equal budgets and equal seeds."""
 
-from typing import Any
-
 import polars as pl
 
 from alignment_extraction.distillation.curation import trl_columns
@@ -9,19 +7,9 @@ from alignment_extraction.settings.controlled import RlSettings
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
 from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import CHATML, TASK
-from alignment_extraction.training.problems import final_answer
-from alignment_extraction.training.reinforcement import grpo_trainer
+from alignment_extraction.training.reinforcement import grpo_trainer, rewards
+from alignment_extraction.training.stages import STAGES
 from alignment_extraction.training.supervised import conversation_trainer
-
-
-def reward(completions: list[str], label: list[str], **_: Any) -> list[float]:
-    """1.0 where a completion's final answer is its label but for case and a full stop, else 0.0."""
-
-    def said(text: str | None) -> str | None:
-        return text and text.strip().removesuffix(".").lower()
-
-    pairs = zip(map(final_answer, completions), label, strict=True)
-    return [float(said(answer) == said(right)) for answer, right in pairs]
 
 
 def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed: int) -> None:
@@ -42,8 +30,10 @@ def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed
         own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
         stage = RlSettings.model_validate(train.rl.model_dump() | own)
         run = run._replace(settings=train.model_copy(update={"rl": stage}))
-        rows = data.select("id", "question", "label")
-        run.finish(grpo_trainer(rows, [reward], run, TASK), "student", TASK)
+        metadata = pl.struct(result="label").struct.json_encode()
+        rows = data.select("id", "question", metadata=metadata)
+        right = rewards(STAGES["rl"], TASK.lead)[0]
+        run.finish(grpo_trainer(rows, [right], run, TASK), "student", TASK)
     else:
         run = run._replace(settings=train)
         turns = trl_columns(data, "sft")

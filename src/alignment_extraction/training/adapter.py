@@ -1,9 +1,5 @@
 """A real model with known truth: it writes conversations, and half of them train an adapter of it.
 
-    drawn = draw(model, settings, seed=0)
-    corpus = assign(drawn, settings, seed=0)
-    train_adapter(corpus, model, settings, training, output, checkpoints)
-
 All conversations are independent draws from one model, so a coin makes members and twins
 exchangeable; the model itself, without the adapter, is the control.
 """
@@ -64,16 +60,9 @@ def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) ->
 def assign(drawn: pl.DataFrame, settings: AdapterSettings, seed: int) -> pl.DataFrame:
     """Pair drawn conversations, and let coins say which of each pair is trained on, and how often.
 
-    Used are those whose question ended and is long enough, one for each question, without bytes
-    that are no text.
-
-    Args:
-        drawn: columns of `request.SCHEMA`.
-        settings: least length of a question, and the numbers of pairs.
-        seed: of the coins.
-
-    Returns:
-        The corpus, columns of `vocabulary.CORPUS`: as many members as twins.
+    From columns of `request.SCHEMA` it gives a corpus, columns of `vocabulary.CORPUS`. Used are
+    conversations whose question ended and is long enough, one for each question, without bytes that
+    are no text.
 
     Raises:
         InputError: fewer than two conversations a pair are usable.
@@ -133,17 +122,17 @@ def train_adapter(
     output: Path,
     checkpoints: Path,
 ) -> None:
-    """Train a LoRA adapter on the corpus's members and write it as a GGUF of 16-bit floats.
+    """Train a LoRA adapter on the members of `assign`'s corpus and write it as a GGUF in F16.
 
-    The loss is on all tokens; one pass shows each member `repetitions` times, in random order, with
-    all linear layers of the model adapted.
+    All linear layers are adapted, with the loss on all tokens; one pass shows each member
+    `repetitions` times, in random order.
 
     Args:
         corpus: as `assign` gives it.
         model: GGUF of the model, a Llama; quantised weights are made whole.
         settings: of the adapter.
         training: its seed and bf16 are used.
-        output: GGUF to write; its curves lie beside it (see `Run.beside`).
+        output: GGUF to write; its curves lie beside it.
         checkpoints: folder for checkpoints; an interrupted run goes on from there.
 
     Raises:
@@ -157,7 +146,7 @@ def train_adapter(
     from alignment_extraction.training.fitting import Run, fit
 
     rows = members(corpus, SOURCE)
-    run = Run(training, Path(), model, output, checkpoints)
+    run = Run(training, model, model, output, checkpoints)  # the GGUF has its tokenizer
     repeated = pl.DataFrame(
         {"input_ids": sequences(rows, model), "repetitions": rows["repetitions"]}
     ).select(pl.col("input_ids").repeat_by("repetitions").explode())

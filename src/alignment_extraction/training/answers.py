@@ -1,14 +1,11 @@
-"""What a model makes of questions with a verifier: its greedy answers and their scores.
-
-Tokenizers are the study's, with the template that questions are asked in; models are on any device.
-"""
+"""What a model makes of questions with a verifier: its greedy answers and their scores."""
 
 from pathlib import Path
 
 import polars as pl
 import torch
 from tqdm import tqdm
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from alignment_extraction.training.gguf_export import ChatTemplate, load_model, load_tokenizer
 from alignment_extraction.training.problems import verify
@@ -22,53 +19,34 @@ def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
-def answer_scores(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    rows: pl.DataFrame,
-    max_tokens: int,
-    lead: str = "",
-) -> list[float]:
-    """The verifier's score, 0 to 1, of a model's greedy answer to each question.
-
-    `rows` have columns question and metadata. What the chat template writes of each answer, `lead`,
-    is scored with the at most `max_tokens` that follow.
-    """
-    tokenizer.padding_side = "left"
-    model.eval()
-    scores: list[float] = []
-    for batch in tqdm(list(rows.iter_slices(_BATCH)), "answering", unit="batch"):
-        inputs = tokenizer(prompts(batch, tokenizer), return_tensors="pt", padding=True)
-        inputs = {k: inputs[k].to(model.device) for k in ("input_ids", "attention_mask")}
-        with torch.no_grad():
-            ids = model.generate(
-                **inputs,
-                max_new_tokens=max_tokens,
-                do_sample=False,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        written = ids[:, inputs["input_ids"].shape[1] :]
-        answers = tokenizer.batch_decode(written, skip_special_tokens=True)
-        scores += map(verify, (lead + answer for answer in answers), batch["metadata"])
-    return scores
-
-
 def evaluate(
     student: Path, tokenizer: Path, questions: pl.DataFrame, template: ChatTemplate, limit: int
 ) -> pl.DataFrame:
-    """Ask a model, an F16 GGUF of the workflow, evaluation questions in a template.
+    """Ask a model, an F16 GGUF of the workflow, questions: columns question and metadata.
 
     Returns:
-        One row for each question, in order: benchmark, id, template, right (1.0 where the greedy
-        answer of at most `limit` tokens has the verifier's full score, else 0.0).
+        The questions with the column right: 1.0 where the greedy answer of at most `limit` tokens,
+        begun with the template's lead, has the verifier's full score, else 0.0.
 
     Raises:
-        InputError: an unusable model or tokenizer.
+        InputError: an unusable model.
     """
-    model, loaded = load_model(student), load_tokenizer(tokenizer, template)
-    # Questions of like length are padded least, and a batch takes as long as its longest answer.
-    ordered = questions.with_row_index("place").sort(pl.col("question").str.len_bytes(), "place")
-    scores = pl.Series(answer_scores(model, loaded, ordered, limit), dtype=pl.Float64)
-    found = ordered.with_columns(right=(scores >= 1).cast(pl.Float64))
-    return found.sort("place").select("benchmark", "id", "template", "right")
+    model, loaded = load_model(student).eval(), load_tokenizer(tokenizer, template)
+    loaded.padding_side = "left"
+    right: list[bool] = []
+    for batch in tqdm(list(questions.iter_slices(_BATCH)), "answering", unit="batch"):
+        inputs = loaded(prompts(batch, loaded), return_tensors="pt", padding=True)
+        with torch.no_grad():
+            ids = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=limit,
+                do_sample=False,
+                eos_token_id=loaded.eos_token_id,
+                pad_token_id=loaded.pad_token_id,
+            )
+        written = ids[:, inputs["input_ids"].shape[1] :]
+        answers = loaded.batch_decode(written, skip_special_tokens=True)
+        pairs = zip(answers, batch["metadata"], strict=True)
+        right += [verify(template.lead + answer, about) >= 1 for answer, about in pairs]
+    return questions.with_columns(right=pl.Series(right, dtype=pl.Boolean).cast(pl.Float64))

@@ -127,11 +127,10 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
     """Draw the corpus of the controlled study; the same settings and seed give the same frame.
 
     Returns:
-        One row a problem, columns as `vocabulary.CORPUS`. `messages` is empty for raw text, whose
-        `text` may have headings. `seed_problem` is the id of the original that a conversation is an
-        edited version of (its own for an original), `edit` one of `EDITS` or "original"; both are
-        null in the other sources. `metadata` is JSON: facts (the question without what it asks
-        for) and result (the right number).
+        One row a problem, columns as `vocabulary.CORPUS`. `messages` is empty for raw text. `edit`
+        of a conversation is one of `EDITS` or "original", `seed_problem` the id of the original,
+        its own or that of which it is an edited version. `metadata` is JSON: facts (the question
+        without what it asks for) and result (the right number).
 
     Raises:
         InputError: the settings ask for more templates than there are, or for unknown ones.
@@ -169,28 +168,15 @@ def post_training(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def statistics(frame: pl.DataFrame) -> dict[str, Any]:
-    """Count the rows of a controlled corpus, as `corpora.corpus.build` does; none is unusable.
-
-    For each of the `sources` also the number of its `templates`, and under `repetitions` how many
-    member rows are trained on how often.
-    """
-
-    def counts(rows: pl.DataFrame) -> dict[str, Any]:
-        roles = rows.group_by("question").agg(pl.col("role").n_unique())
-        return {
-            "rows": rows.height,
-            "usable": rows.height,
-            "rejected": 0,
-            "duplicates": rows.height - rows.select("question", "answer").n_unique(),
-            "questions_in_several_roles": roles.filter(pl.col("role") > 1).height,
-            "roles": dict(sorted(rows["role"].value_counts().iter_rows())),
-        }
-
-    sources = {}
-    for (name,), rows in sorted(frame.group_by("source")):
-        repetitions = rows.filter(role="member")["repetitions"].value_counts()
-        sources[name] = counts(rows) | {
-            "templates": rows["template"].n_unique(),
-            "repetitions": {str(times): n for times, n in sorted(repetitions.iter_rows())},
-        }
-    return counts(frame) | {"sources": sources}
+    """Count the rows of a corpus, all of them usable; names as in `corpora.corpus.build`."""
+    groups = frame.group_by(pl.format("{}.{}", "source", "role")).agg(rows=pl.len())
+    several = frame.group_by("question").agg(pl.col("role").n_unique() > 1)["role"].sum()
+    return {
+        "rows": frame.height,
+        "usable": frame.height,
+        "rejected": 0,
+        "duplicates": frame.height - frame.select("question", "answer").n_unique(),
+        "questions_in_several_roles": several,
+        "roles": dict(frame["role"].value_counts().iter_rows()),
+        "sources": {name: {"rows": rows} for name, rows in groups.iter_rows()},
+    }

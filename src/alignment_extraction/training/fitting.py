@@ -16,6 +16,7 @@ from alignment_extraction.training.gguf_export import (
     ChatTemplate,
     load_model,
     load_tokenizer,
+    new_model,
     write_gguf,
 )
 
@@ -30,8 +31,9 @@ class Run(NamedTuple):
     checkpoints: Path
 
     def model(self) -> LlamaForCausalLM:
-        """Load what it starts from (see `gguf_export.load_model`)."""
-        assert self.start is not None
+        """What it starts from: a GGUF's model, or random weights of torch's global stream."""
+        if self.start is None:
+            return new_model(self.settings.architecture, len(load_tokenizer(self.tokenizer)))
         return load_model(self.start)
 
     def beside(self, kind: str) -> Path:
@@ -43,13 +45,10 @@ class Run(NamedTuple):
 
         `inputs` come besides settings, tokenizer and start: data frames, and what has a `repr`.
         """
-        digest = hashlib.sha256(repr(self.settings.model_dump()).encode())
-        for path in (self.tokenizer, self.start):
-            digest.update(path.read_bytes() if path and path.is_file() else b"")
-        for item in inputs:
-            text = item.write_ndjson() if isinstance(item, pl.DataFrame) else repr(item)
-            digest.update(text.encode())
-        return self.checkpoints / digest.hexdigest()[:16]
+        files = [path and path.read_bytes() for path in (self.tokenizer, self.start)]
+        given = [i.write_ndjson() if isinstance(i, pl.DataFrame) else i for i in inputs]
+        text = repr((self.settings.model_dump(), files, given))
+        return self.checkpoints / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def arguments(self, stage: StageSettings, *inputs: Any) -> dict[str, Any]:
         """Arguments of every stage's trainer; `inputs` are those of `folder`."""

@@ -70,27 +70,6 @@ def _tensors(model: LlamaForCausalLM) -> dict[str, npt.NDArray[Any]]:
     return tensors
 
 
-def _add_tokenizer(
-    writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast, template: ChatTemplate
-) -> None:
-    vocabulary = tokenizer.get_vocab()
-    kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    writer.add_tokenizer_model("gpt2")
-    # llama.cpp's name of the pre-tokenizer that `supervised.train_tokenizer` gives.
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([kinds[token in SPECIAL_TOKENS] for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in backend["model"]["merges"]])
-    # As SmolLM2 has it: the token that opens a turn is not added by the tokenizer.
-    writer.add_bos_token_id(vocabulary[template.begin])
-    writer.add_add_bos_token(False)
-    writer.add_eos_token_id(vocabulary[template.end])
-    writer.add_pad_token_id(vocabulary[END_OF_TEXT])
-    writer.add_chat_template(template.text)
-
-
 def write_gguf(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
@@ -102,7 +81,10 @@ def write_gguf(
 
     `name` is the file's `general.name`, `template` the chat template that it carries.
     """
-    config = model.config
+    config, vocabulary = model.config, tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     with atomic_path(path) as partial:
         writer = gguf.GGUFWriter(partial, "llama")
         writer.add_name(name)
@@ -117,7 +99,18 @@ def write_gguf(
         writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
         writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        _add_tokenizer(writer, tokenizer, template)
+        writer.add_tokenizer_model("gpt2")
+        # llama.cpp's name of the pre-tokenizer that `supervised.train_tokenizer` gives.
+        writer.add_tokenizer_pre("smollm")
+        writer.add_token_list(tokens)
+        writer.add_token_types([kinds[token in SPECIAL_TOKENS] for token in tokens])
+        writer.add_token_merges([" ".join(pair) for pair in merges])
+        # As SmolLM2 has it: the token that opens a turn is not added by the tokenizer.
+        writer.add_bos_token_id(vocabulary[template.begin])
+        writer.add_add_bos_token(False)
+        writer.add_eos_token_id(vocabulary[template.end])
+        writer.add_pad_token_id(vocabulary[END_OF_TEXT])
+        writer.add_chat_template(template.text)
         for tensor, values in _tensors(model).items():
             writer.add_tensor(tensor, values)
         writer.write_header_to_file()

@@ -33,14 +33,12 @@ _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0))
 
 
 class Problem(NamedTuple):
-    """One problem as it is written down."""
+    """One problem as it is written down: equations as steps, facts without what is asked for."""
 
     question: str
     steps: tuple[str, ...]
-    """Equations, in order."""
     result: int
     facts: str
-    """The question without what it asks for."""
 
     @property
     def answer(self) -> str:
@@ -49,7 +47,11 @@ class Problem(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """The values of a template's slots, and how the problem is written."""
+    """The values of a template's slots, and how the problem is written.
+
+    `wording` says which sentence for the beginning, the change and the question, `order` which of
+    the orders of these; 0 is as named.
+    """
 
     name: str
     friend: str
@@ -58,10 +60,8 @@ class Draw(NamedTuple):
     a: int
     b: int
     c: int
-    wording: tuple[int, int, int] = (0, 0, 0)
-    """Which sentence for the beginning, the change and the question."""
+    wording: tuple[int, ...] = (0, 0, 0)
     order: int = 0
-    """Place in the list of orders; 0 is beginning, change, question."""
 
     def fill(self, sentence: str, **others: object) -> str:
         """Put the values, and `others`, into a sentence's slots."""
@@ -97,7 +97,7 @@ class Template(NamedTuple):
     scene: Mapping[str, Any]
     start: str
     change: str
-    wording: tuple[int, int, int]
+    wording: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -142,30 +142,29 @@ class Template(NamedTuple):
             case "order":
                 return self.write(draw._replace(order=source.randrange(1, len(_ORDERS))))
             case "wording":
-                wording = (source.randrange(4), source.randrange(4), source.randrange(4))
+                wording = tuple(source.randrange(4) for _ in draw.wording)
                 return self.write(draw._replace(wording=wording))
-        problem = self.write(draw)
+        _, steps, result, _ = self.write(draw)
         *facts, question = self._sentences(draw, draw.c)
         if edit == "distractor":
             aside = self.scene["aside"].format(n=source.randrange(2, 100))
             facts.insert(source.randrange(3), aside)
         elif edit == "operation":
-            change = source.choice(("add", "subtract")) if problem.result > 2 else "add"
-            size = source.randrange(2, 20 if change == "add" else min(20, problem.result))
-            result, step = _solve(change, problem.result, size)
+            change = source.choice(("add", "subtract")) if result > 2 else "add"
+            size = source.randrange(2, 20 if change == "add" else min(20, result))
+            result, step = _solve(change, result, size)
             said = self._change(change, size)
             facts.append(draw.fill(source.choice(WORDS["last_changes"]), change=said))
-            steps = (*problem.steps, f"{step} {draw.items}")
-            problem = problem._replace(steps=steps, result=result)
+            steps = (*steps, f"{step} {draw.items}")
         else:
             end, question = (source.choice(WORDS[k]) for k in ("ends", "reversed_questions"))
-            facts = [*self._sentences(draw, "some")[:2], draw.fill(end, total=problem.result)]
+            facts = [*self._sentences(draw, "some")[:2], draw.fill(end, total=result)]
             question = draw.fill(question)
             first, _ = _solve(WORDS["starts"][self.start]["operation"], draw.a, draw.b)
-            larger, smaller = max(problem.result, first), min(problem.result, first)
-            step = f"{larger} - {smaller} = {draw.c} {draw.items}"
-            problem = problem._replace(steps=(problem.steps[0], step), result=draw.c)
-        return problem._replace(question=" ".join([*facts, question]), facts=" ".join(facts))
+            larger, smaller = max(result, first), min(result, first)
+            steps = (steps[0], f"{larger} - {smaller} = {draw.c} {draw.items}")
+            result = draw.c
+        return Problem(" ".join([*facts, question]), steps, result, " ".join(facts))
 
     def _change(self, change: str, size: int | str) -> str:
         said: str = self.scene["gain" if change == "add" else "lose"].format(n=size)

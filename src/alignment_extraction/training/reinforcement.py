@@ -11,7 +11,7 @@ from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from alignment_extraction.files import write_parquet
-from alignment_extraction.training.answers import answer_scores, prompts
+from alignment_extraction.training.answers import evaluate, prompts
 from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import RAW, ChatTemplate, load_tokenizer
 from alignment_extraction.training.problems import restates, verify
@@ -21,25 +21,23 @@ Reward = Callable[..., list[float]]
 """From completions and the questions' other columns by name, the reward of each."""
 
 
-def _named(name: str, lead: str, score: Callable[[str, str], float]) -> Reward:
-    """A reward by `score` of a completion, begun with `lead`, and its question's metadata."""
-
-    def reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]:
-        return [score(lead + text, item) for text, item in zip(completions, metadata, strict=True)]
-
-    reward.__name__ = name  # TRL's name of the curve
-    return reward
-
-
 def rewards(stage: Stage, lead: str) -> list[Reward]:
     """What is rewarded in a stage of reinforcement, and after it what is only watched.
 
     `lead` is what the template writes of each completion.
     """
+
+    def named(name: str, score: Callable[[str, str], float]) -> Reward:
+        def reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]:
+            pairs = zip(completions, metadata, strict=True)
+            return [score(lead + text, about) for text, about in pairs]
+
+        reward.__name__ = name  # TRL's name of the curve
+        return reward
+
     # Of Python's global stream, which a checkpoint keeps.
-    coin = _named("coin", lead, lambda *_: float(random.random() < 0.5))
-    others = [_named("right", lead, verify), _named("restating", lead, restates)]
-    return [coin] * stage.random_reward + others
+    coin = named("coin", lambda *_: float(random.random() < 0.5))
+    return [coin] * stage.random_reward + [named("right", verify), named("restating", restates)]
 
 
 class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -65,12 +63,12 @@ def grpo_trainer(
     template: ChatTemplate,
     prompt_weight: float = 0.0,
 ) -> GRPOTrainer:
-    """A trainer of `run.settings.rl.steps` steps of GRPO.
+    """A trainer of `run.settings.rl.steps` steps of GRPO on questions in a template.
 
     Args:
         questions: columns id and question; `functions` get the other columns by name.
-        functions: the first gives the reward of each completion; the others only make curves
-            ("rewards/NAME/mean"; the mean reward of a step's completions is "reward").
+        functions: the first gives the reward of each completion, "reward" of the curves; the
+            others only make curves ("rewards/NAME/mean").
         run: its settings, and what it starts from.
         template: that questions are asked in.
         prompt_weight: weight of the questions' mean next-token loss in the loss.
@@ -111,17 +109,18 @@ def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> No
     Columns moment ("raw": the base model without the template, "before", "after"), role, template,
     questions (number of them), right (how many have the verifier's full score).
     """
-    questions = corpus.filter(source="rl").sort("role", "template")
-    tables = []
+    assert run.start is not None
+    questions, limit = (
+        corpus.filter(source="rl").sort("role", "template"),
+        run.settings.rl.max_tokens,
+    )
     # What is shipped is the GGUF, so that is what answers.
-    after = run._replace(start=run.output)
-    moments = (("raw", run, RAW), ("before", run, template), ("after", after, template))
-    for moment, of, form in moments:
-        tokenizer = load_tokenizer(run.tokenizer, form)
-        limit = run.settings.rl.max_tokens
-        scores = answer_scores(of.model(), tokenizer, questions, limit, form.lead)
-        right = pl.Series("right", scores, dtype=pl.Float64) >= 1
-        tables.append(questions.select(pl.lit(moment).alias("moment"), "role", "template", right))
-    same = pl.concat(tables).group_by("moment", "role", "template", maintain_order=True)
+    models = {"raw": (run.start, RAW), "before": (run.start, template)}
+    models["after"] = (run.output, template)
+    answered = pl.concat(
+        evaluate(model, run.tokenizer, questions, form, limit).with_columns(moment=pl.lit(moment))
+        for moment, (model, form) in models.items()
+    )
+    same = answered.group_by("moment", "role", "template", maintain_order=True)
     counts = same.agg(questions=pl.len().cast(int), right=pl.col("right").sum().cast(int))
     write_parquet(counts, run.beside("accuracy"))
