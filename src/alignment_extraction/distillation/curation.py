@@ -20,7 +20,7 @@ import polars as pl
 from alignment_extraction.training.problems import ANSWER_MARK
 
 COUNTS = pl.Schema(
-    {"step": pl.String(), "before": pl.Int64(), "dropped": pl.Int64(), "left": pl.Int64()}
+    {"step": pl.String(), **dict.fromkeys(("before", "dropped", "left"), pl.Int64())}
 )
 """One row for each step of a curation, in order."""
 
@@ -66,14 +66,11 @@ def _varied(texts: pl.Series) -> pl.Series:
 
 
 def near_duplicates(sets: pl.Series, similarity: float) -> pl.Series:
-    """Whether each set is a near-duplicate of an earlier one; no pair is missed.
+    """Whether each set of tokens, List(String), has an earlier one of such a Jaccard similarity.
 
-    Two sets of at most a tokens whose Jaccard similarity is at least t share one of the a - ta + 1
-    rarest tokens of either (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007), so only
-    sets that share a rare token are compared.
-
-    `sets` are tokens, List(String), of which repeated ones count once; `similarity` is the least
-    Jaccard similarity of near-duplicates, in (0, 1].
+    No pair is missed: two sets of at most a tokens whose Jaccard similarity is at least t share one
+    of the a - ta + 1 rarest tokens of either (prefix filtering: Chaudhuri et al. 2006; Bayardo et
+    al. 2007), so only sets that share a rare token are compared.
     """
     rarest_first = pl.struct(pl.len().over("token"), "token").rank("dense")
     tokens = (
@@ -117,9 +114,8 @@ def final_answer(column: str) -> pl.Expr:
 def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     """Keep the generations that one would train on (see the module for the steps).
 
-    Args:
-        generations: columns question, answer, question_finish, answer_finish, and any others.
-        near_duplicate: Jaccard similarity in (0, 1] at which the later of two is dropped.
+    They have columns question, answer, question_finish, answer_finish, and any others;
+    `near_duplicate` is the Jaccard similarity in (0, 1] at which the later of two is dropped.
     """
     curated = Curated(generations)
     # Without an answer there is no finish of one: that is a matter of the next step.
@@ -141,11 +137,9 @@ def trl_columns(rows: pl.DataFrame, family: Literal["sft", "rl"]) -> pl.DataFram
     For `trl sft` the column messages (both turns); for `trl grpo` prompt (the user's turn) and
     solution (the final answer, or all of the answer where none is marked).
     """
-    turns = [
-        pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
-        for role, column in (("user", "question"), ("assistant", "answer"))
-    ]
+    asked = pl.struct(role=pl.lit("user"), content="question")
+    answered = pl.struct(role=pl.lit("assistant"), content="answer")
     if family == "sft":
-        return rows.select(messages=pl.concat_list(turns))
+        return rows.select(messages=pl.concat_list(asked, answered))
     solution = final_answer("answer").fill_null(pl.col("answer"))
-    return rows.select(prompt=pl.concat_list(turns[:1]), solution=solution)
+    return rows.select(prompt=pl.concat_list(asked), solution=solution)

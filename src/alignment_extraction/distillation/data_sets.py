@@ -25,20 +25,15 @@ _KEY = ["model", "prefix", "seed", "index"]
 def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFrame:
     """Generations (model, prefix, seed, index) that reach a threshold against any member row.
 
-    Args:
-        scores: table `scores`; its rows of role `member` count, for the question alone or with the
-            answer (an answer alone may be one word).
-        thresholds: `semantic` (least cosine) and `string` (least Levenshtein or Indel similarity);
-            a generation that equals a member row is a copy at any threshold.
+    Of the table `scores` the rows of role `member` count, for the question alone or with the answer
+    (an answer alone may be one word). Thresholds are `semantic` (least cosine) and `string` (least
+    Levenshtein or Indel similarity); a generation that equals a member row is a copy at any.
     """
-    reached = (
-        (pl.col("cosine") >= thresholds["semantic"])
-        | (pl.max_horizontal("levenshtein_best", "indel_best") >= thresholds["string"])
-        | pl.col("verbatim")
-    )
-    own = (pl.col("role") == "member") & pl.col("field").is_in(["question", "both"])
+    semantic = pl.col("cosine") >= thresholds["semantic"]
+    string = pl.max_horizontal("levenshtein_best", "indel_best") >= thresholds["string"]
+    own = scores.filter(pl.col("field").is_in(["question", "both"]), role="member")
     keys = [pl.col("model", "prefix"), pl.col("seed", "index").cast(pl.Int64)]
-    return scores.filter(own & reached).select(keys).unique().sort(_KEY).collect()
+    return own.filter(semantic | string | pl.col("verbatim")).select(keys).unique().collect()
 
 
 def _labelled(curated: Curated, family: Family) -> Curated:
@@ -48,12 +43,6 @@ def _labelled(curated: Curated, family: Family) -> Curated:
         curated.keep("no-label", pl.col("label").is_not_null())
         curated.keep("repeated-question", pl.col("key").is_first_distinct())
     return curated
-
-
-def _member_rows(corpus: pl.DataFrame, source: str, family: Family) -> Curated:
-    rows = Curated(corpus.filter(source=source, role="member"))
-    rows.keep("no-answer", pl.col("answer").is_not_null())
-    return _labelled(rows, family)
 
 
 def _draw(rows: Curated, number: int, seed: int) -> None:
@@ -80,15 +69,14 @@ def build(
         generations: of each family's model: model, prefix, seed, index (both Int64), question,
             answer, question_finish, answer_finish.
         scores: table `scores` of the study.
-        corpus: in the corpus schema, with all sources that members or controls are taken from.
+        corpus: the training corpus, with the raw text of the base model.
         settings: of the experiment.
         thresholds: of a copy (see `copies`).
         seed: of the draws.
 
     Returns:
-        `data` (family, arm and `COLUMNS`), `counts` (family, data_set, which is an arm or
-        `evaluation`, and `curation.COUNTS`) and `questions` (family and those of
-        `evaluation_questions`).
+        `data` (family, arm and `COLUMNS`), `counts` (family, data_set: an arm or `evaluation`, and
+        `curation.COUNTS`), `questions` (family and those of `evaluation_questions`).
 
     Raises:
         InputError: nothing is left of one of the arms, or there is nothing to evaluate with.
@@ -100,15 +88,12 @@ def build(
         _labelled(extracted, family)
         without = Curated(extracted.rows, extracted.counts)
         copied = copies(scores.filter(model=about.model, prefix=settings.prefix), thresholds)
-        without.select(
-            "copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left")
-        )
-        available: dict[str, Curated] = {
-            "original": _member_rows(corpus, about.source, family),
-            "extracted": extracted,
-            "extracted-without-copies": without,
-            "other": _member_rows(corpus, about.other, family),
-        }
+        left = without.rows.join(copied, on=_KEY, how="anti", maintain_order="left")
+        without.select("copy", left)
+        available = {"extracted": extracted, "extracted-without-copies": without}
+        for arm, source in (("original", about.source), ("other", about.other)):
+            rows = Curated(corpus.filter(source=source, role="member"))
+            available[arm] = _labelled(rows, family)
         arms = {arm: available[arm] for arm in settings.arms}
         number, smallest = min((rows.rows.height, arm) for arm, rows in arms.items())
         if not number:
@@ -130,33 +115,24 @@ def build(
 
 
 def evaluation_questions(corpus: pl.DataFrame, source: str, trained: pl.Series) -> Curated:
-    """A source's twins that no student can have seen; its held-out rows where it has no twins.
+    """A source's twins that no student can have seen: columns benchmark, id, question, metadata.
 
-    A question was seen where the texts agree but for case and white space; `trained` are those of
-    the students' data.
-
-    Returns:
-        Columns benchmark (group of the corpus), id, question, answer, template, metadata, and the
-        steps `no-verifier` (no metadata to check an answer by, or no reference answer),
-        `repeated-question`, `in-member-rows` (of any source) and `in-student-data`.
+    A question was seen where it occurs, but for case and white space, in a member row of any source
+    or in `trained`, the questions of the students' data.
 
     Raises:
-        InputError: there are no such rows.
+        InputError: there are none.
     """
-    rows = corpus.filter(source=source)
-    role = "twin" if "twin" in rows["role"] else "held-out"
-    asked = Curated(rows.filter(role=role).with_columns(key=plain("question")))
-    asked.keep("no-verifier", pl.all_horizontal(pl.col("metadata", "answer").is_not_null()))
+    asked = Curated(corpus.filter(source=source, role="twin").with_columns(key=plain("question")))
     asked.keep("repeated-question", pl.col("key").is_first_distinct())
-    members = corpus.filter(role="member")["question"]
-    for step, texts in (("in-member-rows", members), ("in-student-data", trained)):
-        seen = texts.to_frame("question").select(plain("question").unique().implode()).to_series()
-        asked.keep(step, ~pl.col("key").is_in(seen))
+    learnt = pl.concat([corpus.filter(role="member")["question"], trained]).to_frame("question")
+    seen = learnt.select(plain("question").unique().implode()).to_series()
+    asked.keep("seen-in-training", ~pl.col("key").is_in(seen))
     if asked.rows.is_empty():
         raise InputError(
-            f"distillation: source {source!r} has no twin or held-out rows with a verifier that no "
-            "student has seen; give the corpus more of them"
+            f"distillation: source {source!r} has no twins that no student has seen; give the "
+            "corpus more of them"
         )
-    benchmark = pl.lit(f"{source}.{role}").alias("benchmark")
-    asked.rows = asked.rows.select(benchmark, "id", "question", "answer", "template", "metadata")
+    benchmark = pl.lit(f"{source}.twin").alias("benchmark")
+    asked.rows = asked.rows.select(benchmark, "id", "question", "metadata")
     return asked

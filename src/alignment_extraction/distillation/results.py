@@ -53,10 +53,7 @@ _Z95 = float(ndtri(0.975))
 def crossed_bootstrap(
     samples: Mapping[str, Array], seed: int, draws: int = 2000
 ) -> dict[str, Array]:
-    """Means of samples, shape (draws,), in resamples of their seeds and of the items they share.
-
-    Each sample has shape (seeds, items), with equally many items.
-    """
+    """Means (draws,) of samples (seeds, items) in resamples of their seeds and shared items."""
     stream = np.random.default_rng(seed)
     weights = stream.standard_exponential((draws, next(iter(samples.values())).shape[1]))
     weights /= weights.sum(axis=1, keepdims=True)
@@ -81,13 +78,9 @@ def _columns(name: str, interval: Interval) -> dict[str, float]:
 def compare(samples: Mapping[str, Array], margin: float, seed: int) -> list[dict[str, Any]]:
     """What each arm is worth: columns arm and measure to verdict of `SCHEMA`.
 
-    An accuracy of 0 or 1, of which a bootstrap knows no bound, has Wilson's interval for one answer
-    per item, and the difference of two such Newcombe's.
-
-    Args:
-        samples: right answers by arm, of shape (seeds, items); `start` and `original` are there.
-        margin: of non-inferiority, above 0.
-        seed: of the bootstrap.
+    `samples` are right answers by arm, shape (seeds, items), with `start` and `original` there;
+    `margin` is that of non-inferiority, above 0. An accuracy of 0 or 1, of which a bootstrap knows
+    no bound, has Wilson's interval for one answer per item, the difference of two such Newcombe's.
     """
     drawn = crossed_bootstrap(samples, seed)
     means = {arm: float(values.mean()) for arm, values in samples.items()}
@@ -131,7 +124,7 @@ def results_table(evaluated: pl.DataFrame, margin: float, seed: int) -> pl.DataF
     """One row for each family and arm (over its seeds); columns `SCHEMA`.
 
     `evaluated` has family, arm (`start` of the untrained) and seed of each student, and the columns
-    of `answers.evaluate`. Students of a family answered the same questions.
+    of `reinforcement.evaluate`. Students of a family answered the same questions.
     """
     found: list[dict[str, Any]] = []
     ordered = evaluated.sort("family", "seed", "id", descending=[True, False, False])

@@ -24,8 +24,7 @@ from alignment_extraction.statistics import named_seed
 from alignment_extraction.training.stages import members
 from alignment_extraction.vocabulary import CORPUS
 
-SOURCE = "conversations"
-"""The source that the corpus's rows have."""
+SOURCE = "conversations"  # of the corpus's rows
 
 
 def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) -> pl.DataFrame:
@@ -125,15 +124,9 @@ def train_adapter(
     """Train a LoRA adapter on the members of `assign`'s corpus and write it as a GGUF in F16.
 
     All linear layers are adapted, with the loss on all tokens; one pass shows each member
-    `repetitions` times, in random order.
-
-    Args:
-        corpus: as `assign` gives it.
-        model: GGUF of the model, a Llama; quantised weights are made whole.
-        settings: of the adapter.
-        training: its seed and bf16 are used.
-        output: GGUF to write; its curves lie beside it.
-        checkpoints: folder for checkpoints; an interrupted run goes on from there.
+    `repetitions` times, in random order. The model is the GGUF of a Llama, whose quantised weights
+    are made whole; of `training`, seed and bf16 are used. The curves lie beside `output`, and an
+    interrupted run goes on from its `checkpoints`.
 
     Raises:
         InputError: no members, or an unusable model.
@@ -147,19 +140,18 @@ def train_adapter(
 
     rows = members(corpus, SOURCE)
     run = Run(training, model, model, output, checkpoints)  # the GGUF has its tokenizer
-    repeated = pl.DataFrame(
-        {"input_ids": sequences(rows, model), "repetitions": rows["repetitions"]}
-    ).select(pl.col("input_ids").repeat_by("repetitions").explode())
+    texts = pl.DataFrame({"ids": sequences(rows, model), "times": rows["repetitions"]})
+    ids = texts.select(pl.col("ids").repeat_by("times").explode()).to_series()
+    # Of like lengths, not of equal ones: copies of a conversation are to be apart.
+    lengths = (ids.list.len() // 16).to_list()
     set_seed(training.seed)
-    adapted = get_peft_model(
-        run.model(),
-        LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    adapted = get_peft_model(run.model(), lora)
     arguments = run.arguments(settings, settings, rows)
     trainer = Trainer(
         model=adapted,
@@ -168,13 +160,7 @@ def train_adapter(
             num_train_epochs=1,
             train_sampling_strategy="group_by_length",
         ),
-        train_dataset=Dataset.from_dict(
-            {
-                "input_ids": repeated["input_ids"].to_list(),
-                # Of like lengths, not of equal ones: copies of a conversation are to be apart.
-                "length": (repeated["input_ids"].list.len() // 16).to_list(),
-            }
-        ),
+        train_dataset=Dataset.from_dict({"input_ids": ids.to_list(), "length": lengths}),
         data_collator=DataCollatorForLanguageModeling(adapted.config.pad_token_id or 0),
     )
     curves = fit(trainer)

@@ -12,13 +12,7 @@ from transformers import LlamaForCausalLM
 
 from alignment_extraction.files import write_parquet
 from alignment_extraction.settings.controlled import StageSettings, TrainingSettings
-from alignment_extraction.training.gguf_export import (
-    ChatTemplate,
-    load_model,
-    load_tokenizer,
-    new_model,
-    write_gguf,
-)
+from alignment_extraction.training import gguf_export
 
 
 class Run(NamedTuple):
@@ -33,18 +27,16 @@ class Run(NamedTuple):
     def model(self) -> LlamaForCausalLM:
         """What it starts from: a GGUF's model, or random weights of torch's global stream."""
         if self.start is None:
-            return new_model(self.settings.architecture, len(load_tokenizer(self.tokenizer)))
-        return load_model(self.start)
+            tokenizer = gguf_export.load_tokenizer(self.tokenizer)
+            return gguf_export.new_model(self.settings.architecture, len(tokenizer))
+        return gguf_export.load_model(self.start)
 
     def beside(self, kind: str) -> Path:
         """A table beside the model: its "curves" (columns step, metric, value), "accuracy"."""
         return self.output.with_name(f"{self.output.stem}-{kind}.parquet")
 
     def folder(self, *inputs: Any) -> Path:
-        """A folder of checkpoints that only a run with these inputs resumes from.
-
-        `inputs` come besides settings, tokenizer and start: data frames, and what has a `repr`.
-        """
+        """A folder of checkpoints that only a run with these inputs, and its own, resumes from."""
         files = [path and path.read_bytes() for path in (self.tokenizer, self.start)]
         given = [i.write_ndjson() if isinstance(i, pl.DataFrame) else i for i in inputs]
         text = repr((self.settings.model_dump(), files, given))
@@ -70,19 +62,18 @@ class Run(NamedTuple):
             "dataloader_pin_memory": torch.cuda.is_available(),
         }
 
-    def finish(self, trainer: Any, name: str, template: ChatTemplate) -> None:
+    def finish(self, trainer: Any, name: str, template: gguf_export.ChatTemplate) -> None:
         """Train, and write the model, under `name` and with its chat template, and its curves."""
         curves = fit(trainer)
-        tokenizer = load_tokenizer(self.tokenizer, template)
-        write_gguf(trainer.model, tokenizer, self.output, name, template)
+        tokenizer = gguf_export.load_tokenizer(self.tokenizer, template)
+        gguf_export.write_gguf(trainer.model, tokenizer, self.output, name, template)
         write_parquet(curves, self.beside("curves"))
 
 
 def fit(trainer: Any) -> pl.DataFrame:
     """Train, from the trainer's last whole checkpoint if it has one; then remove its checkpoints.
 
-    Returns:
-        The curves: columns step (Int64), metric (the trainer's name of it), value (Float64).
+    The curves have columns step (Int64), metric (the trainer's name of it), value (Float64).
     """
     folder = Path(trainer.args.output_dir)
     for checkpoint in folder.glob("checkpoint-*"):

@@ -130,8 +130,7 @@ def load_model(path: Path) -> LlamaForCausalLM:
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
     except Exception as error:  # struct.error, IndexError and others, from deep inside
-        message = f"{path}: no GGUF of a Llama ({error}); run the step that trains it"
-        raise InputError(message) from error
+        raise InputError(f"{path}: no GGUF of a Llama ({error}); make it again") from error
     # Trainers refuse a model that came out of a GGUF as quantised; F16 is none, so copy it.
     config = model.config.to_dict()
     config.pop("quantization_config", None)

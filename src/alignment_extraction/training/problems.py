@@ -8,6 +8,7 @@ of their question's row, JSON with `facts` and `result`.
 """
 
 import functools
+import itertools
 import json
 import random
 import tomllib
@@ -71,12 +72,8 @@ class Draw(NamedTuple):
 def _pairs(structure: Mapping[str, Any]) -> list[tuple[int, int]]:
     """All numbers a and b of a structure, in order."""
     (first_a, last_a), (first_b, last_b) = structure["a"], structure["b"]
-    return [
-        (a, b)
-        for a in range(first_a, last_a + 1)
-        for b in range(first_b, last_b + 1)
-        if a - b >= structure.get("least", a - b)
-    ]
+    pairs = itertools.product(range(first_a, last_a + 1), range(first_b, last_b + 1))
+    return [(a, b) for a, b in pairs if a - b >= structure.get("least", a - b)]
 
 
 def _solve(operation: str, a: int, b: int) -> tuple[int, str]:
@@ -167,8 +164,7 @@ class Template(NamedTuple):
         return Problem(" ".join([*facts, question]), steps, result, " ".join(facts))
 
     def _change(self, change: str, size: int | str) -> str:
-        said: str = self.scene["gain" if change == "add" else "lose"].format(n=size)
-        return said
+        return str(self.scene["gain" if change == "add" else "lose"].format(n=size))
 
     def _sentences(self, draw: Draw, size: int | str) -> list[str]:
         kinds = (WORDS["starts"][self.start]["wordings"], WORDS["changes"], WORDS["questions"])
@@ -180,12 +176,9 @@ class Template(NamedTuple):
 def _numbers(start: str, change: str) -> list[tuple[int, int, int]]:
     """All numbers a, b, c of a template that give a positive result."""
     structure = WORDS["starts"][start]
-    return [
-        (a, b, c)
-        for a, b in _pairs(structure)
-        for c in range(2, 30)
-        if _solve(change, _solve(structure["operation"], a, b)[0], c)[0] > 0
-    ]
+    firsts = [(*pair, _solve(structure["operation"], *pair)[0]) for pair in _pairs(structure)]
+    drawn = itertools.product(firsts, range(2, 30))
+    return [(a, b, c) for (a, b, first), c in drawn if _solve(change, first, c)[0] > 0]
 
 
 def templates() -> list[Template]:

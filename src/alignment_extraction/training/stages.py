@@ -81,44 +81,40 @@ def train(
     """Train one stage's model; the same inputs give the same weights on the same machine.
 
     Args:
-        name: of the stage; see `stages.STAGES`.
+        name: of the stage.
         corpus: the study's corpus; member rows of the stage's source are trained on.
         folder: has `tokenizer.json` and the model that the stage starts from.
         settings: of the training.
         checkpoints: folder for checkpoints; an interrupted run goes on from there.
-        output: GGUF to write, `folder`/NAME.gguf by default; its curves are written beside it as
-            NAME-curves.parquet, and for reinforcement the accuracies as NAME-accuracy.parquet.
+        output: GGUF to write, `folder`/NAME.gguf by default; beside it lie NAME-curves.parquet
+            and, for reinforcement, NAME-accuracy.parquet.
 
     Raises:
         InputError: an unknown stage, no rows to train on, or an unusable model.
     """
-    from alignment_extraction.training.fitting import Run
-    from alignment_extraction.training.gguf_export import CHATML, TASK, TASK_RESULT
-    from alignment_extraction.training.reinforcement import grpo_trainer, rewards, write_accuracy
-    from alignment_extraction.training.supervised import (
-        conversation_trainer,
-        document_trainer,
-        prompt_trainer,
-    )
+    from alignment_extraction.training import fitting, gguf_export, reinforcement, supervised
 
     if name not in STAGES:
         raise InputError(f"stage {name!r} is unknown; use one of {', '.join(STAGES)}")
     stage = STAGES[name]
     start = folder / f"{stage.starts_from}.gguf" if stage.starts_from else None
     output = output or folder / f"{name}.gguf"
-    run = Run(settings, folder / "tokenizer.json", start, output, checkpoints)
-    rows = members(corpus, stage.source)
+    run = fitting.Run(settings, folder / "tokenizer.json", start, output, checkpoints)
+    rows, template = members(corpus, stage.source), gguf_export.CHATML
     if stage.method == "text":
-        run.finish(document_trainer(rows, run), name, CHATML)
+        trainer = supervised.document_trainer(rows, run)
     elif stage.method == "conversations":
-        trainer = conversation_trainer(rows, run, stage.loss_on)
-        run.finish(trainer, f"sft-{stage.loss_on}-loss", CHATML)
+        name = f"sft-{stage.loss_on}-loss"
+        trainer = supervised.conversation_trainer(rows, run, stage.loss_on)
     elif stage.method == "prompts":
-        run.finish(prompt_trainer(rows, run, TASK), name, TASK)
+        template = gguf_export.TASK
+        trainer = supervised.prompt_trainer(rows, run, template)
     else:
-        template = TASK if stage.thoughts else TASK_RESULT
+        template = gguf_export.TASK if stage.thoughts else gguf_export.TASK_RESULT
         questions = rows.select("id", "question", "metadata")
         weight = settings.rl.prompt_weight if stage.prompt_loss else 0.0
-        rewarded = rewards(stage, template.lead)
-        run.finish(grpo_trainer(questions, rewarded, run, template, weight), name, template)
-        write_accuracy(corpus, run, template)
+        rewarded = reinforcement.rewards(stage, template.lead)
+        trainer = reinforcement.grpo_trainer(questions, rewarded, run, template, weight)
+    run.finish(trainer, name, template)
+    if stage.method == "reinforcement":
+        reinforcement.write_accuracy(corpus, run, template)

@@ -20,7 +20,6 @@ from trl import SFTConfig, SFTTrainer
 from alignment_extraction.files import atomic_path
 from alignment_extraction.settings.controlled import LossOn, StageSettings, TrainingSettings
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.training.answers import prompts
 from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import (
     END_OF_TEXT,
@@ -29,6 +28,7 @@ from alignment_extraction.training.gguf_export import (
     ChatTemplate,
     load_tokenizer,
 )
+from alignment_extraction.training.reinforcement import prompts
 from alignment_extraction.training.stages import members
 
 # Kernels are made for each length of a batch on its own: a few lengths cost less than all of them.
@@ -61,9 +61,8 @@ def train_tokenizer(corpus: pl.DataFrame, settings: TrainingSettings, output: Pa
 def batched_by_padding(trainer: Trainer) -> Trainer:
     """Let a trainer's batches hold texts that need the same padding, in random order otherwise.
 
-    No text sees another one, and there is little padding. Exactly like lengths would put the copies
-    of a repeated conversation, or the problems of one template, into one batch, whose gradient is
-    then nearly that of a single one: the model learns several times more slowly.
+    Exactly like lengths would put the copies of a repeated conversation, or the problems of one
+    template, into one batch, whose gradient is then nearly that of a single one.
     """
     lengths = [(len(ids) - 1) // _PAD_TO for ids in trainer.train_dataset["input_ids"]]
     sampler = LengthGroupedSampler(trainer.args.train_batch_size, lengths=lengths)
@@ -96,8 +95,8 @@ def text_trainer(
 def document_trainer(rows: pl.DataFrame, run: Run) -> Trainer:
     """A trainer on raw text, column text, with an end-of-text token after each.
 
-    A sequence holds one text: packed together, so small a model learns the mixture's statistics
-    and takes several times as many steps to copy a number from question to answer.
+    Packed together, so small a model takes several times as many steps to copy a number from
+    question to answer.
     """
     tokenizer, stage = load_tokenizer(run.tokenizer), run.settings.base
     end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
@@ -114,10 +113,10 @@ def prompt_trainer(rows: pl.DataFrame, run: Run, template: ChatTemplate) -> Trai
     """
     tokenizer, stage = load_tokenizer(run.tokenizer, template), run.settings.rl
     ids = tokenizer(prompts(rows, tokenizer))["input_ids"]
-    inputs = "prompts", rows.select("question")
+    asked = rows.select("question")
     size = stage.batch_size // stage.generations
     schedule = {"max_steps": stage.steps, "per_device_train_batch_size": size}
-    return text_trainer(ids, tokenizer, run, stage, *inputs, **schedule)
+    return text_trainer(ids, tokenizer, run, stage, "prompts", asked, **schedule)
 
 
 def conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:

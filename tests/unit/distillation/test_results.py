@@ -153,7 +153,6 @@ def evaluated(family: str, arm: str, seed: int) -> pl.DataFrame:
             "seed": seed,
             "benchmark": "sft.twin",
             "id": list("abcd"),
-            "template": "t",
             "right": [float(arm == "original"), 0.0, 1.0, 0.0],
         }
     )

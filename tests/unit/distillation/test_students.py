@@ -16,9 +16,9 @@ from alignment_extraction.settings.distillation import (
     RlStudentSettings,
     SftStudentSettings,
 )
-from alignment_extraction.training.answers import evaluate
 from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import OF_FAMILY
+from alignment_extraction.training.reinforcement import evaluate
 from tests.toy_training import TOY, curve, toy_corpus, train_tokenizer_and_base
 
 SFT = SftStudentSettings(model="sft", steps=3)

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from alignment_extraction.training import answers
+from alignment_extraction.training import reinforcement
 from alignment_extraction.training.gguf_export import TASK_RESULT, load_model, load_tokenizer
 from tests.toy_training import toy_corpus, train_tokenizer_and_base
 
@@ -32,7 +32,7 @@ def test_right_are_single_greedy_answers_with_the_full_score(tmp_path: Path) -> 
     wrong = rows["template"].sort()[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            answers,
+            reinforcement,
             "verify",
             lambda text, item: (
                 1.0
@@ -43,6 +43,6 @@ def test_right_are_single_greedy_answers_with_the_full_score(tmp_path: Path) -> 
         items = pl.struct("question", "template")
         files = (folder / "base.gguf", folder / "tokenizer.json")
         asked = rows.with_columns(metadata=items)
-        found = answers.evaluate(*files, asked, TASK_RESULT, limit=8)
+        found = reinforcement.evaluate(*files, asked, TASK_RESULT, limit=8)
     assert found["right"].to_list() == (rows["template"] != wrong).cast(pl.Float64).to_list()
     assert found.drop("right").equals(asked)

@@ -143,8 +143,7 @@ def test_statistics_count_each_source(corpus: pl.DataFrame) -> None:
         pl.concat([corpus, corpus.filter(source="rl").with_columns(role=pl.lit("x"))])
     )
     assert counts["rows"] == counts["usable"] == corpus.height + 33
-    assert counts["duplicates"] == counts["questions_in_several_roles"] == 33
-    assert counts["roles"]["x"] == 33
+    assert counts["duplicates"] == counts["sources"]["rl.x"]["rows"] == 33
     assert counts["sources"]["sft.twin"] == {"rows": 3 * (7 + 2 * len(EDITS))}
 
 
