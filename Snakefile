@@ -19,9 +19,7 @@ include: "workflow/rules/report.smk"
 localrules:
     all,
     datasets,
-    models,
     generations,
-    results,
 
 
 def of_studies(files):
@@ -32,11 +30,7 @@ def of_studies(files):
 rule all:
     default_target: True
     input:
-        of_studies(
-            lambda study: [
-                layout.result(study, name) for name in ("report.html", "tracked.json")
-            ]
-        ),
+        of_studies(final_files),
 
 
 rule datasets:
@@ -44,28 +38,6 @@ rule datasets:
         of_studies(lambda study: layout.corpus_files(PARAMS.studies[study].corpus)),
 
 
-rule models:
-    input:
-        of_studies(
-            lambda study: [
-                file
-                for name in PARAMS.studies[study].used_models
-                for file in layout.model_files(PARAMS, name)
-            ]
-        ),
-
-
 rule generations:
     input:
-        of_studies(
-            lambda study: [
-                shard
-                for files in layout.model_shards(PARAMS, study).values()
-                for shard in files
-            ]
-        ),
-
-
-rule results:
-    input:
-        of_studies(lambda study: [layout.result(study, "report.html")]),
+        of_studies(lambda study: sum(layout.model_shards(PARAMS, study).values(), [])),

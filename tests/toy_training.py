@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
-from alignment_extraction.training import run, supervised
+from alignment_extraction.training import stages, supervised
 from alignment_extraction.training.controlled import build
 
 TOY_DATA = ControlledSettings(
@@ -76,7 +76,7 @@ def train(
 ) -> None:
     """Train a stage from the tokenizer and the models of `folder`; tables lie beside `output`."""
     rows = toy_corpus() if corpus is None else corpus
-    run.train(stage, rows, folder, settings, output.with_suffix(".checkpoints"), output)
+    stages.train(stage, rows, folder, settings, output.with_suffix(".checkpoints"), output)
 
 
 def curve(output: Path, metric: str = "loss") -> pl.Series:

@@ -13,7 +13,7 @@ PAGES = {"report", "track"}
 ANALYSIS = {"attribution", "risk", *PAGES}
 SEARCH = {"match", "score", *ANALYSIS}
 SAMPLING = {"generate", "embed_generations", *SEARCH}
-LIKELIHOOD = {"likelihood", "likelihood_of_base"}
+LIKELIHOOD = {"likelihood"}
 EMBEDDING = {"embed_corpus", "index", "embed_generations", *SEARCH}
 
 

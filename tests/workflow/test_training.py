@@ -98,7 +98,7 @@ def edit_data(values: dict[str, Any]) -> None:
         (
             edit_data,
             set(STAGES),
-            {"training_corpus", "controlled_corpus", "train_tokenizer", "quantise"},
+            {"training_corpus", "known_corpus", "train_tokenizer", "quantise"},
         ),
     ],
 )
@@ -127,7 +127,7 @@ def test_shipped_models_are_used_in_a_fresh_clone(project: Project) -> None:
     (project.folder / "data/models/q8.gguf").unlink()
     for name in ("tokenizer.json", "corpus.parquet"):
         (project.folder / "data/models/trained" / name).touch()
-    assert project.reruns(*TARGETS) == {"controlled_corpus", "quantise"}
+    assert project.reruns(*TARGETS) == {"known_corpus", "quantise"}
 
 
 def test_training_can_be_forced(project: Project) -> None:

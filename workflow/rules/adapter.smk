@@ -5,21 +5,14 @@ only other settings draw or train again, or `snakemake --forcerun train_adapter`
 gives another adapter, whose SHA-256 belongs into params.yaml.
 """
 
-CONVERSATIONS = either(
-    name for name, corpus in PARAMS.corpora.items() if corpus.conversations
-)
-# What the conversations depend on; no setting of the training draws them again.
-DRAWN = {
-    "samples",
-    "min_question_tokens",
-    "max_question_tokens",
-    "max_answer_tokens",
-    "repetitions",
-}
+from alignment_extraction.settings.adapter import StageSettings
+
+# No setting of the training draws the conversations again.
+TRAINING_ONLY = {*StageSettings.model_fields, "base", "rank", "alpha"}
 RECORDS = {
     "conversations": {
         "seed": PARAMS.seed,
-        "adapter": PARAMS.adapter.model_dump(mode="json", include=DRAWN),
+        "adapter": PARAMS.adapter.model_dump(mode="json", exclude=TRAINING_ONLY),
     },
     "adapter": {
         "seed": PARAMS.train.seed,
@@ -29,22 +22,19 @@ RECORDS = {
 }
 
 
-localrules:
-    conversations_corpus,
-
-
 def adapted_model(name):
-    """The base model, as an input of what is made from it.
+    """The base model, as an input of what is made from it; see `settled`.
 
-    None where both are to be kept: fetched anew, even an ancient input would make them again.
+    None where it is not there and what was made is kept: fetched anew, even an ancient input would
+    make that again.
     """
+    about = record_file(name), RECORDS[name], "train_adapter", name
 
-    def given(wildcards):
+    def model(wildcards):
         path = layout.model_file(PARAMS, PARAMS.adapter.base)
-        kept = recorded(record_file(name), RECORDS[name], "train_adapter", name)
-        return [] if kept and not Path(path).exists() else ancient(path)
+        return path if Path(path).exists() or not recorded(*about) else []
 
-    return given
+    return settled(model, *about)
 
 
 rule conversations:
@@ -61,21 +51,6 @@ rule conversations:
         "../scripts/conversations.py"
 
 
-rule conversations_corpus:
-    input:
-        corpus=layout.CONVERSATIONS,
-    output:
-        corpus="data/corpora/{corpus}/corpus.parquet",
-        rejects="data/corpora/{corpus}/rejects.parquet",
-        statistics="data/corpora/{corpus}/statistics.json",
-    log:
-        "logs/corpus/{corpus}.log",
-    wildcard_constraints:
-        corpus=CONVERSATIONS,
-    script:
-        "../scripts/conversations_corpus.py"
-
-
 rule train_adapter:
     input:
         corpus=ancient(layout.CONVERSATIONS),
@@ -86,8 +61,6 @@ rule train_adapter:
         settings=record_file("adapter"),
     log:
         "logs/train_adapter.log",
-    benchmark:
-        "logs/benchmarks/train_adapter.tsv"
     threads: 8
     params:
         record=RECORDS["adapter"],

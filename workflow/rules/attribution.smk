@@ -13,29 +13,28 @@ def likelihoods(wildcards):
     }
 
 
-def base_likelihoods(wildcards):
-    """The table of the base of each scored model that params.yaml names one of."""
+def bases(wildcards):
+    """The base of each scored model that params.yaml names one of, and its table."""
     return {
-        model: layout.base_likelihood_file(wildcards.study, model)
+        model: (
+            PARAMS.models[model].base,
+            layout.base_likelihood_file(wildcards.study, model),
+        )
         for model in likelihoods(wildcards)
         if PARAMS.models[model].base
     }
 
 
-def named_bases(wildcards):
-    """The name of the base of each scored model, and its table."""
-    return {
-        model: (PARAMS.models[model].base, file)
-        for model, file in base_likelihoods(wildcards).items()
-    }
+def base_files(wildcards):
+    return [file for _, file in bases(wildcards).values()]
 
 
 rule attribution:
     input:
-        bases=lambda wildcards: base_likelihoods(wildcards).values(),
+        bases=base_files,
         scores="results/{study}/scores.parquet",
-        generations=study_shards,
-        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        generations=shard_files,
+        corpus=corpus_of,
         code=code("attribution"),
         columns=COLUMNS,
     output:
@@ -48,15 +47,15 @@ rule attribution:
     benchmark:
         "logs/benchmarks/attribution/{study}.tsv"
     params:
-        shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
+        shards=shards_of,
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
         # Models that were trained on the same sources from the same base: quantisations, say.
         families=lambda wildcards: {
             model: "/".join([PARAMS.models[model].base or model, *sources])
             for model, sources in PARAMS.trained_on(wildcards.study).items()
         },
-        bases=named_bases,
-        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
+        bases=bases,
+        thresholds=thresholds_of,
         seed=PARAMS.seed,
     script:
         "../scripts/attribution.py"
@@ -65,10 +64,10 @@ rule attribution:
 rule risk:
     input:
         likelihoods=lambda wildcards: likelihoods(wildcards).values(),
-        bases=lambda wildcards: base_likelihoods(wildcards).values(),
+        bases=base_files,
         scores="results/{study}/scores.parquet",
-        generations=study_shards,
-        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        generations=shard_files,
+        corpus=corpus_of,
         code=code("risk"),
         columns=COLUMNS,
     output:
@@ -81,11 +80,11 @@ rule risk:
     wildcard_constraints:
         study=either(name for name, study in PARAMS.studies.items() if study.likelihood),
     params:
-        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
-        shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
+        thresholds=thresholds_of,
+        shards=shards_of,
         trained=lambda wildcards: PARAMS.trained_on(wildcards.study),
         likelihoods=likelihoods,
-        bases=named_bases,
+        bases=bases,
         seed=PARAMS.seed,
     script:
         "../scripts/risk.py"
@@ -100,7 +99,7 @@ EDITED = either(
 
 rule edits:
     input:
-        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        corpus=corpus_of,
         vectors=lambda wildcards: layout.corpus_vectors(
             study_of(wildcards).corpus, embedder_of(wildcards), "question"
         ),
@@ -118,9 +117,10 @@ rule edits:
         "../scripts/edits.py"
 
 
+# A rule of its own: a changed threshold embeds nothing again.
 rule variants:
     input:
-        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        corpus=corpus_of,
         scores="results/{study}/scores.parquet",
         code=code("variants"),
         columns=COLUMNS,
@@ -131,6 +131,6 @@ rule variants:
     wildcard_constraints:
         study=EDITED,
     params:
-        thresholds=lambda wildcards: Given(study_of(wildcards).thresholds),
+        thresholds=thresholds_of,
     script:
         "../scripts/variants.py"

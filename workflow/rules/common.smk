@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import re
 from pathlib import Path
 
@@ -22,6 +23,9 @@ try:
     if isinstance(values, dict):
         update_config(values, config)
     PARAMS = schema.validate(values)
+    # Not again in the processes that Snakemake starts for single jobs.
+    if workflow.is_main_process:
+        check_prefixes(PARAMS)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -43,34 +47,34 @@ wildcard_constraints:
 
 
 @functools.cache
-def imported_modules(path):
-    """Names of the package's modules, or of what they give, that a source file imports."""
+def imported_files(path):
+    """The package's source files that a source file imports, or imports something of."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            SOURCE.name
-        ):
-            names.append(node.module)
-            names.extend(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [
+                node.module,
+                *(f"{node.module}.{each.name}" for each in node.names),
+            ]
+    # The schema is left out: what it gives reaches the rules as parameters.
+    files = [
+        SOURCE.parent / f"{name.replace('.', '/')}.py"
+        for name in names
+        if ".settings." not in name
+    ]
+    return {file for file in files if file.exists()}
 
 
 def code(script):
     """A script of the workflow and the package's source files that it consists of.
 
     They are inputs of the rules, so that an edited script or module reruns the steps that use it.
-    The schema is left out: what it gives reaches the rules as parameters.
     """
-    adapter = Path(f"workflow/scripts/{script}.py")
-    found, waiting = {adapter}, imported_modules(adapter)
-    while waiting:
-        name = waiting.pop()
-        path = SOURCE.parent / f"{name.replace('.', '/')}.py"
-        if ".settings." in name or path in found or not path.exists():
-            continue
-        found.add(path)
-        waiting = [*waiting, *imported_modules(path)]
-    return sorted(str(path) for path in found)
+    found, new = set(), {Path(f"workflow/scripts/{script}.py")}
+    while new:
+        found |= new
+        new = set().union(*map(imported_files, new)) - found
+    return sorted(map(str, found))
 
 
 def either(names):
@@ -83,12 +87,60 @@ def study_of(wildcards):
 
 
 def embedder_of(wildcards):
-    return study_of(wildcards).embedder
+    return wildcards.get("embedder") or study_of(wildcards).embedder
 
 
-# Not again in the processes that Snakemake starts for single jobs.
-if workflow.is_main_process:
-    try:
-        check_prefixes(PARAMS)
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
+def corpus_of(wildcards):
+    return layout.corpus_file(study_of(wildcards).corpus)
+
+
+def thresholds_of(wildcards):
+    return Given(study_of(wildcards).thresholds)
+
+
+def shards_of(wildcards):
+    """Every shard of a study, or of one model in it, by condition."""
+    return layout.model_shards(PARAMS, wildcards.study, wildcards.get("model"))
+
+
+def shard_files(wildcards):
+    """The same as one list."""
+    return sum(shards_of(wildcards).values(), [])
+
+
+def final_files(study):
+    """What a study ends with."""
+    return [layout.result(study, name) for name in ("report.html", "tracked.json")]
+
+
+def recorded(path, record, *forced):
+    """Whether a file holds `record` and no target that begins with one of `forced` is forced."""
+    targets = workflow.dag_settings.forcerun
+    return (
+        Path(path).exists()
+        and json.loads(Path(path).read_text()) == record
+        and not any(target.startswith(forced) for target in targets)
+    )
+
+
+def settled(files, path, record, *forced):
+    """Inputs of a training: ancient while it was done with the settings of today.
+
+    That is, while the file beside what it made holds the record of them, and it is not forced.
+    Otherwise they must be plain inputs: where a job runs, Snakemake looks neither at the parameters
+    of those that depend on it nor whether they are forced, and it does not rerun them through
+    `ancient` inputs.
+
+    Args:
+        files: the inputs; like record a value, or a function of a job's wildcards.
+        path: of the record's file, with the names of wildcards in braces.
+        record: all settings that the training's result comes from.
+        forced: beginnings of targets of --forcerun that train again.
+    """
+
+    def flagged(wildcards):
+        found, now = (v(wildcards) if callable(v) else v for v in (files, record))
+        at = path.format(**dict(wildcards.items()))
+        return ancient(found) if found and recorded(at, now, *forced) else found
+
+    return flagged

@@ -1,6 +1,10 @@
 """Corpora: one Parquet schema, embedded and indexed."""
 
 
+localrules:
+    known_corpus,
+
+
 def corpus_sources(wildcards):
     return PARAMS.corpora[wildcards.corpus].sources
 
@@ -30,11 +34,36 @@ rule corpus:
         "../scripts/corpus.py"
 
 
+def known_rows(wildcards):
+    """The rows of a corpus whose models this workflow trains."""
+    controlled = PARAMS.corpora[wildcards.corpus].controlled
+    return layout.TRAINING_CORPUS if controlled else layout.CONVERSATIONS
+
+
+rule known_corpus:
+    input:
+        corpus=known_rows,
+    output:
+        corpus="data/corpora/{corpus}/corpus.parquet",
+        rejects="data/corpora/{corpus}/rejects.parquet",
+        statistics="data/corpora/{corpus}/statistics.json",
+    log:
+        "logs/corpus/{corpus}.log",
+    wildcard_constraints:
+        corpus=either(
+            name
+            for name, corpus in PARAMS.corpora.items()
+            if corpus.controlled or corpus.conversations
+        ),
+    script:
+        "../scripts/known_corpus.py"
+
+
 rule embed_corpus:
     input:
-        corpus="data/corpora/{corpus}/corpus.parquet",
+        rows="data/corpora/{corpus}/corpus.parquet",
         embedder="data/embedders/{embedder}",
-        code=code("embed_corpus"),
+        code=code("embed"),
     output:
         vectors="data/embeddings/corpora/{corpus}/{embedder}/{field}.npy",
         about="data/embeddings/corpora/{corpus}/{embedder}/{field}.json",
@@ -46,10 +75,10 @@ rule embed_corpus:
     resources:
         gpu=GPU,
     params:
-        settings=lambda wildcards: Given(PARAMS.embedders[wildcards.embedder]),
+        settings=lambda wildcards: Given(PARAMS.embedders[embedder_of(wildcards)]),
         gpu=bool(GPU),
     script:
-        "../scripts/embed_corpus.py"
+        "../scripts/embed.py"
 
 
 rule index:

@@ -18,105 +18,81 @@ STUDENT = f"{DISTILLATION}/students/{{family}}-{{arm}}-seed-{{student_seed}}"
 
 wildcard_constraints:
     family="sft|rl",
-    arm="original|extracted|extracted-without-copies|other",
+    arm="start|original|extracted|extracted-without-copies|other",
     student_seed=r"\d+",
 
 
-def distilled_shards(study):
+def distilled_shards(wildcards):
     """The shards that students learn from, by family and condition."""
-    about = DISTILLED[study]
-    conditions = {
-        family: [
-            Condition(own.model, about.prefix, seed)
-            for seed in PARAMS.studies[study].seeds
-        ]
+    about = DISTILLED[wildcards.study]
+    return {
+        family: {
+            condition: layout.shards(PARAMS, wildcards.study, condition)
+            for seed in study_of(wildcards).seeds
+            for condition in [Condition(own.model, about.prefix, seed)]
+        }
         for family, own in about.families.items()
     }
-    return {
-        family: {c: layout.shards(PARAMS, study, c) for c in of_family}
-        for family, of_family in conditions.items()
-    }
 
 
-def distilled_files(study):
+def distilled_files(wildcards):
     """The same as one list."""
-    groups = [of_family.values() for of_family in distilled_shards(study).values()]
-    return [file for group in groups for files in group for file in files]
+    shards = distilled_shards(wildcards).values()
+    return [file for own in shards for files in own.values() for file in files]
 
 
-def distillation_record(study):
+def distillation_record(wildcards):
     """All settings that a study's data sets, and the models that students start from, come from.
 
     What the students themselves are trained and evaluated with does not count.
     """
-    about = PARAMS.studies[study]
-    data = DISTILLED[study].model_dump(
-        mode="json", exclude={"seeds", "margin", "max_answer_tokens"}
-    )
-    for family in DISTILLED[study].families:
-        for budget in {"steps", "batch_size", "start"} & data[family].keys():
-            del data[family][budget]
-    conditions = [c for own in distilled_shards(study).values() for c in own]
-    return {
-        "seed": PARAMS.seed,
-        "controlled": PARAMS.controlled.model_dump(mode="json"),
-        "train": PARAMS.train.model_dump(mode="json"),
-        "distillation": data,
-        "models": {
-            c.model: PARAMS.models[c.model].model_dump(mode="json") for c in conditions
-        },
+    about, budget = study_of(wildcards), {"steps", "batch_size", "start"}
+    conditions = [c for own in distilled_shards(wildcards).values() for c in own]
+    made = dict.fromkeys(("seed", "controlled", "train"), True)
+    made |= {"models": {c.model for c in conditions}, "embedders": {about.embedder}}
+    unused = dict.fromkeys(("seeds", "margin", "max_answer_tokens"), True)
+    return PARAMS.model_dump(mode="json", include=made) | {
+        "distillation": about.distillation.model_dump(
+            mode="json", exclude=unused | {"sft": budget, "rl": budget}
+        ),
         "sampling": {
             layout.condition_folder(c): about.sampling_of(c).model_dump(mode="json")
             for c in conditions
         },
-        "embedder": PARAMS.embedders[about.embedder].model_dump(mode="json"),
         "index": about.index.model_dump(mode="json"),
         "thresholds": about.thresholds.model_dump(mode="json", exclude={"sweep"}),
     }
 
 
 def distilled_from(files):
-    """Inputs of the distillation: ancient while its settings are those of the data that is there.
-
-    See `trained_from` in training.smk for why they must not be so otherwise.
-
-    Args:
-        files: gives the files, or a file, of a job's wildcards.
-    """
-
-    def flagged(wildcards):
-        path = f"data/distillation/{wildcards.study}/settings.json"
-        record = distillation_record(wildcards.study)
-        found = files(wildcards)
-        return ancient(found) if recorded(path, record, "train", "distill") else found
-
-    return flagged
+    """Inputs of the distillation; see `settled`."""
+    path = f"{DISTILLATION}/settings.json"
+    return settled(files, path, distillation_record, "train", "distill")
 
 
 def starting_student(wildcards):
     """The model that a family's students start from."""
-    return layout.trained_file(
-        DISTILLED[wildcards.study].families[wildcards.family].start
-    )
+    about = DISTILLED[wildcards.study].families[wildcards.family]
+    return layout.trained_file(about.start)
 
 
-def students(study):
-    """Every student of a study: family, arm, seed, and the name of its files."""
-    about, folder = DISTILLED[study], f"data/distillation/{study}/students"
-    untrained = [(f, "start", 0, f"{folder}/{f}-start") for f in about.families]
-    return untrained + [
-        (family, arm, seed, f"{folder}/{family}-{arm}-seed-{seed}")
-        for family in about.families
-        for arm in about.arms
-        for seed in about.seeds
-    ]
+def student(wildcards):
+    """The model that is evaluated: a student, or the untrained one that students start from."""
+    if wildcards.arm == "start":
+        return distilled_from(starting_student)(wildcards)
+    return expand(f"{STUDENT}.gguf", **dict(wildcards.items()))
 
 
-def student_files(study):
-    """What is kept of all students of a study."""
-    evaluations = [f"{name}-evaluation.parquet" for *_, name in students(study)]
-    trained = [name for _, arm, _, name in students(study) if arm != "start"]
-    return evaluations + [f"{name}-curves.parquet" for name in trained]
+def of_students(kind, untrained=False):
+    """A table of all students of a study, and of the untrained model of each family."""
+
+    def tables(wildcards):
+        about, file = DISTILLED[wildcards.study], f"{STUDENT}-{kind}.parquet"
+        same = {"study": wildcards.study, "family": about.families}
+        trained = expand(file, **same, arm=about.arms, student_seed=about.seeds)
+        return trained + (expand(file, **same, arm="start", student_seed=0) * untrained)
+
+    return tables
 
 
 def distilled(study):
@@ -128,50 +104,33 @@ def distilled(study):
 
 localrules:
     distill,
-    students,
-
-
-rule students:
-    input:
-        [student_files(name) for name in PARAMS.run if name in DISTILLED],
 
 
 rule distill:
     input:
-        [
-            layout.result(name, file)
-            for name in PARAMS.run
-            if name in DISTILLED
-            for file in ("report.html", "tracked.json")
-        ],
+        [file for name in PARAMS.run if name in DISTILLED for file in final_files(name)],
 
 
 rule distillation_data:
     input:
-        generations=distilled_from(lambda wildcards: distilled_files(wildcards.study)),
+        generations=distilled_from(distilled_files),
         scores=distilled_from(
-            lambda wildcards: f"results/{wildcards.study}/scores.parquet"
+            lambda wildcards: layout.result(wildcards.study, "scores")
         ),
         # With the raw text of the base model, which the study's own corpus lacks.
-        corpus=distilled_from(lambda wildcards: layout.TRAINING_CORPUS),
+        corpus=distilled_from(layout.TRAINING_CORPUS),
     output:
         data=f"{DISTILLATION}/data.parquet",
         counts=f"{DISTILLATION}/counts.parquet",
         questions=f"{DISTILLATION}/questions.parquet",
-        card=f"{DISTILLATION}/card.md",
         settings=f"{DISTILLATION}/settings.json",
     log:
         "logs/distillation_data/{study}.log",
     wildcard_constraints:
         study=either(DISTILLED),
     params:
-        settings=lambda wildcards: distillation_record(wildcards.study)["distillation"],
-        thresholds=lambda wildcards: study_of(wildcards).thresholds.model_dump(
-            exclude={"sweep"}
-        ),
-        shards=lambda wildcards: distilled_shards(wildcards.study),
-        record=lambda wildcards: distillation_record(wildcards.study),
-        seed=PARAMS.seed,
+        shards=distilled_shards,
+        record=distillation_record,
     script:
         "../scripts/distillation_data.py"
 
@@ -179,17 +138,13 @@ rule distillation_data:
 rule train_student:
     input:
         data=f"{DISTILLATION}/data.parquet",
-        questions=f"{DISTILLATION}/questions.parquet",
         start=distilled_from(starting_student),
-        tokenizer=distilled_from(lambda wildcards: layout.TOKENIZER),
+        tokenizer=distilled_from(layout.TOKENIZER),
     output:
         model=temp(f"{STUDENT}.gguf"),
         curves=f"{STUDENT}-curves.parquet",
-        evaluation=f"{STUDENT}-evaluation.parquet",
     log:
         "logs/train_student/{study}/{family}-{arm}-seed-{student_seed}.log",
-    benchmark:
-        "logs/benchmarks/train_student/{study}/{family}-{arm}-seed-{student_seed}.tsv"
     # So small a model gains little from a second core; two students side by side do.
     threads: 1
     params:
@@ -197,31 +152,30 @@ rule train_student:
             DISTILLED[wildcards.study].families[wildcards.family]
         ),
         train=Given(PARAMS.train),
-        max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
         checkpoints="build/checkpoints/students/{study}/{family}-{arm}-seed-{student_seed}",
     script:
         "../scripts/train_student.py"
 
 
-rule evaluate_start:
+rule evaluate_student:
     input:
-        student=distilled_from(starting_student),
+        student=student,
         questions=f"{DISTILLATION}/questions.parquet",
-        tokenizer=distilled_from(lambda wildcards: layout.TOKENIZER),
+        tokenizer=distilled_from(layout.TOKENIZER),
     output:
-        f"{DISTILLATION}/students/{{family}}-start-evaluation.parquet",
+        f"{STUDENT}-evaluation.parquet",
     log:
-        "logs/evaluate_start/{study}/{family}.log",
-    threads: 1
+        "logs/evaluate_student/{study}/{family}-{arm}-seed-{student_seed}.log",
     params:
         max_tokens=lambda wildcards: DISTILLED[wildcards.study].max_answer_tokens,
     script:
-        "../scripts/evaluate_start.py"
+        "../scripts/evaluate_student.py"
 
 
 rule distillation_tables:
     input:
-        students=lambda wildcards: student_files(wildcards.study),
+        evaluations=of_students("evaluation", untrained=True),
+        curves=of_students("curves"),
         counts=f"{DISTILLATION}/counts.parquet",
         code=code("distillation_tables"),
     output:
@@ -231,7 +185,6 @@ rule distillation_tables:
     wildcard_constraints:
         study=either(DISTILLED),
     params:
-        students=lambda wildcards: students(wildcards.study),
         margin=lambda wildcards: DISTILLED[wildcards.study].margin,
         seed=PARAMS.seed,
     script:

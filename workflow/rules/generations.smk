@@ -5,18 +5,6 @@ def condition_of(wildcards):
     return Condition(wildcards.model, wildcards.prefix, int(wildcards.seed))
 
 
-def model_shards(wildcards):
-    """Every shard that a model writes in a study."""
-    found = layout.model_shards(PARAMS, wildcards.study, wildcards.model)
-    return [shard for files in found.values() for shard in files]
-
-
-def study_shards(wildcards):
-    """Every shard of a study."""
-    found = layout.model_shards(PARAMS, wildcards.study)
-    return [shard for files in found.values() for shard in files]
-
-
 def shard_size(wildcards):
     sizes = layout.shard_sizes(study_of(wildcards), condition_of(wildcards))
     return sizes[int(wildcards.shard)]
@@ -32,7 +20,6 @@ rule generate:
         "logs/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.log",
     benchmark:
         "logs/benchmarks/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.tsv"
-    threads: 1
     resources:
         gpu=GPU,
     params:
@@ -53,11 +40,11 @@ rule generate:
         "../scripts/generate.py"
 
 
-rule embed_generations:
+use rule embed_corpus as embed_generations with:
     input:
-        generations=model_shards,
+        generations=shard_files,
         embedder=lambda wildcards: layout.embedder_folder(embedder_of(wildcards)),
-        code=code("embed_generations"),
+        code=code("embed"),
     output:
         vectors="data/embeddings/generations/{study}/{model}/{field}.npy",
         about="data/embeddings/generations/{study}/{model}/{field}.json",
@@ -66,10 +53,3 @@ rule embed_generations:
     benchmark:
         "logs/benchmarks/embed_generations/{study}/{model}/{field}.tsv"
     threads: 1
-    resources:
-        gpu=GPU,
-    params:
-        settings=lambda wildcards: Given(PARAMS.embedders[embedder_of(wildcards)]),
-        gpu=bool(GPU),
-    script:
-        "../scripts/embed_generations.py"

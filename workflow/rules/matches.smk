@@ -32,8 +32,8 @@ def searched_files(wildcards):
 
 rule match:
     input:
-        generations=model_shards,
-        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
+        generations=shard_files,
+        corpus=corpus_of,
         files=searched_files,
         code=code("match"),
     output:
@@ -43,7 +43,6 @@ rule match:
         "logs/match/{study}/{model}.log",
     benchmark:
         "logs/benchmarks/match/{study}/{model}.tsv"
-    threads: 1
     resources:
         gpu=lambda wildcards: int(study_of(wildcards).index.kind == "exact" and GPU),
     params:
@@ -56,7 +55,7 @@ rule match:
 
 rule score:
     input:
-        generations=study_shards,
+        generations=shard_files,
         matches=lambda wildcards: [
             layout.matches_file(wildcards.study, model)
             for model in study_of(wildcards).sampled_models
@@ -69,7 +68,7 @@ rule score:
     benchmark:
         "logs/benchmarks/score/{study}.tsv"
     params:
-        shards=lambda wildcards: layout.model_shards(PARAMS, wildcards.study),
+        shards=shards_of,
         fields=lambda wildcards: {
             model: layout.fields_of(study_of(wildcards), model)
             for model in study_of(wildcards).sampled_models

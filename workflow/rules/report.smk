@@ -28,7 +28,7 @@ rule report:
             for model in study_of(wildcards).sampled_models
         ],
         statistics=lambda wildcards: layout.corpus_files(study_of(wildcards).corpus)[2],
-        generations=study_shards,
+        generations=shard_files,
         templates=[
             str(path)
             for folder in ("templates", "vendor")
@@ -51,20 +51,17 @@ rule report:
     params:
         study=lambda wildcards: Given(study_of(wildcards)),
         shards=lambda wildcards: {
-            condition: files[0]
-            for condition, files in layout.model_shards(
-                PARAMS, wildcards.study
-            ).items()
+            condition: files[0] for condition, files in shards_of(wildcards).items()
         },
     script:
         "../scripts/report.py"
 
 
-def named_shards(study):
+def named_shards(wildcards):
     """Every shard of a study by the name of its condition and its number."""
     return {
         f"{layout.condition_folder(condition)}/{Path(file).stem}": file
-        for condition, files in layout.model_shards(PARAMS, study).items()
+        for condition, files in shards_of(wildcards).items()
         for file in files
     }
 
@@ -74,8 +71,8 @@ rule track:
         tables=result_tables,
         metrics="results/{study}/metrics.json",
         report="results/{study}/report.html",
-        corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
-        generations=study_shards,
+        corpus=corpus_of,
+        generations=shard_files,
         curves=stage_curves,
         code=code("track"),
     output:
@@ -84,6 +81,6 @@ rule track:
         "logs/track/{study}.log",
     params:
         study=lambda wildcards: Given(study_of(wildcards)),
-        shards=lambda wildcards: named_shards(wildcards.study),
+        shards=named_shards,
     script:
         "../scripts/track.py"

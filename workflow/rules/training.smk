@@ -8,13 +8,8 @@ beside the model. The corpus lies with the models that it made, and is shipped w
 `snakemake --forcerun train -- trained_models` trains every shipped model again.
 """
 
-import json
-
 from alignment_extraction.training.stages import STAGES
 
-CONTROLLED = either(
-    name for name, corpus in PARAMS.corpora.items() if corpus.controlled
-)
 QUANTISED = [
     name
     for name, model in PARAMS.models.items()
@@ -39,66 +34,39 @@ wildcard_constraints:
 def stage_settings(name):
     """The settings that a stage's model, or the tokenizer, comes from."""
     sections = STAGES["base" if name == "tokenizer" else name].sections
-    train = PARAMS.train.model_dump(mode="json")
-    return {
-        "seed": PARAMS.seed,
-        "controlled": PARAMS.controlled.model_dump(mode="json"),
-        "train": {key: train[key] for key in sections},
-    }
+    given = {"seed": True, "controlled": True, "train": set(sections)}
+    return PARAMS.model_dump(mode="json", include=given)
 
 
 def record_file(name):
     return layout.trained_file(name, "-settings.json")
 
 
-def recorded(path, record, *forced):
-    """Whether a file holds `record` and no target that begins with one of `forced` is forced."""
-    path = Path(path)
-    targets = workflow.dag_settings.forcerun
-    return (
-        path.exists()
-        and json.loads(path.read_text()) == record
-        and not any(target.startswith(forced) for target in targets)
-    )
+def trained_from(files, name="{stage}"):
+    """Inputs of the training of a stage, or of the tokenizer; see `settled`."""
 
+    def settings(wildcards):
+        return stage_settings(wildcards.get("stage", name))
 
-def trained_from(file):
-    """A file as an input of the training of a stage: ancient while its model is to be kept.
-
-    That is, while the settings are those that the model was trained with and no training is forced.
-    Otherwise it must be a plain input: where a job runs, Snakemake looks neither at the parameters
-    of those that depend on it nor whether they are forced, and it does not rerun them through
-    `ancient` inputs.
-    """
-
-    def flagged(wildcards):
-        name = getattr(wildcards, "stage", "tokenizer")
-        path = file(wildcards) if callable(file) else file
-        current = recorded(record_file(name), stage_settings(name), "train")
-        return ancient(path) if path and current else path
-
-    return flagged
+    return settled(files, record_file(name), settings, "train")
 
 
 localrules:
     trained_models,
-    controlled_corpus,
 
 
 rule trained_models:
     input:
-        [
-            layout.trained_file(stage, suffix)
-            for stage in STAGES
-            if stage in TRAINED_STAGES
-            for suffix in (".gguf", "-curves.parquet", "-settings.json")
-        ],
+        expand(
+            layout.trained_file("{stage}", "{suffix}"),
+            stage=sorted(TRAINED_STAGES),
+            suffix=(".gguf", "-curves.parquet", "-settings.json"),
+        ),
 
 
 rule training_corpus:
     output:
-        corpus=layout.TRAINING_CORPUS,
-        statistics=layout.trained_file("corpus-statistics", ".json"),
+        layout.TRAINING_CORPUS,
     log:
         "logs/training_corpus.log",
     params:
@@ -108,24 +76,9 @@ rule training_corpus:
         "../scripts/training_corpus.py"
 
 
-rule controlled_corpus:
-    input:
-        corpus=layout.TRAINING_CORPUS,
-    output:
-        corpus="data/corpora/{corpus}/corpus.parquet",
-        rejects="data/corpora/{corpus}/rejects.parquet",
-        statistics="data/corpora/{corpus}/statistics.json",
-    log:
-        "logs/corpus/{corpus}.log",
-    wildcard_constraints:
-        corpus=CONTROLLED,
-    script:
-        "../scripts/controlled_corpus.py"
-
-
 rule train_tokenizer:
     input:
-        corpus=trained_from(layout.TRAINING_CORPUS),
+        corpus=trained_from(layout.TRAINING_CORPUS, "tokenizer"),
     output:
         tokenizer=layout.TOKENIZER,
         settings=record_file("tokenizer"),
@@ -153,8 +106,6 @@ rule train:
         settings=layout.trained_file("{stage}", "-settings.json"),
     log:
         "logs/train/{stage}.log",
-    benchmark:
-        "logs/benchmarks/train/{stage}.tsv"
     threads: 8
     params:
         # No other section: a setting of RL trains no base model again.

@@ -1,5 +1,6 @@
 """Hold the students against each other: the tables of the experiment."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -8,26 +9,21 @@ from alignment_extraction.distillation.results import CURVES, results_table
 from alignment_extraction.files import read_parquet, write_parquet
 from alignment_extraction.step import step
 
+NAME = r"(?<family>sft|rl)-(?<arm>[a-z-]+)-seed-(?<seed>\d+)-[a-z]+\.parquet$"
 
-def named(kind: str, *without: str) -> pl.DataFrame:
-    """A table of all students, each row with its student's family, arm and seed."""
-    return pl.concat(
-        read_parquet(Path(f"{name}-{kind}.parquet")).select(
-            pl.lit(family).alias("family"),
-            pl.lit(arm).alias("arm"),
-            pl.lit(seed, pl.Int64).alias("seed"),
-            "*",
-        )
-        for family, arm, seed, name in snakemake.params.students
-        if arm not in without
-    )
+
+def named(files: Iterable[str]) -> pl.DataFrame:
+    """Tables of students as one, each row with its student's family, arm and seed."""
+    rows = pl.read_parquet(list(files), include_file_paths="file")
+    student = rows.select(pl.col("file").str.extract_groups(NAME).struct.unnest())
+    return pl.concat([student.cast({"seed": pl.Int64}), rows.drop("file")], how="horizontal")
 
 
 with step(snakemake.log[0]):
     params = snakemake.params
     tables = (
-        results_table(named("evaluation"), params.margin, params.seed),
-        named("curves", "start").filter(pl.col("metric").is_in(CURVES)),
+        results_table(named(snakemake.input.evaluations), params.margin, params.seed),
+        named(snakemake.input.curves).filter(pl.col("metric").is_in(CURVES)),
         read_parquet(Path(snakemake.input.counts)),
     )
     for path, table in zip(snakemake.output, tables, strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 from alignment_extraction.files import read_parquet, write_json
 from alignment_extraction.settings.controlled import TrainingSettings
 from alignment_extraction.step import step
-from alignment_extraction.training.run import train
+from alignment_extraction.training.stages import train
 
 with step(snakemake.log[0]):
     stage, model = snakemake.wildcards.stage, Path(snakemake.output.model)

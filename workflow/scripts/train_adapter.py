@@ -17,6 +17,5 @@ with step(snakemake.log[0]):
         TrainingSettings(seed=record["seed"], bf16=record["bf16"]),
         Path(snakemake.output.adapter),
         Path("build/checkpoints/adapter"),
-        Path(snakemake.output.curves),
     )
     write_json(record, Path(snakemake.output.settings))

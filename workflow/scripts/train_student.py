@@ -1,13 +1,11 @@
-"""Train one student on one data set, and ask it the evaluation questions of its family."""
+"""Train one student on one data set."""
 
 from pathlib import Path
 
 from alignment_extraction.distillation.students import train_student
-from alignment_extraction.files import read_parquet, write_parquet
+from alignment_extraction.files import read_parquet
 from alignment_extraction.step import step
-from alignment_extraction.training.answers import evaluate
 from alignment_extraction.training.fitting import Run
-from alignment_extraction.training.gguf_export import OF_FAMILY
 
 with step(snakemake.log[0]):
     own, params = snakemake.wildcards, snakemake.params
@@ -20,7 +18,3 @@ with step(snakemake.log[0]):
     )
     data = read_parquet(Path(snakemake.input.data)).filter(family=own.family, arm=own.arm)
     train_student(data, run, params.budget.settings, int(own.student_seed))
-    questions = read_parquet(Path(snakemake.input.questions)).filter(family=own.family)
-    template = OF_FAMILY[own.family]
-    rows = evaluate(run.output, run.tokenizer, questions, template, params.max_tokens)
-    write_parquet(rows, Path(snakemake.output.evaluation))

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from alignment_extraction.files import write_json, write_parquet
+from alignment_extraction.files import write_parquet
 from alignment_extraction.step import step
-from alignment_extraction.training import controlled
+from alignment_extraction.training.controlled import build
 
 with step(snakemake.log[0]):
-    corpus = controlled.build(snakemake.params.settings.settings, snakemake.params.seed)
-    write_json(controlled.statistics(corpus), Path(snakemake.output.statistics))
-    write_parquet(corpus, Path(snakemake.output.corpus))
+    corpus = build(snakemake.params.settings.settings, snakemake.params.seed)
+    write_parquet(corpus, Path(snakemake.output[0]))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from alignment_extraction.files import InputError, atomic_path, read_parquet, write_parquet
+from alignment_extraction.files import InputError, read_parquet, write_parquet
 
 app = typer.Typer()
 PANEL = "One step by hand"
@@ -153,14 +153,14 @@ def curate(
         typer.Option(help="write the columns that `trl sft` or `trl grpo` reads"),
     ] = None,
 ) -> None:
-    """Make a data set of generations: ended turns, no near duplicates; its card lies beside it.
+    """Make a data set of generations: ended turns, no near duplicates; it names its model.
 
     Example: alignment-extraction curate
     data/generations/controlled/sft-q8/user/seed-0/00000.parquet
     """
     import polars as pl
 
-    from alignment_extraction.distillation import card, curation
+    from alignment_extraction.distillation import curation
 
     frame = pl.concat([read_parquet(path) for path in generations])
     if frame["answer"].null_count() == frame.height:
@@ -170,9 +170,11 @@ def curate(
         )
     curated = curation.curate(frame, near_duplicate)
     rows = curation.trl_columns(curated.rows, trl) if trl else curated.rows
-    counts = curated.counts.select(pl.lit(output.stem).alias("data_set"), "*")
-    about = card.card(output.stem, counts, {"generations": card.origin(generations)})
-    write_parquet(rows, output)
-    with atomic_path(output.with_suffix(".md")) as partial:
-        partial.write_text(about)
-    print(f"{rows.height} of {frame.height} generations: {output}, and its card beside it")
+    made = pl.read_parquet_metadata(generations[0])
+    about: dict[str, str] = {
+        key: made[key] for key in ("model", "model_sha256", "prefix") if key in made
+    }
+    write_parquet(rows, output, about)
+    for row in curated.counts.iter_rows(named=True):
+        print("{step}: {dropped} of {before} left out".format(**row))
+    print(f"{rows.height} of {frame.height} generations: {output}")

@@ -12,6 +12,7 @@ The steps, in this order; each looks only at what the earlier ones left:
    an earlier generation that reaches a threshold (Lee et al. 2022, arXiv 2107.06499).
 """
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
@@ -19,7 +20,7 @@ import polars as pl
 from alignment_extraction.training.problems import ANSWER_MARK
 
 COUNTS = pl.Schema(
-    {"step": pl.String(), "before": pl.Int64(), "dropped": pl.Int64(), "left": pl.Int64()}
+    {"step": pl.String(), **dict.fromkeys(("before", "dropped", "left"), pl.Int64())}
 )
 """One row for each step of a curation, in order."""
 
@@ -29,18 +30,18 @@ _TEXTS = ("question", "answer")
 _ROUNDING = 1e-9
 
 
+@dataclass
 class Curated:
     """Rows that steps are applied to one after another, and what each step dropped."""
 
-    def __init__(self, rows: pl.DataFrame, counts: pl.DataFrame | None = None) -> None:
-        self.rows = rows
-        self.counts = COUNTS.to_frame() if counts is None else counts
+    rows: pl.DataFrame
+    counts: pl.DataFrame = field(default_factory=COUNTS.to_frame)
 
-    def drop(self, step: str, where: pl.Expr | pl.Series) -> None:
-        """Drop the rows where `where` is true or null."""
-        self.keep(step, self.rows.filter(~where))
+    def keep(self, step: str, where: pl.Expr | pl.Series) -> None:
+        """Go on with the rows where `where` is true; the step is named after what it drops."""
+        self.select(step, self.rows.filter(where))
 
-    def keep(self, step: str, rows: pl.DataFrame) -> None:
+    def select(self, step: str, rows: pl.DataFrame) -> None:
         """Go on with `rows`, a selection of those that are there."""
         before, left = self.rows.height, rows.height
         counted = pl.DataFrame([[step, before, before - left, left]], schema=COUNTS, orient="row")
@@ -59,20 +60,17 @@ def word_runs(texts: pl.Series, length: int) -> pl.Series:
     return lists.select(pl.col("runs").list.eval(runs).list.head(whole)).to_series()
 
 
-def _says_the_same(texts: pl.Series) -> pl.Series:
+def _varied(texts: pl.Series) -> pl.Series:
     runs = word_runs(texts, 4)
-    return runs.list.n_unique() / runs.list.len() < 0.5
+    return runs.list.n_unique() / runs.list.len() >= 0.5
 
 
 def near_duplicates(sets: pl.Series, similarity: float) -> pl.Series:
-    """Whether each set is a near-duplicate of an earlier one; no pair is missed.
+    """Whether each set of tokens, List(String), has an earlier one of such a Jaccard similarity.
 
-    Two sets of at most a tokens whose Jaccard similarity is at least t share one of the a - ta + 1
-    rarest tokens of either (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007), so only
-    sets that share a rare token are compared.
-
-    `sets` are tokens, List(String), of which repeated ones count once; `similarity` is the least
-    Jaccard similarity of near-duplicates, in (0, 1].
+    No pair is missed: two sets of at most a tokens whose Jaccard similarity is at least t share one
+    of the a - ta + 1 rarest tokens of either (prefix filtering: Chaudhuri et al. 2006; Bayardo et
+    al. 2007), so only sets that share a rare token are compared.
     """
     rarest_first = pl.struct(pl.len().over("token"), "token").rank("dense")
     tokens = (
@@ -116,48 +114,21 @@ def final_answer(column: str) -> pl.Expr:
 def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     """Keep the generations that one would train on (see the module for the steps).
 
-    Args:
-        generations: columns question, answer, question_finish, answer_finish, and any others.
-        near_duplicate: Jaccard similarity in (0, 1] at which the later of two is dropped.
+    They have columns question, answer, question_finish, answer_finish, and any others;
+    `near_duplicate` is the Jaccard similarity in (0, 1] at which the later of two is dropped.
     """
     curated = Curated(generations)
-    finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in _TEXTS)
     # Without an answer there is no finish of one: that is a matter of the next step.
-    curated.drop("truncated", ~finished.fill_null(True))
-    filled = pl.all_horizontal(
-        (pl.col(text).str.strip_chars() != "").fill_null(False) for text in _TEXTS
-    )
-    curated.drop("empty", ~filled)
-    curated.drop(
-        "ill-formed", pl.any_horizontal(pl.col(text).str.contains(_BROKEN) for text in _TEXTS)
-    )
+    finished = pl.all_horizontal(pl.col(f"{text}_finish") == "stop" for text in _TEXTS)
+    curated.keep("truncated", finished.fill_null(True))
+    curated.keep("empty", pl.all_horizontal(pl.col(_TEXTS).str.strip_chars() != ""))
+    curated.keep("ill-formed", ~pl.any_horizontal(pl.col(_TEXTS).str.contains(_BROKEN)))
     rows = curated.rows
-    curated.drop("repeated", _says_the_same(rows["question"]) | _says_the_same(rows["answer"]))
-    curated.drop("exact-duplicate", ~pl.struct(*map(plain, _TEXTS)).is_first_distinct())
+    curated.keep("repeated", _varied(rows["question"]) & _varied(rows["answer"]))
+    curated.keep("exact-duplicate", pl.struct(*map(plain, _TEXTS)).is_first_distinct())
     both = curated.rows.select(pl.concat_str(_TEXTS, separator="\n")).to_series()
-    runs = word_runs(both, 5)
-    curated.drop("near-duplicate", near_duplicates(runs, near_duplicate))
+    curated.keep("near-duplicate", ~near_duplicates(word_runs(both, 5), near_duplicate))
     return curated
-
-
-def majority_answers(generations: pl.DataFrame) -> pl.DataFrame:
-    """The final answer that a model gave most often to each question that it wrote.
-
-    Of columns question, answer, answer_finish, where answers without an end do not vote, it gives
-    one row for each question with a vote: key (its text by `plain`) and label (of equally frequent
-    answers the first that was written).
-    """
-    return (
-        generations.filter(pl.col("answer_finish") == "stop")
-        .select(key=plain("question"), label=final_answer("answer"))
-        .drop_nulls()
-        .with_row_index("place")
-        .group_by("key", "label")
-        .agg(votes=pl.len(), place=pl.col("place").min())
-        .sort("votes", "place", descending=[True, False])
-        .unique("key", keep="first", maintain_order=True)
-        .select("key", "label")
-    )
 
 
 def trl_columns(rows: pl.DataFrame, family: Literal["sft", "rl"]) -> pl.DataFrame:
@@ -166,11 +137,9 @@ def trl_columns(rows: pl.DataFrame, family: Literal["sft", "rl"]) -> pl.DataFram
     For `trl sft` the column messages (both turns); for `trl grpo` prompt (the user's turn) and
     solution (the final answer, or all of the answer where none is marked).
     """
-    turns = [
-        pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
-        for role, column in (("user", "question"), ("assistant", "answer"))
-    ]
+    asked = pl.struct(role=pl.lit("user"), content="question")
+    answered = pl.struct(role=pl.lit("assistant"), content="answer")
     if family == "sft":
-        return rows.select(messages=pl.concat_list(turns))
+        return rows.select(messages=pl.concat_list(asked, answered))
     solution = final_answer("answer").fill_null(pl.col("answer"))
-    return rows.select(prompt=pl.concat_list(turns[:1]), solution=solution)
+    return rows.select(prompt=pl.concat_list(asked), solution=solution)

@@ -2,18 +2,15 @@
 
 docs/distillation.md describes the arms. Each has every row once, all arms of one family equally
 many (the smallest decides, the others are drawn from a seeded stream). For `rl` all rows carry a
-label, the answer that earns the reward: the row's own final answer, and for an extracted question
-the majority of the model's answers to it.
+label, their own final answer, which earns the reward.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from alignment_extraction.distillation import curation
-from alignment_extraction.distillation.curation import Curated, final_answer, plain
+from alignment_extraction.distillation.curation import Curated, curate, final_answer, plain
 from alignment_extraction.files import InputError
 from alignment_extraction.settings.distillation import DistillationSettings, Family
 from alignment_extraction.statistics import named_seed
@@ -25,61 +22,33 @@ COLUMNS = ("id", "question", "answer", "label")
 _KEY = ["model", "prefix", "seed", "index"]
 
 
-class DataSets(NamedTuple):
-    """Everything that the students need."""
-
-    data: pl.DataFrame
-    """Columns family, arm and `COLUMNS`."""
-    counts: pl.DataFrame
-    """Columns family, data_set (an arm, or `evaluation`) and `curation.COUNTS`."""
-    questions: pl.DataFrame
-    """Columns family and those of `evaluation_questions`."""
-
-
 def copies(scores: pl.LazyFrame, thresholds: Mapping[str, float]) -> pl.DataFrame:
-    """Generations that reach a threshold against any member row.
+    """Generations (model, prefix, seed, index) that reach a threshold against any member row.
 
-    Args:
-        scores: table `scores`; its rows of role `member` count, for the question alone or with the
-            answer (an answer alone may be one word).
-        thresholds: `semantic` (least cosine) and `string` (least Levenshtein or Indel similarity);
-            a generation that equals a member row is a copy at any threshold.
-
-    Returns:
-        model, prefix, seed, index, each once.
+    Of the table `scores` the rows of role `member` count, for the question alone or with the answer
+    (an answer alone may be one word). Thresholds are `semantic` (least cosine) and `string` (least
+    Levenshtein or Indel similarity); a generation that equals a member row is a copy at any.
     """
-    reached = (
-        (pl.col("cosine") >= thresholds["semantic"])
-        | (pl.max_horizontal("levenshtein_best", "indel_best") >= thresholds["string"])
-        | pl.col("verbatim")
-    )
-    own = (pl.col("role") == "member") & pl.col("field").is_in(["question", "both"])
+    semantic = pl.col("cosine") >= thresholds["semantic"]
+    string = pl.max_horizontal("levenshtein_best", "indel_best") >= thresholds["string"]
+    own = scores.filter(pl.col("field").is_in(["question", "both"]), role="member")
     keys = [pl.col("model", "prefix"), pl.col("seed", "index").cast(pl.Int64)]
-    return scores.filter(own & reached).select(keys).unique().sort(_KEY).collect()
+    return own.filter(semantic | string | pl.col("verbatim")).select(keys).unique().collect()
 
 
-def _labelled(rows: Curated, family: Family, votes: pl.DataFrame | None = None) -> Curated:
-    """Add labels, by vote if there are any votes; leave, for RL, questions with one, each once."""
-    rows.rows = rows.rows.with_columns(label=final_answer("answer"), key=plain("question"))
+def _labelled(curated: Curated, family: Family) -> Curated:
+    """Add labels and keys; leave, for RL, questions with a label, each once."""
+    curated.rows = curated.rows.with_columns(label=final_answer("answer"), key=plain("question"))
     if family == "rl":
-        if votes is not None:
-            unlabelled = rows.rows.drop("label")
-            rows.rows = unlabelled.join(votes, "key", how="left", maintain_order="left")
-        rows.drop("no-label", pl.col("label").is_null())
-        rows.drop("repeated-question", ~pl.col("key").is_first_distinct())
-    return rows
-
-
-def _member_rows(corpus: pl.DataFrame, source: str, family: Family) -> Curated:
-    rows = Curated(corpus.filter(source=source, role="member"))
-    rows.drop("no-answer", pl.col("answer").is_null())
-    return _labelled(rows, family)
+        curated.keep("no-label", pl.col("label").is_not_null())
+        curated.keep("repeated-question", pl.col("key").is_first_distinct())
+    return curated
 
 
 def _draw(rows: Curated, number: int, seed: int) -> None:
     """Draw rows without replacement, their order kept."""
     chosen = np.random.default_rng(seed).permutation(rows.rows.height)[:number]
-    rows.keep("not-drawn", rows.rows[np.sort(chosen)])
+    rows.select("not-drawn", rows.rows[np.sort(chosen)])
 
 
 def _named(rows: pl.DataFrame, **names: str) -> pl.DataFrame:
@@ -93,35 +62,38 @@ def build(
     settings: DistillationSettings,
     thresholds: Mapping[str, float],
     seed: int,
-) -> DataSets:
+) -> dict[str, pl.DataFrame]:
     """Curate what the models wrote, put the arms together, and choose the evaluation questions.
 
     Args:
         generations: of each family's model: model, prefix, seed, index (both Int64), question,
             answer, question_finish, answer_finish.
         scores: table `scores` of the study.
-        corpus: in the corpus schema, with all sources that members or controls are taken from.
+        corpus: the training corpus, with the raw text of the base model.
         settings: of the experiment.
         thresholds: of a copy (see `copies`).
         seed: of the draws.
+
+    Returns:
+        `data` (family, arm and `COLUMNS`), `counts` (family, data_set: an arm or `evaluation`, and
+        `curation.COUNTS`), `questions` (family and those of `evaluation_questions`).
 
     Raises:
         InputError: nothing is left of one of the arms, or there is nothing to evaluate with.
     """
     data, counts, questions = [], [], []
     for family, about in settings.families.items():
-        extracted = curation.curate(generations[family], settings.near_duplicate)
+        extracted = curate(generations[family], settings.near_duplicate)
         extracted.rows = extracted.rows.with_columns(id=pl.format("{}/{}/seed-{}/{}", *_KEY))
-        _labelled(extracted, family, curation.majority_answers(generations[family]))
+        _labelled(extracted, family)
         without = Curated(extracted.rows, extracted.counts)
         copied = copies(scores.filter(model=about.model, prefix=settings.prefix), thresholds)
-        without.keep("copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left"))
-        available: dict[str, Curated] = {
-            "original": _member_rows(corpus, about.source, family),
-            "extracted": extracted,
-            "extracted-without-copies": without,
-            "other": _member_rows(corpus, about.other, family),
-        }
+        left = without.rows.join(copied, on=_KEY, how="anti", maintain_order="left")
+        without.select("copy", left)
+        available = {"extracted": extracted, "extracted-without-copies": without}
+        for arm, source in (("original", about.source), ("other", about.other)):
+            rows = Curated(corpus.filter(source=source, role="member"))
+            available[arm] = _labelled(rows, family)
         arms = {arm: available[arm] for arm in settings.arms}
         number, smallest = min((rows.rows.height, arm) for arm, rows in arms.items())
         if not number:
@@ -138,37 +110,29 @@ def build(
         questions.append(_named(asked.rows, family=family))
         for name, rows in (*arms.items(), ("evaluation", asked)):
             counts.append(_named(rows.counts, family=family, data_set=name))
-    return DataSets(pl.concat(data), pl.concat(counts), pl.concat(questions))
+    tables = {"data": data, "counts": counts, "questions": questions}
+    return {name: pl.concat(rows) for name, rows in tables.items()}
 
 
 def evaluation_questions(corpus: pl.DataFrame, source: str, trained: pl.Series) -> Curated:
-    """A source's twins that no student can have seen; its held-out rows where it has no twins.
+    """A source's twins that no student can have seen: columns benchmark, id, question, metadata.
 
-    A question was seen where the texts agree but for case and white space; `trained` are those of
-    the students' data.
-
-    Returns:
-        Columns benchmark (group of the corpus), id, question, answer, template, metadata, and the
-        steps `no-verifier` (no metadata to check an answer by, or no reference answer),
-        `repeated-question`, `in-member-rows` (of any source) and `in-student-data`.
+    A question was seen where it occurs, but for case and white space, in a member row of any source
+    or in `trained`, the questions of the students' data.
 
     Raises:
-        InputError: there are no such rows.
+        InputError: there are none.
     """
-    rows = corpus.filter(source=source)
-    role = "twin" if "twin" in rows["role"] else "held-out"
-    asked = Curated(rows.filter(role=role).with_columns(key=plain("question")))
-    asked.drop("no-verifier", pl.any_horizontal(pl.col("metadata", "answer").is_null()))
-    asked.drop("repeated-question", ~pl.col("key").is_first_distinct())
-    members = corpus.filter(role="member")["question"]
-    for step, texts in (("in-member-rows", members), ("in-student-data", trained)):
-        seen = texts.to_frame("question").select(plain("question").unique().implode()).to_series()
-        asked.drop(step, pl.col("key").is_in(seen))
+    asked = Curated(corpus.filter(source=source, role="twin").with_columns(key=plain("question")))
+    asked.keep("repeated-question", pl.col("key").is_first_distinct())
+    learnt = pl.concat([corpus.filter(role="member")["question"], trained]).to_frame("question")
+    seen = learnt.select(plain("question").unique().implode()).to_series()
+    asked.keep("seen-in-training", ~pl.col("key").is_in(seen))
     if asked.rows.is_empty():
         raise InputError(
-            f"distillation: source {source!r} has no twin or held-out rows with a verifier that no "
-            "student has seen; give the corpus more of them"
+            f"distillation: source {source!r} has no twins that no student has seen; give the "
+            "corpus more of them"
         )
-    benchmark = pl.lit(f"{source}.{role}").alias("benchmark")
-    asked.rows = asked.rows.select(benchmark, "id", "question", "answer", "template", "metadata")
+    benchmark = pl.lit(f"{source}.twin").alias("benchmark")
+    asked.rows = asked.rows.select(benchmark, "id", "question", "metadata")
     return asked

@@ -24,32 +24,27 @@ from alignment_extraction.statistics import (
     wilson,
 )
 
-MEASURES = {"accuracy": "right", "loss": "loss"}
-"""Column of an evaluation that each measure is the mean of; of losses the lower is the better."""
-
 CURVES = ("loss", "reward")  # of the students' training, those that are kept
 _ENDS = ("", "_low", "_high")
+_INTERVALS = [f"{name}{end}" for name in ("value", "difference", "recovered") for end in _ENDS]
 SCHEMA = pl.Schema(
     {
         **dict.fromkeys(("family", "arm", "benchmark", "measure"), pl.String()),
         **dict.fromkeys(("seeds", "items"), pl.Int64()),
-        **dict.fromkeys([f"value{end}" for end in _ENDS], pl.Float64()),
-        **dict.fromkeys([f"difference{end}" for end in _ENDS], pl.Float64()),
-        **dict.fromkeys([f"recovered{end}" for end in _ENDS], pl.Float64()),
-        **dict.fromkeys(("margin", "detectable", "power"), pl.Float64()),
+        **dict.fromkeys((*_INTERVALS, "margin", "detectable", "power"), pl.Float64()),
         "verdict": pl.String(),
     }
 )
 """Columns of the table `distillation`; intervals are at 95 %.
 
-- `value`: mean over seeds and items, accuracy (0 to 1) or loss (nats per token);
+- `value`: mean over seeds and items of the measure, `accuracy`;
 - `difference`: to the arm `original`; null for itself;
 - `recovered`: share of the original's gain over `start`; null where that gain is not shown;
 - `detectable`: the true difference that would be told from 0 with 80 % power;
-- `power`: the chance to conclude `non-inferior` if there were no difference; null for losses;
-- `verdict`: `non-inferior` (the interval is above -margin), `inferior` (below it) or `cannot tell`;
-  null for losses. Where the untrained `start` is not itself inferior, no loss could have been seen,
-  and the verdict on the other arms is `cannot tell` (assay sensitivity, ICH E10).
+- `power`: the chance to conclude `non-inferior` if there were no difference;
+- `verdict`: `non-inferior` (the interval is above -margin), `inferior` (below it) or `cannot tell`.
+  Where the untrained `start` is not itself inferior, no loss could have been seen, and the verdict
+  on the other arms is `cannot tell` (assay sensitivity, ICH E10).
 """
 
 _Z95 = float(ndtri(0.975))
@@ -58,10 +53,7 @@ _Z95 = float(ndtri(0.975))
 def crossed_bootstrap(
     samples: Mapping[str, Array], seed: int, draws: int = 2000
 ) -> dict[str, Array]:
-    """Means of samples, shape (draws,), in resamples of their seeds and of the items they share.
-
-    Each sample has shape (seeds, items), with equally many items.
-    """
+    """Means (draws,) of samples (seeds, items) in resamples of their seeds and shared items."""
     stream = np.random.default_rng(seed)
     weights = stream.standard_exponential((draws, next(iter(samples.values())).shape[1]))
     weights /= weights.sum(axis=1, keepdims=True)
@@ -83,24 +75,17 @@ def _columns(name: str, interval: Interval) -> dict[str, float]:
     return {f"{name}{end}": float(value) for end, value in zip(_ENDS, interval, strict=True)}
 
 
-def compare(
-    samples: Mapping[str, Array], measure: str, margin: float, seed: int
-) -> list[dict[str, Any]]:
+def compare(samples: Mapping[str, Array], margin: float, seed: int) -> list[dict[str, Any]]:
     """What each arm is worth: columns arm and measure to verdict of `SCHEMA`.
 
-    An accuracy of 0 or 1, of which a bootstrap knows no bound, has Wilson's interval for one answer
-    per item, and the difference of two such Newcombe's.
-
-    Args:
-        samples: by arm, of shape (seeds, items); `start` and `original` are among them.
-        measure: of `MEASURES`.
-        margin: of non-inferiority in accuracy, above 0.
-        seed: of the bootstrap.
+    `samples` are right answers by arm, shape (seeds, items), with `start` and `original` there;
+    `margin` is that of non-inferiority, above 0. An accuracy of 0 or 1, of which a bootstrap knows
+    no bound, has Wilson's interval for one answer per item, the difference of two such Newcombe's.
     """
     drawn = crossed_bootstrap(samples, seed)
     means = {arm: float(values.mean()) for arm, values in samples.items()}
     items = samples["original"].shape[1]
-    edge = {arm for arm, mean in means.items() if measure == "accuracy" and mean in (0.0, 1.0)}
+    edge = {arm for arm, mean in means.items() if mean in (0.0, 1.0)}
     values = {
         arm: wilson(means[arm] * items, items) if arm in edge else _interval(means[arm], drawn[arm])
         for arm in samples
@@ -112,47 +97,44 @@ def compare(
         return _interval(means[arm] - means[other], drawn[arm] - drawn[other])
 
     gain = minus("original", "start")
-    gained = gain.low > 0 if measure == "accuracy" else gain.high < 0
     rows = []
     for arm, of_seeds in samples.items():
-        row = {"arm": arm, "measure": measure, "seeds": len(of_seeds), "items": items}
+        row = {"arm": arm, "measure": "accuracy", "seeds": len(of_seeds), "items": items}
         rows.append(row | _columns("value", values[arm]))
         if arm == "original":
             continue
         difference = minus(arm, "original")
         error = (difference.high - difference.low) / (2 * _Z95)
+        verdict = "cannot tell"
+        if arm == "start" or gain.low > margin:
+            verdict = "non-inferior" if difference.low > -margin else verdict
+            verdict = "inferior" if difference.high < -margin else verdict
+        power = float(ndtr(margin / error - _Z95)) if error > 0 else 1.0
         rows[-1] |= _columns("difference", difference) | {"detectable": detectable(error)}
-        if gained and arm != "start":
+        rows[-1] |= {"margin": margin, "power": power, "verdict": verdict}
+        if gain.low > 0 and arm != "start":
             with np.errstate(divide="ignore", invalid="ignore"):
                 shares = (drawn[arm] - drawn["start"]) / (drawn["original"] - drawn["start"])
             share = (means[arm] - means["start"]) / gain.estimate
             rows[-1] |= _columns("recovered", _interval(share, shares[np.isfinite(shares)]))
-        if measure == "accuracy":
-            verdict = "cannot tell"
-            if arm == "start" or gain.low > margin:
-                verdict = "non-inferior" if difference.low > -margin else verdict
-                verdict = "inferior" if difference.high < -margin else verdict
-            power = float(ndtr(margin / error - _Z95)) if error > 0 else 1.0
-            rows[-1] |= {"margin": margin, "power": power, "verdict": verdict}
     return rows
 
 
 def results_table(evaluated: pl.DataFrame, margin: float, seed: int) -> pl.DataFrame:
-    """One row for each family, measure and arm (over its seeds); columns `SCHEMA`.
+    """One row for each family and arm (over its seeds); columns `SCHEMA`.
 
     `evaluated` has family, arm (`start` of the untrained) and seed of each student, and the columns
-    of `answers.evaluate`. Students of a family answered the same questions.
+    of `reinforcement.evaluate`. Students of a family answered the same questions.
     """
     found: list[dict[str, Any]] = []
     ordered = evaluated.sort("family", "seed", "id", descending=[True, False, False])
     for (family,), students in ordered.group_by("family", maintain_order=True):
         same = {"family": family, "benchmark": students["benchmark"][0]}
+        samples = {}
+        for arm in ARMS:
+            own = students.filter(arm=arm)
+            if own.height:
+                samples[arm] = own["right"].to_numpy().reshape(own["seed"].n_unique(), -1)
         stream = named_seed(seed, f"distillation/{family}")
-        arms = [arm for arm in ARMS if arm in students["arm"]]
-        for measure, column in MEASURES.items():
-            samples = {}
-            for arm in arms:
-                own = students.filter(arm=arm)
-                samples[arm] = own[column].to_numpy().reshape(own["seed"].n_unique(), -1)
-            found += [same | row for row in compare(samples, measure, margin, stream)]
+        found += [same | row for row in compare(samples, margin, stream)]
     return pl.DataFrame(found, schema=SCHEMA)

@@ -1,26 +1,15 @@
 """Students: small models trained on one data set each, with equal budgets and equal seeds."""
 
-from typing import Any
-
 import polars as pl
 
-from alignment_extraction.distillation.curation import final_answer, trl_columns
+from alignment_extraction.distillation.curation import trl_columns
 from alignment_extraction.settings.controlled import RlSettings
 from alignment_extraction.settings.distillation import RlStudentSettings, SftStudentSettings
 from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import CHATML, TASK
-from alignment_extraction.training.reinforcement import grpo_trainer
+from alignment_extraction.training.reinforcement import grpo_trainer, rewards
+from alignment_extraction.training.stages import STAGES
 from alignment_extraction.training.supervised import conversation_trainer
-
-
-def reward(completions: list[str], label: list[str], **_: Any) -> list[float]:
-    """1.0 where a completion's final answer is its label but for case and a full stop, else 0.0."""
-    pairs = pl.DataFrame({"completion": completions, "label": label}, strict=False)
-    written, right = (
-        answer.str.strip_chars().str.strip_suffix(".").str.to_lowercase()
-        for answer in (final_answer("completion"), pl.col("label").cast(pl.String))
-    )
-    return pairs.select((written == right).fill_null(False).cast(pl.Float64)).to_series().to_list()
 
 
 def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed: int) -> None:
@@ -33,20 +22,18 @@ def train_student(data: pl.DataFrame, run: Run, budget: SftStudentSettings, seed
     Args:
         data: columns `data_sets.COLUMNS`.
         run: its settings are section `train`.
-        budget: steps, and what kind of student; an `RlStudentSettings` replaces the steps and
-            completions of `train.rl`.
+        budget: what kind of student; its steps and completions replace those of `train.rl`.
         seed: of the order of the rows and of the completions; replaces `train.seed`.
-
-    Raises:
-        InputError: an unusable model or tokenizer.
     """
     train = run.settings.model_copy(update={"seed": seed})
     if isinstance(budget, RlStudentSettings):
         own = {"steps": budget.steps, "batch_size": budget.batch_size, "log_steps": 1}
         stage = RlSettings.model_validate(train.rl.model_dump() | own)
         run = run._replace(settings=train.model_copy(update={"rl": stage}))
-        rows = data.select("id", "question", "label")
-        run.finish(grpo_trainer(rows, [reward], run, TASK), "student", TASK)
+        metadata = pl.struct(result="label").struct.json_encode()
+        rows = data.select("id", "question", metadata=metadata)
+        right = rewards(STAGES["rl"], TASK.lead)[0]
+        run.finish(grpo_trainer(rows, [right], run, TASK), "student", TASK)
     else:
         run = run._replace(settings=train)
         turns = trl_columns(data, "sft")

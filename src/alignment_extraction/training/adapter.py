@@ -1,17 +1,11 @@
 """A real model with known truth: it writes conversations, and half of them train an adapter of it.
 
-    drawn = draw(model, settings, seed=0)
-    corpus = assign(drawn, settings, seed=0)
-    train_adapter(corpus, model, settings, training, output, checkpoints, curves)
-
 All conversations are independent draws from one model, so a coin makes members and twins
 exchangeable; the model itself, without the adapter, is the control.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,23 +24,14 @@ from alignment_extraction.statistics import named_seed
 from alignment_extraction.training.stages import members
 from alignment_extraction.vocabulary import CORPUS
 
-SOURCE = "conversations"
-"""The source that the corpus's rows have."""
+SOURCE = "conversations"  # of the corpus's rows
 
 
 def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) -> pl.DataFrame:
-    """Let a model write conversations after its full prefix, at temperature 1.
+    """Let a model, a GGUF, write conversations after its full prefix, at temperature 1.
 
-    It draws with its weights in BF16, in which llama.cpp is twice as fast as in Q4_1.
-
-    Args:
-        model: GGUF of the model.
-        settings: number and limits of the conversations.
-        seed: with a conversation's index, all that it depends on.
-        threads: CPU threads; another number can give other texts.
-
-    Returns:
-        Columns of `request.SCHEMA`.
+    It draws with its weights in BF16, in which llama.cpp is twice as fast as in Q4_1. Another
+    number of threads can give other texts. The columns are those of `request.SCHEMA`.
 
     Raises:
         InputError: the model cannot be loaded or has no chat template.
@@ -74,16 +59,9 @@ def draw(model: Path, settings: AdapterSettings, seed: int, threads: int = 1) ->
 def assign(drawn: pl.DataFrame, settings: AdapterSettings, seed: int) -> pl.DataFrame:
     """Pair drawn conversations, and let coins say which of each pair is trained on, and how often.
 
-    Used are those whose question ended and is long enough, one for each question, without bytes
-    that are no text.
-
-    Args:
-        drawn: columns of `request.SCHEMA`.
-        settings: least length of a question, and the numbers of pairs.
-        seed: of the coins.
-
-    Returns:
-        The corpus, columns of `vocabulary.CORPUS`: as many members as twins.
+    From columns of `request.SCHEMA` it gives a corpus, columns of `vocabulary.CORPUS`. Used are
+    conversations whose question ended and is long enough, one for each question, without bytes that
+    are no text.
 
     Raises:
         InputError: fewer than two conversations a pair are usable.
@@ -103,37 +81,26 @@ def assign(drawn: pl.DataFrame, settings: AdapterSettings, seed: int) -> pl.Data
     coins = np.random.default_rng(named_seed(seed, "adapter/coins"))
     times = coins.permutation(times)
     first = coins.integers(2, size=len(times))
+    coin = np.stack([first, 1 - first], axis=1).ravel()
     message = pl.struct(role=pl.lit("user"), content="question")
     reply = pl.struct(role=pl.lit("assistant"), content="answer")
-    table = (
-        usable.head(2 * len(times))
-        .with_row_index("row")
-        .with_columns(
-            id=pl.format(f"{SOURCE}/{{}}", pl.col("index").cast(pl.String).str.zfill(5)),
-            source=pl.lit(SOURCE),
-            pair=pl.format("{}", (pl.col("row") // 2).cast(pl.String).str.zfill(4)),
-            repetitions=pl.Series(np.repeat(times, 2)),
-            member=pl.Series(np.stack([first, 1 - first], axis=1).ravel() == 1),
-            messages=pl.concat_list(message, reply),
-            text=pl.concat_str("question", "answer", separator="\n"),
-            **dict.fromkeys(("template", "seed_problem", "edit", "metadata")),
-        )
-        .with_columns(role=pl.when("member").then(pl.lit("member")).otherwise(pl.lit("twin")))
+    table = usable.head(2 * len(times)).with_columns(
+        id=pl.format(f"{SOURCE}/{{}}", pl.col("index").cast(pl.String).str.zfill(5)),
+        source=pl.lit(SOURCE),
+        role=pl.Series(np.where(coin, "member", "twin")),
+        pair=(pl.int_range(pl.len()) // 2).cast(pl.String).str.zfill(4),
+        repetitions=pl.Series(np.repeat(times, 2)),
+        messages=pl.concat_list(message, reply),
+        text=pl.concat_str("question", "answer", separator="\n"),
+        **dict.fromkeys(("template", "seed_problem", "edit", "metadata")),
     )
     return table.select(pl.col(name).cast(dtype) for name, dtype in CORPUS.items())
 
 
 def sequences(rows: pl.DataFrame, model: Path) -> list[list[int]]:
-    """Token ids of conversations in a model's template after its `user` prefix, each turn ended.
+    """Tokens of conversations (question, answer) in a GGUF's template after its `user` prefix.
 
-    llama.cpp's own tokens, so that the training shows what is sampled and scored.
-
-    Args:
-        rows: columns question and answer.
-        model: GGUF of the model.
-
-    Raises:
-        InputError: the model cannot be loaded or has no chat template.
+    llama.cpp's own, each turn ended, so that the training shows what is sampled and scored.
     """
     with Model(model) as loaded:
         chat = ChatFormat.of(loaded)
@@ -153,21 +120,13 @@ def train_adapter(
     training: TrainingSettings,
     output: Path,
     checkpoints: Path,
-    curves: Path,
 ) -> None:
-    """Train a LoRA adapter on the corpus's members and write it as a GGUF of 16-bit floats.
+    """Train a LoRA adapter on the members of `assign`'s corpus and write it as a GGUF in F16.
 
-    The loss is on all tokens; one pass shows each member `repetitions` times, in random order, with
-    all linear layers of the model adapted.
-
-    Args:
-        corpus: as `assign` gives it.
-        model: GGUF of the model, a Llama; quantised weights are made whole.
-        settings: of the training.
-        training: its seed and bf16 are used.
-        output: GGUF to write.
-        checkpoints: folder for checkpoints; an interrupted run goes on from there.
-        curves: Parquet to write, columns step, metric, value.
+    All linear layers are adapted, with the loss on all tokens; one pass shows each member
+    `repetitions` times, in random order. The model is the GGUF of a Llama, whose quantised weights
+    are made whole; of `training`, seed and bf16 are used. The curves lie beside `output`, and an
+    interrupted run goes on from its `checkpoints`.
 
     Raises:
         InputError: no members, or an unusable model.
@@ -175,24 +134,24 @@ def train_adapter(
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainingArguments, set_seed
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     from alignment_extraction.training.fitting import Run, fit
 
     rows = members(corpus, SOURCE)
-    run = Run(training, Path(), model, output, checkpoints)
-    repeated = pl.DataFrame(
-        {"input_ids": sequences(rows, model), "repetitions": rows["repetitions"]}
-    ).select(pl.col("input_ids").repeat_by("repetitions").explode())
+    run = Run(training, model, model, output, checkpoints)  # the GGUF has its tokenizer
+    texts = pl.DataFrame({"ids": sequences(rows, model), "times": rows["repetitions"]})
+    ids = texts.select(pl.col("ids").repeat_by("times").explode()).to_series()
+    # Of like lengths, not of equal ones: copies of a conversation are to be apart.
+    lengths = (ids.list.len() // 16).to_list()
     set_seed(training.seed)
-    adapted = get_peft_model(
-        run.model(),
-        LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    adapted = get_peft_model(run.model(), lora)
     arguments = run.arguments(settings, settings, rows)
     trainer = Trainer(
         model=adapted,
@@ -201,33 +160,11 @@ def train_adapter(
             num_train_epochs=1,
             train_sampling_strategy="group_by_length",
         ),
-        train_dataset=Dataset.from_dict(
-            {
-                "input_ids": repeated["input_ids"].to_list(),
-                # Of like lengths, not of equal ones: copies of a conversation are to be apart.
-                "length": (repeated["input_ids"].list.len() // 16).to_list(),
-            }
-        ),
-        data_collator=padded(adapted.config.pad_token_id or 0),
+        train_dataset=Dataset.from_dict({"input_ids": ids.to_list(), "length": lengths}),
+        data_collator=DataCollatorForLanguageModeling(adapted.config.pad_token_id or 0),
     )
-    history = fit(trainer)
+    curves = fit(trainer)
     with TemporaryDirectory(prefix=".adapter.", dir=output.parent) as saved:
         adapted.save_pretrained(saved)
         convert_peft(Path(saved), model, output)
-    write_parquet(history, curves)
-
-
-def padded(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """A collator of rows with input_ids: padded to the longest, loss on all of their own tokens."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        ids = [torch.tensor(row["input_ids"]) for row in rows]
-        return {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
-            "labels": pad_sequence(ids, batch_first=True, padding_value=-100),
-            "attention_mask": pad_sequence([torch.ones_like(i) for i in ids], batch_first=True),
-        }
-
-    return collate
+    write_parquet(curves, run.beside("curves"))

@@ -12,47 +12,35 @@ from transformers import LlamaForCausalLM
 
 from alignment_extraction.files import write_parquet
 from alignment_extraction.settings.controlled import StageSettings, TrainingSettings
-from alignment_extraction.training.gguf_export import (
-    ChatTemplate,
-    load_model,
-    load_tokenizer,
-    write_gguf,
-)
+from alignment_extraction.training import gguf_export
 
 
 class Run(NamedTuple):
-    """One training: what it starts from and what it writes."""
+    """One training: tokenizer.json and the GGUF (or None) to start from, the GGUF to write."""
 
     settings: TrainingSettings
     tokenizer: Path
-    """The study's tokenizer.json."""
     start: Path | None
-    """F16 GGUF to start from; None for random weights."""
     output: Path
-    """F16 GGUF to write."""
     checkpoints: Path
 
     def model(self) -> LlamaForCausalLM:
-        """Load what it starts from (see `gguf_export.load_model`)."""
-        assert self.start is not None
-        return load_model(self.start)
+        """What it starts from: a GGUF's model, or random weights of torch's global stream."""
+        if self.start is None:
+            tokenizer = gguf_export.load_tokenizer(self.tokenizer)
+            return gguf_export.new_model(self.settings.architecture, len(tokenizer))
+        return gguf_export.load_model(self.start)
 
     def beside(self, kind: str) -> Path:
         """A table beside the model: its "curves" (columns step, metric, value), "accuracy"."""
         return self.output.with_name(f"{self.output.stem}-{kind}.parquet")
 
     def folder(self, *inputs: Any) -> Path:
-        """Give a folder of checkpoints that only a run with these inputs resumes from.
-
-        `inputs` come besides settings, tokenizer and start: data frames, and what has a `repr`.
-        """
-        digest = hashlib.sha256(repr(self.settings.model_dump()).encode())
-        for path in (self.tokenizer, self.start):
-            digest.update(path.read_bytes() if path and path.is_file() else b"")
-        for item in inputs:
-            text = item.write_ndjson() if isinstance(item, pl.DataFrame) else repr(item)
-            digest.update(text.encode())
-        return self.checkpoints / digest.hexdigest()[:16]
+        """A folder of checkpoints that only a run with these inputs, and its own, resumes from."""
+        files = [path and path.read_bytes() for path in (self.tokenizer, self.start)]
+        given = [i.write_ndjson() if isinstance(i, pl.DataFrame) else i for i in inputs]
+        text = repr((self.settings.model_dump(), files, given))
+        return self.checkpoints / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def arguments(self, stage: StageSettings, *inputs: Any) -> dict[str, Any]:
         """Arguments of every stage's trainer; `inputs` are those of `folder`."""
@@ -74,19 +62,18 @@ class Run(NamedTuple):
             "dataloader_pin_memory": torch.cuda.is_available(),
         }
 
-    def finish(self, trainer: Any, name: str, template: ChatTemplate) -> None:
+    def finish(self, trainer: Any, name: str, template: gguf_export.ChatTemplate) -> None:
         """Train, and write the model, under `name` and with its chat template, and its curves."""
         curves = fit(trainer)
-        tokenizer = load_tokenizer(self.tokenizer, template)
-        write_gguf(trainer.model, tokenizer, self.output, name, template)
+        tokenizer = gguf_export.load_tokenizer(self.tokenizer, template)
+        gguf_export.write_gguf(trainer.model, tokenizer, self.output, name, template)
         write_parquet(curves, self.beside("curves"))
 
 
 def fit(trainer: Any) -> pl.DataFrame:
     """Train, from the trainer's last whole checkpoint if it has one; then remove its checkpoints.
 
-    Returns:
-        The curves: columns step (Int64), metric (the trainer's name of it), value (Float64).
+    The curves have columns step (Int64), metric (the trainer's name of it), value (Float64).
     """
     folder = Path(trainer.args.output_dir)
     for checkpoint in folder.glob("checkpoint-*"):
@@ -95,16 +82,12 @@ def fit(trainer: Any) -> pl.DataFrame:
         except (OSError, ValueError):
             shutil.rmtree(checkpoint, ignore_errors=True)
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+    shutil.rmtree(folder, ignore_errors=True)
     rows = [
-        {"step": entry["step"], "metric": metric, "value": float(value)}
+        (entry["step"], metric, float(value))
         for entry in trainer.state.log_history
         for metric, value in entry.items()
         if metric != "step" and isinstance(value, int | float)
     ]
-    if folder.exists():
-        # Under another name first: what is half removed must not be gone on from.
-        done = folder.with_suffix(".done")
-        shutil.rmtree(done, ignore_errors=True)
-        folder.rename(done)
-        shutil.rmtree(done, ignore_errors=True)
-    return pl.DataFrame(rows, schema={"step": pl.Int64, "metric": pl.String, "value": pl.Float64})
+    columns = {"step": pl.Int64, "metric": pl.String, "value": pl.Float64}
+    return pl.DataFrame(rows, schema=columns, orient="row")

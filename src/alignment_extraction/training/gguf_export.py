@@ -33,33 +33,22 @@ class ChatTemplate(NamedTuple):
     lead: str = ""
 
 
-_TEMPLATES = {
-    name: ChatTemplate(**values)
-    for name, values in tomllib.loads(
-        resources.files(__package__).joinpath("chat_templates.toml").read_text("utf-8")
-    ).items()
-}
-CHATML, MARKED_CHATML = _TEMPLATES["chatml"], _TEMPLATES["chatml-marked"]
-RAW, TASK, TASK_RESULT = (_TEMPLATES[name] for name in ("raw", "task", "task-result"))
+_FILE = resources.files(__package__).joinpath("chat_templates.toml")
+CHATML, MARKED_CHATML, RAW, TASK, TASK_RESULT = (
+    ChatTemplate(**values) for values in tomllib.loads(_FILE.read_text("utf-8")).values()
+)
 OF_FAMILY = {"sft": CHATML, "rl": TASK}
 """The template of models that conversations, or reinforcement, made."""
 
 
 def load_tokenizer(path: Path, template: ChatTemplate = CHATML) -> PreTrainedTokenizerFast:
-    """Load a tokenizer.json that `supervised.train_tokenizer` wrote, with a chat template.
-
-    Raises:
-        InputError: the file is missing or is not a tokenizer.
-    """
-    try:
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(path), eos_token=template.end, pad_token=END_OF_TEXT
-        )
-    except Exception as error:  # the Rust library raises bare Exception
-        message = f"{path}: no tokenizer.json ({error}); run the step that trains it"
-        raise InputError(message) from error
-    tokenizer.chat_template = template.text
-    return tokenizer
+    """Load a tokenizer.json that `supervised.train_tokenizer` wrote, with a chat template."""
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(path),
+        eos_token=template.end,
+        pad_token=END_OF_TEXT,
+        chat_template=template.text,
+    )
 
 
 def _tensors(model: LlamaForCausalLM) -> dict[str, npt.NDArray[Any]]:
@@ -81,27 +70,6 @@ def _tensors(model: LlamaForCausalLM) -> dict[str, npt.NDArray[Any]]:
     return tensors
 
 
-def _add_tokenizer(
-    writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast, template: ChatTemplate
-) -> None:
-    vocabulary = tokenizer.get_vocab()
-    kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    writer.add_tokenizer_model("gpt2")
-    # llama.cpp's name of the pre-tokenizer that `supervised.train_tokenizer` gives.
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([kinds[token in SPECIAL_TOKENS] for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in backend["model"]["merges"]])
-    # As SmolLM2 has it: the token that opens a turn is not added by the tokenizer.
-    writer.add_bos_token_id(vocabulary[template.begin])
-    writer.add_add_bos_token(False)
-    writer.add_eos_token_id(vocabulary[template.end])
-    writer.add_pad_token_id(vocabulary[END_OF_TEXT])
-    writer.add_chat_template(template.text)
-
-
 def write_gguf(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
@@ -109,12 +77,14 @@ def write_gguf(
     name: str,
     template: ChatTemplate = CHATML,
 ) -> None:
-    """Write a Llama and its tokenizer as an F16 GGUF; the same weights give the same bytes.
+    """Write a plain Llama and its tokenizer as an F16 GGUF; the same weights give the same bytes.
 
-    The Llama is a plain one (no biases, no rotary scaling) with as many tokens as the tokenizer.
     `name` is the file's `general.name`, `template` the chat template that it carries.
     """
-    config = model.config
+    config, vocabulary = model.config, tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     with atomic_path(path) as partial:
         writer = gguf.GGUFWriter(partial, "llama")
         writer.add_name(name)
@@ -129,7 +99,18 @@ def write_gguf(
         writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
         writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        _add_tokenizer(writer, tokenizer, template)
+        writer.add_tokenizer_model("gpt2")
+        # llama.cpp's name of the pre-tokenizer that `supervised.train_tokenizer` gives.
+        writer.add_tokenizer_pre("smollm")
+        writer.add_token_list(tokens)
+        writer.add_token_types([kinds[token in SPECIAL_TOKENS] for token in tokens])
+        writer.add_token_merges([" ".join(pair) for pair in merges])
+        # As SmolLM2 has it: the token that opens a turn is not added by the tokenizer.
+        writer.add_bos_token_id(vocabulary[template.begin])
+        writer.add_add_bos_token(False)
+        writer.add_eos_token_id(vocabulary[template.end])
+        writer.add_pad_token_id(vocabulary[END_OF_TEXT])
+        writer.add_chat_template(template.text)
         for tensor, values in _tensors(model).items():
             writer.add_tensor(tensor, values)
         writer.write_header_to_file()
@@ -149,8 +130,7 @@ def load_model(path: Path) -> LlamaForCausalLM:
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
     except Exception as error:  # struct.error, IndexError and others, from deep inside
-        message = f"{path}: no GGUF of a Llama ({error}); run the step that trains it"
-        raise InputError(message) from error
+        raise InputError(f"{path}: no GGUF of a Llama ({error}); make it again") from error
     # Trainers refuse a model that came out of a GGUF as quantised; F16 is none, so copy it.
     config = model.config.to_dict()
     config.pop("quantization_config", None)

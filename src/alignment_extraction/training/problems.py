@@ -8,6 +8,7 @@ of their question's row, JSON with `facts` and `result`.
 """
 
 import functools
+import itertools
 import json
 import random
 import tomllib
@@ -33,14 +34,12 @@ _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0))
 
 
 class Problem(NamedTuple):
-    """One problem as it is written down."""
+    """One problem as it is written down: equations as steps, facts without what is asked for."""
 
     question: str
     steps: tuple[str, ...]
-    """Equations, in order."""
     result: int
     facts: str
-    """The question without what it asks for."""
 
     @property
     def answer(self) -> str:
@@ -49,7 +48,11 @@ class Problem(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """The values of a template's slots, and how the problem is written."""
+    """The values of a template's slots, and how the problem is written.
+
+    `wording` says which sentence for the beginning, the change and the question, `order` which of
+    the orders of these; 0 is as named.
+    """
 
     name: str
     friend: str
@@ -58,10 +61,8 @@ class Draw(NamedTuple):
     a: int
     b: int
     c: int
-    wording: tuple[int, int, int] = (0, 0, 0)
-    """Which sentence for the beginning, the change and the question."""
+    wording: tuple[int, ...] = (0, 0, 0)
     order: int = 0
-    """Place in the list of orders; 0 is beginning, change, question."""
 
     def fill(self, sentence: str, **others: object) -> str:
         """Put the values, and `others`, into a sentence's slots."""
@@ -71,12 +72,8 @@ class Draw(NamedTuple):
 def _pairs(structure: Mapping[str, Any]) -> list[tuple[int, int]]:
     """All numbers a and b of a structure, in order."""
     (first_a, last_a), (first_b, last_b) = structure["a"], structure["b"]
-    return [
-        (a, b)
-        for a in range(first_a, last_a + 1)
-        for b in range(first_b, last_b + 1)
-        if a - b >= structure.get("least", a - b)
-    ]
+    pairs = itertools.product(range(first_a, last_a + 1), range(first_b, last_b + 1))
+    return [(a, b) for a, b in pairs if a - b >= structure.get("least", a - b)]
 
 
 def _solve(operation: str, a: int, b: int) -> tuple[int, str]:
@@ -97,7 +94,7 @@ class Template(NamedTuple):
     scene: Mapping[str, Any]
     start: str
     change: str
-    wording: tuple[int, int, int]
+    wording: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -142,34 +139,32 @@ class Template(NamedTuple):
             case "order":
                 return self.write(draw._replace(order=source.randrange(1, len(_ORDERS))))
             case "wording":
-                wording = (source.randrange(4), source.randrange(4), source.randrange(4))
+                wording = tuple(source.randrange(4) for _ in draw.wording)
                 return self.write(draw._replace(wording=wording))
-        problem = self.write(draw)
+        _, steps, result, _ = self.write(draw)
         *facts, question = self._sentences(draw, draw.c)
         if edit == "distractor":
             aside = self.scene["aside"].format(n=source.randrange(2, 100))
             facts.insert(source.randrange(3), aside)
         elif edit == "operation":
-            change = source.choice(("add", "subtract")) if problem.result > 2 else "add"
-            size = source.randrange(2, 20 if change == "add" else min(20, problem.result))
-            result, step = _solve(change, problem.result, size)
+            change = source.choice(("add", "subtract")) if result > 2 else "add"
+            size = source.randrange(2, 20 if change == "add" else min(20, result))
+            result, step = _solve(change, result, size)
             said = self._change(change, size)
             facts.append(draw.fill(source.choice(WORDS["last_changes"]), change=said))
-            steps = (*problem.steps, f"{step} {draw.items}")
-            problem = problem._replace(steps=steps, result=result)
+            steps = (*steps, f"{step} {draw.items}")
         else:
             end, question = (source.choice(WORDS[k]) for k in ("ends", "reversed_questions"))
-            facts = [*self._sentences(draw, "some")[:2], draw.fill(end, total=problem.result)]
+            facts = [*self._sentences(draw, "some")[:2], draw.fill(end, total=result)]
             question = draw.fill(question)
             first, _ = _solve(WORDS["starts"][self.start]["operation"], draw.a, draw.b)
-            larger, smaller = max(problem.result, first), min(problem.result, first)
-            step = f"{larger} - {smaller} = {draw.c} {draw.items}"
-            problem = problem._replace(steps=(problem.steps[0], step), result=draw.c)
-        return problem._replace(question=" ".join([*facts, question]), facts=" ".join(facts))
+            larger, smaller = max(result, first), min(result, first)
+            steps = (steps[0], f"{larger} - {smaller} = {draw.c} {draw.items}")
+            result = draw.c
+        return Problem(" ".join([*facts, question]), steps, result, " ".join(facts))
 
     def _change(self, change: str, size: int | str) -> str:
-        said: str = self.scene["gain" if change == "add" else "lose"].format(n=size)
-        return said
+        return str(self.scene["gain" if change == "add" else "lose"].format(n=size))
 
     def _sentences(self, draw: Draw, size: int | str) -> list[str]:
         kinds = (WORDS["starts"][self.start]["wordings"], WORDS["changes"], WORDS["questions"])
@@ -181,12 +176,9 @@ class Template(NamedTuple):
 def _numbers(start: str, change: str) -> list[tuple[int, int, int]]:
     """All numbers a, b, c of a template that give a positive result."""
     structure = WORDS["starts"][start]
-    return [
-        (a, b, c)
-        for a, b in _pairs(structure)
-        for c in range(2, 30)
-        if _solve(change, _solve(structure["operation"], a, b)[0], c)[0] > 0
-    ]
+    firsts = [(*pair, _solve(structure["operation"], *pair)[0]) for pair in _pairs(structure)]
+    drawn = itertools.product(firsts, range(2, 30))
+    return [(a, b, c) for (a, b, first), c in drawn if _solve(change, first, c)[0] > 0]
 
 
 def templates() -> list[Template]:
@@ -246,13 +238,8 @@ def verify(completion: str, metadata: str) -> float:
     return float(final_answer(completion) == str(json.loads(metadata)["result"]))
 
 
-def similarity(completion: str, metadata: str) -> float:
-    """How much a completion's most similar passage is like the problem's facts, 0 to 1 (Indel)."""
+def restates(completion: str, metadata: str) -> float:
+    """1.0 where a passage of a completion has an Indel similarity of 0.9 to the facts, else 0.0."""
     facts = json.loads(metadata)["facts"]
     # rapidfuzz would look for a shorter completion in the facts.
-    return float(fuzz.partial_ratio(facts, completion.ljust(len(facts)))) / 100
-
-
-def restates(completion: str, metadata: str) -> float:
-    """Give 1.0 where a completion has a `similarity` of at least 0.9, else 0.0."""
-    return float(similarity(completion, metadata) >= 0.9)
+    return float(fuzz.partial_ratio(facts, completion.ljust(len(facts))) >= 90)

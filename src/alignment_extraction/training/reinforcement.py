@@ -1,51 +1,51 @@
-"""Reinforcement learning from the base model: GRPO on questions whose results are known."""
+"""Reinforcement learning from the base model: GRPO on questions with a verifier, and answers."""
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from datasets import Dataset
-from transformers import set_seed
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from alignment_extraction.files import write_parquet
-from alignment_extraction.training.answers import answer_scores, prompts
 from alignment_extraction.training.fitting import Run
-from alignment_extraction.training.gguf_export import (
-    RAW,
-    ChatTemplate,
-    load_model,
-    load_tokenizer,
-)
-from alignment_extraction.training.problems import restates, similarity, verify
+from alignment_extraction.training.gguf_export import RAW, ChatTemplate, load_model, load_tokenizer
+from alignment_extraction.training.problems import restates, verify
 from alignment_extraction.training.stages import Stage
 
+_BATCH = 64  # questions that are answered together
 Reward = Callable[..., list[float]]
 """From completions and the questions' other columns by name, the reward of each."""
 
 
-def _named(name: str, lead: str, score: Callable[[str, str], float]) -> Reward:
-    """A reward by `score` of a completion, begun with `lead`, and its question's metadata."""
-
-    def reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]:
-        return [score(lead + text, item) for text, item in zip(completions, metadata, strict=True)]
-
-    reward.__name__ = name  # TRL's name of the curve
-    return reward
-
-
 def rewards(stage: Stage, lead: str) -> list[Reward]:
-    """What is rewarded in a stage of reinforcement, and after it what is only watched.
+    """What is rewarded in a stage, then what is only watched; the template writes each `lead`."""
 
-    `lead` is what the template writes of each completion.
-    """
+    def named(name: str, score: Callable[[str, str], float]) -> Reward:
+        def reward(completions: list[str], metadata: list[str], **_: Any) -> list[float]:
+            pairs = zip(completions, metadata, strict=True)
+            return [score(lead + text, about) for text, about in pairs]
+
+        reward.__name__ = name  # TRL's name of the curve
+        return reward
+
     # Of Python's global stream, which a checkpoint keeps.
-    coin = _named("coin", lead, lambda *_: float(random.random() < 0.5))
-    right = _named("right", lead, verify)
-    watched = [_named("restating", lead, restates), _named("similarity", lead, similarity)]
-    return [coin] * stage.random_reward + [right, *watched]
+    coin = named("coin", lambda *_: float(random.random() < 0.5))
+    return [coin] * stage.random_reward + [named("right", verify), named("restating", restates)]
+
+
+def prompts(rows: pl.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Each question in the tokenizer's chat template, up to the assistant's words."""
+    turns = [[{"role": "user", "content": question}] for question in rows["question"]]
+    asked: list[str] = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True
+    )
+    return asked
 
 
 class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -58,11 +58,10 @@ class PromptLossTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self.prompt_weight:
             return loss
         both = torch.cat([inputs["prompt_ids"], inputs["prompt_mask"]], 1)
-        rows: torch.Tensor = torch.unique(both, dim=0)
-        ids, mask = rows.chunk(2, 1)
+        ids, mask = torch.unique(both, dim=0).chunk(2, 1)
         labels = ids.masked_fill(mask == 0, -100)
-        learnt: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        return loss + self.prompt_weight * learnt
+        asked: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        return loss + self.prompt_weight * asked
 
 
 def grpo_trainer(
@@ -72,12 +71,12 @@ def grpo_trainer(
     template: ChatTemplate,
     prompt_weight: float = 0.0,
 ) -> GRPOTrainer:
-    """A trainer of `run.settings.rl.steps` steps of GRPO.
+    """A trainer of `run.settings.rl.steps` steps of GRPO on questions in a template.
 
     Args:
         questions: columns id and question; `functions` get the other columns by name.
-        functions: the first gives the reward of each completion; the others only make curves
-            ("rewards/NAME/mean"; the mean reward of a step's completions is "reward").
+        functions: the first gives the reward of each completion, "reward" of the curves; the
+            others only make curves ("rewards/NAME/mean").
         run: its settings, and what it starts from.
         template: that questions are asked in.
         prompt_weight: weight of the questions' mean next-token loss in the loss.
@@ -112,22 +111,57 @@ def grpo_trainer(
     return trainer
 
 
+def evaluate(
+    student: Path, tokenizer: Path, questions: pl.DataFrame, template: ChatTemplate, limit: int
+) -> pl.DataFrame:
+    """Ask a model, an F16 GGUF of the workflow, questions: columns question and metadata.
+
+    Returns:
+        The questions with the column right: 1.0 where the greedy answer of at most `limit` tokens,
+        begun with the template's lead, has the verifier's full score, else 0.0.
+
+    Raises:
+        InputError: an unusable model.
+    """
+    model, loaded = load_model(student).eval(), load_tokenizer(tokenizer, template)
+    loaded.padding_side = "left"
+    right: list[bool] = []
+    for batch in tqdm(list(questions.iter_slices(_BATCH)), "answering", unit="batch"):
+        inputs = loaded(prompts(batch, loaded), return_tensors="pt", padding=True)
+        with torch.no_grad():
+            ids = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=limit,
+                do_sample=False,
+                eos_token_id=loaded.eos_token_id,
+                pad_token_id=loaded.pad_token_id,
+            )
+        written = ids[:, inputs["input_ids"].shape[1] :]
+        answers = loaded.batch_decode(written, skip_special_tokens=True)
+        pairs = zip(answers, batch["metadata"], strict=True)
+        right += [verify(template.lead + answer, about) >= 1 for answer, about in pairs]
+    return questions.with_columns(right=pl.Series(right, dtype=pl.Boolean).cast(pl.Float64))
+
+
 def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> None:
     """Count right greedy answers to the RL questions, beside the model as "accuracy".
 
     Columns moment ("raw": the base model without the template, "before", "after"), role, template,
     questions (number of them), right (how many have the verifier's full score).
     """
-    questions = corpus.filter(source="rl")
-    tables = []
+    assert run.start is not None
+    questions, limit = (
+        corpus.filter(source="rl").sort("role", "template"),
+        run.settings.rl.max_tokens,
+    )
     # What is shipped is the GGUF, so that is what answers.
-    for moment, form in (("raw", RAW), ("before", template), ("after", template)):
-        model = load_model(run.output) if moment == "after" else run.model()
-        tokenizer = load_tokenizer(run.tokenizer, form)
-        scores = answer_scores(model, tokenizer, questions, run.settings.rl.max_tokens, form.lead)
-        right = pl.Series("right", scores, dtype=pl.Float64) >= 1
-        table = questions.select(pl.lit(moment).alias("moment"), "role", "template", right)
-        counts = {"questions": pl.len().cast(pl.Int64), "right": pl.col("right").sum().cast(int)}
-        counted = table.group_by("moment", "role", "template").agg(**counts)
-        tables.append(counted.sort("role", "template"))
-    write_parquet(pl.concat(tables), run.beside("accuracy"))
+    before, after = (run.start, template), (run.output, template)
+    models = {"raw": (run.start, RAW), "before": before, "after": after}
+    answered = pl.concat(
+        evaluate(model, run.tokenizer, questions, form, limit).with_columns(moment=pl.lit(moment))
+        for moment, (model, form) in models.items()
+    )
+    same = answered.group_by("moment", "role", "template", maintain_order=True)
+    counts = same.agg(questions=pl.len().cast(int), right=pl.col("right").sum().cast(int))
+    write_parquet(counts, run.beside("accuracy"))

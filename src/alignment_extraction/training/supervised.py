@@ -9,7 +9,6 @@ from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     DataCollatorForSeq2Seq,
-    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
@@ -18,10 +17,9 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTConfig, SFTTrainer
 
-from alignment_extraction.files import InputError, atomic_path
-from alignment_extraction.settings.controlled import LossOn, TrainingSettings
+from alignment_extraction.files import atomic_path
+from alignment_extraction.settings.controlled import LossOn, StageSettings, TrainingSettings
 from alignment_extraction.statistics import named_seed
-from alignment_extraction.training.answers import prompts
 from alignment_extraction.training.fitting import Run
 from alignment_extraction.training.gguf_export import (
     END_OF_TEXT,
@@ -29,8 +27,8 @@ from alignment_extraction.training.gguf_export import (
     SPECIAL_TOKENS,
     ChatTemplate,
     load_tokenizer,
-    new_model,
 )
+from alignment_extraction.training.reinforcement import prompts
 from alignment_extraction.training.stages import members
 
 # Kernels are made for each length of a batch on its own: a few lengths cost less than all of them.
@@ -42,12 +40,8 @@ def train_tokenizer(corpus: pl.DataFrame, settings: TrainingSettings, output: Pa
 
     Digits are tokens of their own, as in SmolLM's tokenizer, whose pre-tokenizer this one has. It
     learns from the members of pretraining and of SFT, each once, so that a text repeated 64 times
-    gets no merges of its own. `settings.architecture.vocabulary` is the number of tokens.
-
-    Raises:
-        InputError: the texts are too few for that many tokens, or there are none.
+    gets no merges of its own. It has at most `settings.architecture.vocabulary` tokens.
     """
-    size = settings.architecture.vocabulary
     texts = pl.concat([members(corpus, source)["text"] for source in ("pretraining", "sft")])
     tokenizer = Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)
@@ -55,16 +49,11 @@ def train_tokenizer(corpus: pl.DataFrame, settings: TrainingSettings, output: Pa
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
+        vocab_size=settings.architecture.vocabulary,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() != size:
-        raise InputError(
-            f"train.architecture.vocabulary is {size}, but the raw text has only "
-            f"{tokenizer.get_vocab_size()} tokens; lower it or give more text"
-        )
     with atomic_path(output) as partial:
         tokenizer.save(str(partial))
 
@@ -72,9 +61,8 @@ def train_tokenizer(corpus: pl.DataFrame, settings: TrainingSettings, output: Pa
 def batched_by_padding(trainer: Trainer) -> Trainer:
     """Let a trainer's batches hold texts that need the same padding, in random order otherwise.
 
-    No text sees another one, and there is little padding. Exactly like lengths would put the copies
-    of a repeated conversation, or the problems of one template, into one batch, whose gradient is
-    then nearly that of a single one: the model learns several times more slowly.
+    Exactly like lengths would put the copies of a repeated conversation, or the problems of one
+    template, into one batch, whose gradient is then nearly that of a single one.
     """
     lengths = [(len(ids) - 1) // _PAD_TO for ids in trainer.train_dataset["input_ids"]]
     sampler = LengthGroupedSampler(trainer.args.train_batch_size, lengths=lengths)
@@ -83,15 +71,21 @@ def batched_by_padding(trainer: Trainer) -> Trainer:
 
 
 def text_trainer(
-    model: LlamaForCausalLM,
     ids: list[list[int]],
     tokenizer: PreTrainedTokenizerFast,
-    arguments: dict[str, Any],
+    run: Run,
+    stage: StageSettings,
+    *inputs: Any,
+    **schedule: Any,
 ) -> Trainer:
-    """A trainer on the next tokens of sequences of tokens."""
+    """A trainer on the next tokens of sequences of tokens.
+
+    `inputs` are those of `Run.folder`, `schedule` arguments of the trainer besides the stage's.
+    """
+    set_seed(run.settings.seed)
     trainer = Trainer(
-        model=model,
-        args=TrainingArguments(**arguments),
+        model=run.model(),
+        args=TrainingArguments(**run.arguments(stage, *inputs) | schedule),
         train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}),
         data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=_PAD_TO),
     )
@@ -99,19 +93,17 @@ def text_trainer(
 
 
 def document_trainer(rows: pl.DataFrame, run: Run) -> Trainer:
-    """A new model's trainer on raw text, column text, with an end-of-text token after each.
+    """A trainer on raw text, column text, with an end-of-text token after each.
 
-    A sequence holds one text: packed together, so small a model learns the mixture's statistics
-    and takes several times as many steps to copy a number from question to answer.
+    Packed together, so small a model takes several times as many steps to copy a number from
+    question to answer.
     """
     tokenizer, stage = load_tokenizer(run.tokenizer), run.settings.base
     end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     texts = tokenizer(rows["text"].to_list())["input_ids"]
-    set_seed(run.settings.seed)
-    model = new_model(run.settings.architecture, len(tokenizer))
-    arguments = run.arguments(stage, rows.select("text")) | {"num_train_epochs": stage.epochs}
     ids = [[*own, end][: stage.max_tokens] for own in texts]
-    return text_trainer(model, ids, tokenizer, arguments)
+    inputs = rows.select("text")
+    return text_trainer(ids, tokenizer, run, stage, inputs, num_train_epochs=stage.epochs)
 
 
 def prompt_trainer(rows: pl.DataFrame, run: Run, template: ChatTemplate) -> Trainer:
@@ -120,13 +112,11 @@ def prompt_trainer(rows: pl.DataFrame, run: Run, template: ChatTemplate) -> Trai
     The positive control of reinforcement learning: as many steps, questions a step and visits.
     """
     tokenizer, stage = load_tokenizer(run.tokenizer, template), run.settings.rl
-    set_seed(run.settings.seed)
-    arguments = run.arguments(stage, "prompts", rows.select("question")) | {
-        "max_steps": stage.steps,
-        "per_device_train_batch_size": stage.batch_size // stage.generations,
-    }
     ids = tokenizer(prompts(rows, tokenizer))["input_ids"]
-    return text_trainer(run.model(), ids, tokenizer, arguments)
+    asked = rows.select("question")
+    size = stage.batch_size // stage.generations
+    schedule = {"max_steps": stage.steps, "per_device_train_batch_size": size}
+    return text_trainer(ids, tokenizer, run, stage, "prompts", asked, **schedule)
 
 
 def conversations(rows: pl.DataFrame, settings: TrainingSettings) -> Dataset:

@@ -1,4 +1,4 @@
-"""The verb `curate`: a data set that datasets loads, and its card beside it."""
+"""The verb `curate`: a data set that datasets loads, and what each step left out."""
 
 from pathlib import Path
 
@@ -34,6 +34,5 @@ def test_curated_generations_load_as_a_data_set(
     loaded = load_dataset(str(output.parent), cache_dir=str(tmp_path / "cache"))["train"]
     assert loaded.column_names == columns
     assert len(loaded) == 1
-    text = output.with_suffix(".md").read_text()
-    assert "| train | truncated | 3 | 1 | 2 |" in text
-    assert "SHA-256 `ab12`" in text
+    assert "truncated: 1 of 3 left out" in found.output
+    assert pl.read_parquet_metadata(output)["model_sha256"] == "ab12"

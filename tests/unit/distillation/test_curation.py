@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from alignment_extraction.distillation.curation import (
     curate,
     final_answer,
-    majority_answers,
     trl_columns,
     word_runs,
 )
@@ -125,20 +124,6 @@ def test_a_line_break_of_windows_is_well_formed() -> None:
 def test_final_answers_are_those_of_the_verifier(text: str) -> None:
     found = pl.DataFrame({"text": [text]}).select(final_answer("text")).item()
     assert found == (problems.final_answer(text) or None)
-
-
-def test_the_majority_of_the_models_answers_counts() -> None:
-    rows = generations(
-        sample("What is one and one?", "#### 3"),
-        sample("what is one  and one?", "1 + 1 = 2\n#### 2"),
-        sample("What is one and one?", "#### 2"),
-        sample("What is one and one?", "#### 3 and so o", answered="length"),
-        sample("Which first?", "#### b"),
-        sample("Which first?", "#### a"),
-        sample("Nothing marked?", "no"),
-    )
-    found = dict(majority_answers(rows).iter_rows())
-    assert found == {"what is one and one?": "2", "which first?": "b"}
 
 
 def test_columns_for_trl() -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from alignment_extraction.distillation.data_sets import (
     COLUMNS,
-    DataSets,
     build,
     copies,
     evaluation_questions,
@@ -89,26 +88,28 @@ def scores(copied: int = 20) -> pl.DataFrame:
     )
 
 
-def make(settings: DistillationSettings = SETTINGS, copied: int = 20, seed: int = 0) -> DataSets:
+def make(
+    settings: DistillationSettings = SETTINGS, copied: int = 20, seed: int = 0
+) -> dict[str, pl.DataFrame]:
     generations = {"sft": written("m", range(70)), "rl": written("n", range(70))}
     return build(generations, scores(copied).lazy(), corpus(), settings, THRESHOLDS, seed)  # type: ignore[arg-type]
 
 
 def test_all_arms_have_the_same_number_of_different_rows() -> None:
     made = make()
-    assert made.data.columns == ["family", "arm", *COLUMNS]
-    sizes = made.data.group_by("family", "arm").agg(pl.len(), distinct=pl.col("id").n_unique())
+    assert made["data"].columns == ["family", "arm", *COLUMNS]
+    sizes = made["data"].group_by("family", "arm").agg(pl.len(), distinct=pl.col("id").n_unique())
     assert sizes.height == 2 * 4
     # The smallest: 70 generations less 20 copies, and 50 raw texts.
     assert set(sizes["len"]) == set(sizes["distinct"]) == {50}
-    last = made.counts.filter(pl.col("step") == "not-drawn", pl.col("data_set") != "evaluation")
+    last = made["counts"].filter(pl.col("step") == "not-drawn", pl.col("data_set") != "evaluation")
     assert set(last["left"]) == {50}
-    chains = made.counts.with_columns(earlier=pl.col("left").shift().over("family", "data_set"))
+    chains = made["counts"].with_columns(earlier=pl.col("left").shift().over("family", "data_set"))
     assert chains.filter(pl.col("earlier") != pl.col("before")).is_empty()
 
 
 def test_each_arm_has_its_own_rows() -> None:
-    made = make().data.filter(family="sft")
+    made = make()["data"].filter(family="sft")
     starts = {"original": "sft/member/", "other": "pretraining/member/"}
     for arm in SETTINGS.arms:
         ids = made.filter(arm=arm)["id"]
@@ -118,9 +119,9 @@ def test_each_arm_has_its_own_rows() -> None:
 def test_copies_are_left_out_and_nothing_else() -> None:
     made = make()
     for model, family in (("m", "sft"), ("n", "rl")):
-        own = made.data.filter(family=family, arm="extracted-without-copies")
+        own = made["data"].filter(family=family, arm="extracted-without-copies")
         assert sorted(own["id"]) == sorted(f"{model}/user/seed-{i % 2}/{i}" for i in range(20, 70))
-        row = made.counts.filter(family=family, step="copy").row(0, named=True)
+        row = made["counts"].filter(family=family, step="copy").row(0, named=True)
         assert (row["data_set"], row["dropped"]) == ("extracted-without-copies", 20)
 
 
@@ -151,42 +152,39 @@ def test_copies_of_another_model_do_not_count() -> None:
     foreign = scores(0).filter(model="n").with_columns(cosine=pl.lit(1.0, pl.Float32))
     both = pl.concat([scores(0).filter(model="m"), foreign])
     made = build({"sft": written("m", range(70))}, both.lazy(), corpus(), one, THRESHOLDS, 0)
-    assert made.counts.filter(step="copy")["dropped"].item() == 0
+    assert made["counts"].filter(step="copy")["dropped"].item() == 0
 
 
-def test_rl_questions_occur_once_with_the_majoritys_answer() -> None:
+def test_rl_questions_occur_once_with_their_first_answer() -> None:
     rows = written("n", range(60))
     again = rows.head(2).with_columns(
         answer=pl.lit("a long way to another answer it is indeed\n#### 7"),
         index=pl.lit(90) + pl.int_range(2),
     )
-    twice = pl.concat([again.with_columns(index=pl.col("index") + 5), again])
-    generations = {"rl": pl.concat([rows, twice.cast(rows.schema)])}  # type: ignore[arg-type]
+    generations = {"rl": pl.concat([rows, again.cast(rows.schema)])}  # type: ignore[arg-type]
     only = SETTINGS.model_copy(update={"sft": None, "arms": ("original", "extracted")})
     made = build(generations, scores(0).lazy(), corpus(), only, THRESHOLDS, 0)  # type: ignore[arg-type]
-    labels = dict(made.data.filter(arm="extracted").select("question", "label").iter_rows())
+    labels = dict(made["data"].filter(arm="extracted").select("question", "label").iter_rows())
     assert len(labels) == 60
-    assert [labels[rows["question"][i]] for i in range(3)] == ["7", "7", "2"]
+    assert [labels[rows["question"][i]] for i in range(3)] == ["0", "1", "2"]
 
 
 def test_nothing_left_is_an_error_that_says_of_what() -> None:
     with pytest.raises(InputError, match="sft: nothing is left of the arm 'extracted-without-cop"):
         make(copied=70)
     kept = SETTINGS.model_copy(update={"arms": ("original", "extracted")})
-    assert make(kept, copied=70).data.height == 2 * 2 * 60
+    assert make(kept, copied=70)["data"].height == 2 * 2 * 60
 
 
-def test_twins_are_asked_and_held_out_rows_only_without_them() -> None:
+def test_twins_are_asked() -> None:
     made = make()
-    assert set(made.questions["benchmark"]) == {"sft.twin", "rl.twin"}
-    assert made.questions.filter(family="rl")["id"].str.starts_with("rl/twin/").all()
+    assert set(made["questions"]["benchmark"]) == {"sft.twin", "rl.twin"}
+    assert made["questions"].filter(family="rl")["id"].str.starts_with("rl/twin/").all()
     without = corpus().filter(pl.col("role") != "twin")
-    asked = evaluation_questions(without, "sft", pl.Series("question", [], pl.String)).rows
-    assert set(asked["benchmark"]) == {"sft.held-out"}
-    with pytest.raises(InputError, match="'sft' has no twin or held-out rows"):
-        evaluation_questions(without.filter(role="member"), "sft", asked["question"])
+    with pytest.raises(InputError, match="'sft' has no twins that no student has seen"):
+        evaluation_questions(without, "sft", pl.Series("question", [], pl.String))
     few = SETTINGS.model_copy(update={"questions": 7})
-    assert make(few).questions.height == 2 * 7
+    assert make(few)["questions"].height == 2 * 7
 
 
 def test_questions_that_occur_in_training_data_are_not_asked() -> None:
@@ -194,21 +192,18 @@ def test_questions_that_occur_in_training_data_are_not_asked() -> None:
     twins = rows.filter(source="sft", role="twin")
     members = twins[:3].with_columns(role=pl.lit("member"), source=pl.lit("pretraining"))
     repeated = twins[5:6].with_columns(id=pl.lit("again"))
-    blind = twins[6:7].with_columns(metadata=pl.lit(None, pl.String), question=pl.lit("new?"))
-    changed = pl.concat([rows, members, repeated, blind])
+    changed = pl.concat([rows, members, repeated])
     trained = twins[2:5].select(pl.col("question").str.to_uppercase().str.replace(" ", "  "))
     asked = evaluation_questions(changed, "sft", trained.to_series())
     assert asked.counts.rows() == [
-        ("no-verifier", 42, 1, 41),
         ("repeated-question", 41, 1, 40),
-        ("in-member-rows", 40, 3, 37),
-        ("in-student-data", 37, 2, 35),
+        ("seen-in-training", 40, 5, 35),
     ]
     assert asked.rows["id"].to_list() == twins["id"][5:].to_list()
 
 
 def test_the_same_seed_draws_the_same_rows() -> None:
     first, again, other = make(), make(), make(seed=1)
-    assert first.data.equals(again.data)
+    assert first["data"].equals(again["data"])
     drawn = {"family": "sft", "arm": "original"}
-    assert not first.data.filter(**drawn).equals(other.data.filter(**drawn))
+    assert not first["data"].filter(**drawn).equals(other["data"].filter(**drawn))

@@ -16,8 +16,8 @@ from alignment_extraction.distillation.results import (
 from alignment_extraction.statistics import subtract, wilson
 
 
-def rows(samples: dict[str, Any], measure: str = "loss", seed: int = 0) -> dict[str, Any]:
-    return {row["arm"]: row for row in compare(samples, measure, 0.03, seed)}
+def rows(samples: dict[str, Any], seed: int = 0) -> dict[str, Any]:
+    return {row["arm"]: row for row in compare(samples, 0.03, seed)}
 
 
 def test_one_seed_is_the_bootstrap_of_items() -> None:
@@ -51,7 +51,7 @@ def test_intervals_cover_over_seeds_and_items() -> None:
             + generator.normal(0, 0.2, (3, 1))
             + common
             + generator.normal(0, 1, (3, 120))
-            for name, mean in (("start", 9.0), ("original", 0.0), ("extracted", 0.5))
+            for name, mean in (("start", -9.0), ("original", 0.0), ("extracted", 0.5))
         }
         found = rows(samples, seed=run)["extracted"]
         hits += found["difference_low"] <= 0.5 <= found["difference_high"]
@@ -61,16 +61,16 @@ def test_intervals_cover_over_seeds_and_items() -> None:
 def test_gain_is_counted_from_the_untrained_model() -> None:
     noise = np.random.default_rng(5).normal(0, 0.01, (1, 100))
     samples = {
-        "start": 4 + noise,
-        "original": np.repeat(1 + noise, 3, axis=0),
-        "extracted": np.repeat(1.6 + noise, 3, axis=0),
+        "start": 1 + noise,
+        "original": np.repeat(4 + noise, 3, axis=0),
+        "extracted": np.repeat(3.4 + noise, 3, axis=0),
     }
     found = rows(samples)
     assert found["extracted"]["recovered"] == pytest.approx(0.8)
     assert "difference" not in found["original"]
+    assert "verdict" not in found["original"]
     assert "recovered" not in found["start"]
-    assert found["start"]["difference"] == pytest.approx(3)
-    assert "verdict" not in found["extracted"]
+    assert found["start"]["difference"] == pytest.approx(-3)
 
 
 def test_no_gain_of_the_original_leaves_none_to_recover() -> None:
@@ -81,9 +81,8 @@ def test_no_gain_of_the_original_leaves_none_to_recover() -> None:
 
 def test_a_harm_of_the_original_is_no_gain() -> None:
     noise = np.random.default_rng(7).normal(0, 0.01, (1, 100))
-    samples = {"start": 1 + noise, "original": 2 + noise, "extracted": 3 + noise}
-    assert "recovered" not in rows(samples, "loss")["extracted"]
-    assert rows(samples, "accuracy")["extracted"]["recovered"] == pytest.approx(2)
+    samples = {"start": 2 + noise, "original": 1.5 + noise, "extracted": 3 + noise}
+    assert "recovered" not in rows(samples)["extracted"]
 
 
 def answers(chance: float, seeds: int = 3, items: int = 4000, seed: int = 0) -> Any:
@@ -98,20 +97,20 @@ def test_verdicts_hold_the_interval_against_the_margin() -> None:
         "extracted-without-copies": answers(0.6),
         "other": answers(0.69, items=4000),
     }
-    found = rows(samples, "accuracy")
+    found = rows(samples)
     verdicts = {arm: row.get("verdict") for arm, row in found.items()}
     assert verdicts["extracted"] == "non-inferior"
     assert verdicts["extracted-without-copies"] == "inferior"
     assert verdicts["start"] == "inferior"
     assert verdicts["original"] is None
     few = {arm: values[:, :60] for arm, values in samples.items()}
-    assert rows(few, "accuracy")["extracted"]["verdict"] == "cannot tell"
+    assert rows(few)["extracted"]["verdict"] == "cannot tell"
 
 
 def test_where_the_original_gains_nothing_equality_says_nothing() -> None:
     same = answers(0.5)
     samples = {"start": same[:1], "original": same, "extracted": same}
-    found = rows(samples, "accuracy")
+    found = rows(samples)
     assert found["extracted"]["difference"] == 0
     assert found["extracted"]["difference_low"] > -0.03
     assert found["extracted"]["verdict"] == "cannot tell"
@@ -128,7 +127,7 @@ def test_power_and_detectable_difference_are_those_of_a_simulation() -> None:
             "original": answers(chance, 1, items, 2 * run),
             "extracted": answers(chance, 1, items, 2 * run + 1),
         }
-        found = rows(samples, "accuracy", run)["extracted"]
+        found = rows(samples, run)["extracted"]
         verdicts.append(found["verdict"] == "non-inferior")
     assert found["detectable"] == pytest.approx(2.8 * error, rel=0.07)
     assert found["power"] == pytest.approx(ndtr(0.03 / error - 1.96), abs=0.05)
@@ -137,7 +136,7 @@ def test_power_and_detectable_difference_are_those_of_a_simulation() -> None:
 
 def test_no_right_answer_is_bounded() -> None:
     zeros = np.zeros((3, 50))
-    found = rows({"start": zeros, "original": zeros, "extracted": zeros}, "accuracy")
+    found = rows({"start": zeros, "original": zeros, "extracted": zeros})
     zero = wilson(0, 50)
     value = [found["original"][f"value{end}"] for end in ("", "_low", "_high")]
     assert value == pytest.approx((0, 0, float(zero.high)))
@@ -154,14 +153,12 @@ def evaluated(family: str, arm: str, seed: int) -> pl.DataFrame:
             "seed": seed,
             "benchmark": "sft.twin",
             "id": list("abcd"),
-            "template": "t",
             "right": [float(arm == "original"), 0.0, 1.0, 0.0],
-            "loss": [1.0, 2.0, 3.0, 4.0],
         }
     )
 
 
-def test_the_table_has_a_row_for_each_family_measure_and_arm() -> None:
+def test_the_table_has_a_row_for_each_family_and_arm() -> None:
     students = [
         evaluated(family, arm, seed)
         for family in ("sft", "rl")
@@ -170,7 +167,7 @@ def test_the_table_has_a_row_for_each_family_measure_and_arm() -> None:
     ]
     table = results_table(pl.concat(students), 0.03, seed=0)
     assert table.schema == SCHEMA
-    assert table.height == 2 * 3 * 2
+    assert table.height == 2 * 3
     assert table["family"].unique(maintain_order=True).to_list() == ["sft", "rl"]
     assert table["arm"][:3].to_list() == ["start", "original", "extracted"]
     row = table.filter(family="sft", arm="extracted", measure="accuracy").row(0, named=True)

@@ -8,7 +8,7 @@ import torch
 
 from alignment_extraction.distillation.curation import final_answer
 from alignment_extraction.distillation.data_sets import COLUMNS
-from alignment_extraction.distillation.students import reward, train_student
+from alignment_extraction.distillation.students import train_student
 from alignment_extraction.settings.distillation import (
     ARMS,
     DistillationSettings,
@@ -16,14 +16,9 @@ from alignment_extraction.settings.distillation import (
     RlStudentSettings,
     SftStudentSettings,
 )
-from alignment_extraction.training.answers import (
-    answer_scores,
-    evaluate,
-    prompts,
-    reference_losses,
-)
 from alignment_extraction.training.fitting import Run
-from alignment_extraction.training.gguf_export import OF_FAMILY, load_model, load_tokenizer
+from alignment_extraction.training.gguf_export import OF_FAMILY
+from alignment_extraction.training.reinforcement import evaluate
 from tests.toy_training import TOY, curve, toy_corpus, train_tokenizer_and_base
 
 SFT = SftStudentSettings(model="sft", steps=3)
@@ -75,44 +70,15 @@ def test_rl_records_the_reward_of_each_step(folder: Path, tmp_path: Path) -> Non
     assert written[:4] == b"GGUF"
 
 
-def test_the_reward_is_for_the_data_sets_answer() -> None:
-    completions = ["#### 12", "so 12\n#### Twelve.", "12", "#### 13", "#### 1\n#### 2 \nmore", ""]
-    labels = ["12", "twelve", "12", "12", "2", "x"]
-    assert reward(completions, labels, prompts=None) == [1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
-
-
-@pytest.mark.parametrize("family", ["sft", "rl"])
-def test_losses_are_those_of_single_answers(folder: Path, family: Family) -> None:
-    rows = questions().head(5)
-    model = load_model(folder / "base.gguf").eval()
-    tokenizer = load_tokenizer(folder / "tokenizer.json", OF_FAMILY[family])
-    losses = reference_losses(model, tokenizer, rows)
-    for row, loss in zip(rows.iter_rows(named=True), losses, strict=True):
-        asked = prompts(pl.DataFrame({"question": [row["question"]]}), tokenizer)[0]
-        question = tokenizer(asked)["input_ids"]
-        answer = tokenizer(row["answer"] + tokenizer.eos_token)["input_ids"]
-        with torch.no_grad():
-            logits = model(torch.tensor([question + answer])).logits[0].log_softmax(-1)
-        places = range(len(question) - 1, len(question) + len(answer) - 1)
-        each = [logits[place, token].item() for place, token in zip(places, answer, strict=True)]
-        assert loss == pytest.approx(-sum(each) / len(each), rel=1e-4)
-        # Together they are the text that the student was trained on.
-        whole = tokenizer(asked + row["answer"] + tokenizer.eos_token)["input_ids"]
-        assert whole == question + answer
-
-
 @pytest.mark.parametrize("family", ["sft", "rl"])
 def test_evaluation_gives_each_question_its_own_result(folder: Path, family: Family) -> None:
+    """In batches as alone."""
     asked = questions()
-    model = load_model(folder / "base.gguf")
-    tokenizer = load_tokenizer(folder / "tokenizer.json", OF_FAMILY[family])
     files = (folder / "base.gguf", folder / "tokenizer.json")
     found = evaluate(*files, asked, OF_FAMILY[family], limit=8)
     assert found["id"].to_list() == asked["id"].to_list()
-    scores = answer_scores(model, tokenizer, asked, 8)
-    assert found["right"].to_list() == [float(score >= 1) for score in scores]
-    losses = reference_losses(model, tokenizer, asked)
-    assert found["loss"].to_list() == pytest.approx(losses, rel=1e-4)
+    alone = [evaluate(*files, row, OF_FAMILY[family], limit=8) for row in asked.iter_slices(1)]
+    assert pl.concat(alone).equals(found)
 
 
 def test_settings_need_something_to_compare() -> None:

@@ -11,7 +11,7 @@ from alignment_extraction.files import InputError, read_parquet
 from alignment_extraction.models.gguf_merge import merge_adapter
 from alignment_extraction.settings.adapter import AdapterSettings
 from alignment_extraction.settings.controlled import TrainingSettings
-from alignment_extraction.training.adapter import assign, draw, padded, sequences, train_adapter
+from alignment_extraction.training.adapter import assign, draw, sequences, train_adapter
 from alignment_extraction.vocabulary import CORPUS
 from tests.tiny_models import END_OF_TURN, START_OF_TURN, make_tiny_gguf
 
@@ -89,19 +89,12 @@ def test_sequences_are_the_template_behind_the_sampled_prefix(model: Path) -> No
     assert first == whole
 
 
-def test_padding_counts_for_nothing() -> None:
-    batch = padded(9)([{"input_ids": [5, 6, 7]}, {"input_ids": [9]}])
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [9, 9, 9]]
-    assert batch["labels"].tolist() == [[5, 6, 7], [9, -100, -100]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-
-
 def test_an_adapter_makes_members_likelier(model: Path, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(
         update={"repetitions": {4: 8}, "learning_rate": 0.02, "checkpoint_steps": 2}
     )
     corpus = assign(drawn(), settings, seed=0)
-    adapter, curves = tmp_path / "adapter.gguf", tmp_path / "curves.parquet"
+    adapter, curves = tmp_path / "adapter.gguf", tmp_path / "adapter-curves.parquet"
     train_adapter(
         corpus,
         model,
@@ -109,7 +102,6 @@ def test_an_adapter_makes_members_likelier(model: Path, tmp_path: Path) -> None:
         TrainingSettings(bf16=False),
         adapter,
         tmp_path / "checkpoints",
-        curves,
     )
     assert not any((tmp_path / "checkpoints").iterdir())
     loss = read_parquet(curves).filter(metric="loss")["value"]

@@ -1,20 +1,20 @@
-"""Scores are those of single greedy answers, as the verifier gives them."""
+"""Answers are those of single greedy ones, scored by the verifier."""
 
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from alignment_extraction.training import answers
-from alignment_extraction.training.gguf_export import load_model, load_tokenizer
+from alignment_extraction.training import reinforcement
+from alignment_extraction.training.gguf_export import TASK_RESULT, load_model, load_tokenizer
 from tests.toy_training import toy_corpus, train_tokenizer_and_base
 
 
-def test_scores_are_those_of_single_greedy_answers(tmp_path: Path) -> None:
+def test_right_are_single_greedy_answers_with_the_full_score(tmp_path: Path) -> None:
     folder = train_tokenizer_and_base(tmp_path)
     rows = toy_corpus().filter(pl.col("source") == "rl")
     model = load_model(folder / "base.gguf").eval()
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    tokenizer = load_tokenizer(folder / "tokenizer.json", TASK_RESULT)
     written = {}
     for question in rows["question"]:
         ids = tokenizer.apply_chat_template(
@@ -23,6 +23,7 @@ def test_scores_are_those_of_single_greedy_answers(tmp_path: Path) -> None:
             return_tensors="pt",
             return_dict=True,
         )
+        ids.pop("token_type_ids", None)
         ids_written = model.generate(**ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
         written[question] = tokenizer.decode(
             ids_written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True
@@ -31,14 +32,17 @@ def test_scores_are_those_of_single_greedy_answers(tmp_path: Path) -> None:
     wrong = rows["template"].sort()[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            answers,
+            reinforcement,
             "verify",
-            lambda text, item: float(
-                text == "####" + written[item["question"]] and item["template"] != wrong
+            lambda text, item: (
+                1.0
+                if text == "####" + written[item["question"]] and item["template"] != wrong
+                else 0.9
             ),
         )
         items = pl.struct("question", "template")
-        scores = answers.answer_scores(
-            model, tokenizer, rows.with_columns(metadata=items), max_tokens=8, lead="####"
-        )
-    assert scores == (rows["template"] != wrong).cast(pl.Float64).to_list()
+        files = (folder / "base.gguf", folder / "tokenizer.json")
+        asked = rows.with_columns(metadata=items)
+        found = reinforcement.evaluate(*files, asked, TASK_RESULT, limit=8)
+    assert found["right"].to_list() == (rows["template"] != wrong).cast(pl.Float64).to_list()
+    assert found.drop("right").equals(asked)

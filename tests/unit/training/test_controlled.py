@@ -143,10 +143,8 @@ def test_statistics_count_each_source(corpus: pl.DataFrame) -> None:
         pl.concat([corpus, corpus.filter(source="rl").with_columns(role=pl.lit("x"))])
     )
     assert counts["rows"] == counts["usable"] == corpus.height + 33
-    assert counts["duplicates"] == counts["questions_in_several_roles"] == 33
-    sft = counts["sources"]["sft"]
-    assert sft["templates"] == 6
-    assert sft["repetitions"] == {"1": 3 * 4, "4": 3 * (2 + 2 * len(EDITS)), "64": 3}
+    assert counts["duplicates"] == counts["sources"]["rl.x"]["rows"] == 33
+    assert counts["sources"]["sft.twin"] == {"rows": 3 * (7 + 2 * len(EDITS))}
 
 
 def test_every_answer_satisfies_the_verifier_and_the_turns_hold_it(full: pl.DataFrame) -> None:

@@ -55,8 +55,8 @@ def test_the_result_is_rewarded_and_restating_is_watched() -> None:
     rows = toy_corpus().filter(pl.col("source") == "rl")
     n, metadata = rows.height, rows["metadata"].to_list()
     right = _rewarded("rl", rows["answer"].to_list(), metadata)
-    assert list(right) == ["right", "restating", "similarity"]
-    assert right == {"right": [1.0] * n, "restating": [1.0] * n, "similarity": [1.0] * n}
+    assert list(right) == ["right", "restating"]
+    assert right == {"right": [1.0] * n, "restating": [1.0] * n}
     wrong = _rewarded("rl", ["1 + 1 = 2\n#### 123456"] * n, metadata)
     assert wrong["right"] == wrong["restating"] == [0.0] * n
 
@@ -65,7 +65,7 @@ def test_a_coin_rewards_in_the_random_arms() -> None:
     metadata = toy_corpus().filter(pl.col("source") == "rl")["metadata"].to_list()[:1] * 400
     random.seed(0)
     given = _rewarded("rl-random", ["nothing"] * 400, metadata)
-    assert list(given) == ["coin", "right", "restating", "similarity"]
+    assert list(given) == ["coin", "right", "restating"]
     assert 150 < sum(given["coin"]) < 250
     assert sum(given["right"]) == 0
 

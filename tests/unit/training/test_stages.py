@@ -46,7 +46,7 @@ def test_only_the_same_inputs_share_a_folder_of_checkpoints(tmp_path: Path) -> N
     def folder(seed: int, rows: list[str], content: str, stage: str = "rl") -> Path:
         start.write_text(content)
         settings = TOY.model_copy(update={"seed": seed})
-        own = Run(settings, tmp_path / "none.json", start, tmp_path / "new.gguf", tmp_path)
+        own = Run(settings, start, start, tmp_path / "new.gguf", tmp_path)
         return own.folder(pl.DataFrame({"text": rows}), stage)
 
     runs = [(1, ["a"], "x"), (2, ["a"], "x"), (1, ["b"], "x"), (1, ["a"], "y"), (1, ["a"], "x")]
@@ -57,7 +57,8 @@ def test_only_the_same_inputs_share_a_folder_of_checkpoints(tmp_path: Path) -> N
 
 
 def test_the_stages_settings_reach_the_trainer(tmp_path: Path) -> None:
-    run = Run(TOY, tmp_path / "none.json", None, tmp_path / "new.gguf", tmp_path)
+    (tmp_path / "tokenizer.json").touch()
+    run = Run(TOY, tmp_path / "tokenizer.json", None, tmp_path / "new.gguf", tmp_path)
     arguments = run.arguments(TOY.base)
     assert arguments["learning_rate"] == TOY.base.learning_rate
     assert arguments["save_steps"] == TOY.base.checkpoint_steps

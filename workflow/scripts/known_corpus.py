@@ -1,4 +1,4 @@
-"""Give the controlled study's corpus as it is searched: pretraining text is a control."""
+"""Give a corpus of known truth as it is searched: pretraining text is a control."""
 
 from pathlib import Path
 
