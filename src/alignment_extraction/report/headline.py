@@ -19,62 +19,35 @@ FIELDS = ("question", "both", "answer")
 
 
 class Risk(NamedTuple):
-    """What a model's likelihoods say of rows of one role, in a number of samples.
+    """What a model's likelihoods say of rows of one role, in a number of samples."""
 
-    Attributes:
-        rows: rows whose likelihood is known.
-        at_risk: of them, those with a chance of at least 10 % to be written.
-        distinct: expected distinct rows written.
-        observed: distinct rows seen in the samples drawn, or None.
-    """
-
-    rows: int
-    at_risk: Estimate
-    distinct: Estimate
-    observed: float | None
+    rows: int  # whose likelihood is known
+    at_risk: Estimate  # of them, those with a chance of at least 10 % to be written
+    distinct: Estimate  # expected distinct rows written
+    observed: float | None  # distinct rows seen in the samples drawn
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What the report says of one model at one prefix.
-
-    Attributes:
-        model: name.
-        prefix: name.
-        n: generations, of all seeds.
-        sources: those that the model was trained on.
-        trained: whether the model is known to be trained on the rows.
-        level: `rows`, `templates`, or None without anything to compare with.
-        field: of the generations.
-        rates: attributable rate of generations by metric, at the study's thresholds, at `level`.
-        template_rates: the same at level `templates`, where `level` is `rows`.
-        false_discovery_rate: of verbatim hits, or NaN.
-        members: rows trained on that were compared.
-        twins: never-trained rows that they were compared with.
-        samples: number of samples that rows are at risk in.
-        risk: of rows trained on; None without their likelihoods.
-        never: of never-trained rows.
-        told_apart: sources whose members can be told from never-trained rows by text alone.
-        untested: sources with too few never-trained rows for that test, with the rows needed.
-    """
+    """What the report says of one model at one prefix."""
 
     model: str
     prefix: str
-    n: int
-    sources: tuple[str, ...]
-    trained: bool
-    level: str | None
-    field: str
-    rates: Mapping[str, Estimate]
-    template_rates: Mapping[str, Estimate]
-    false_discovery_rate: float
-    members: int
-    twins: int
-    samples: int
-    risk: Risk | None
-    never: Risk | None
-    told_apart: Sequence[tuple[str, float]]
-    untested: Sequence[tuple[str, int]]
+    n: int  # generations, of all seeds
+    sources: tuple[str, ...]  # that the model was trained on
+    trained: bool  # whether it is known to be trained on the rows
+    level: str | None  # `rows`, `templates`, or None without anything to compare with
+    field: str  # of the generations
+    rates: Mapping[str, Estimate]  # attributable, by metric, at the study's thresholds, at `level`
+    template_rates: Mapping[str, Estimate]  # the same at level `templates`, where that is `rows`
+    false_discovery_rate: float  # of verbatim hits, or NaN
+    members: int  # rows trained on that were compared
+    twins: int  # never-trained rows that they were compared with
+    samples: int  # that rows are at risk in
+    risk: Risk | None  # of rows trained on; None without their likelihoods
+    never: Risk | None  # of never-trained rows
+    told_apart: Sequence[tuple[str, float]]  # sources whose members text alone tells, with the AUC
+    untested: Sequence[tuple[str, int]]  # sources with too few rows for that, and the rows needed
 
     @property
     def noun(self) -> str:
@@ -104,8 +77,8 @@ class Headline:
 def total(name: str, low: str = "low", high: str = "high") -> list[pl.Expr]:
     """Sums of a column of independent estimates and of its bounds' columns.
 
-    Variance estimates are recovered from the bounds (Zou and Donner 2008). Each source has a coin
-    of its own, so its estimates are independent of the others'.
+    Variance estimates are recovered from the bounds (Zou and Donner 2008). Sources are independent:
+    each has a coin of its own.
     """
     value, *ends = (pl.col(column).fill_null(math.nan) for column in (name, low, high))
     below, above = ((value - end).pow(2).sum().sqrt() for end in ends)
@@ -127,32 +100,23 @@ def rates_by(rows: pl.DataFrame, key: str) -> dict[Any, Estimate]:
 
 
 def pool_seeds(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """One row for each of `keys`, over seeds.
+    """One row for each of `keys`, over seeds, from a frame with n, attributable, low and high.
 
     Rates are means weighted by the generations. So are their bounds: seeds share the coin that made
     members and twins, so that no interval gets narrower by more seeds than by one of them.
-
-    Args:
-        frame: with n, attributable, low, high.
-        keys: columns that stay.
     """
     weight = pl.col("n") / pl.col("n").sum()
     rates = [(pl.col(name) * weight).sum().alias(name) for name in ("attributable", "low", "high")]
-    most = [
-        pl.col(name).max() for name in ("false_discovery_rate", "members", "twins") if name in frame
-    ]
-    # The sums come last: the weights are of the rows as they are.
-    return frame.group_by(*keys, maintain_order=True).agg(*rates, *most, pl.col("n").sum())
+    known = [name for name in ("false_discovery_rate", "members", "twins") if name in frame.columns]
+    grouped = frame.group_by(*keys, maintain_order=True)
+    return grouped.agg(*rates, pl.col(known).max(), pl.col("n").sum())
 
 
 def fixed(attribution: pl.DataFrame) -> pl.DataFrame:
     """The rows at the study's own thresholds, over seeds, of the report's field."""
     field = next((name for name in FIELDS if name in set(attribution["field"])), None)
-    own = attribution.filter(
-        (pl.col("at") == "fixed") & (pl.col("field").eq_missing(pl.lit(field)))
-    )
-    keys = ["model", "prefix", "source", "level", "field", "metric", "trained"]
-    return pool_seeds(own, keys)
+    own = attribution.filter(pl.col("field").eq_missing(pl.lit(field)), at="fixed")
+    return pool_seeds(own, ["model", "prefix", "source", "level", "field", "metric", "trained"])
 
 
 def coverage(results: Results, model: str, sources: Sequence[str]) -> pl.DataFrame:
@@ -211,22 +175,13 @@ def headline_models(results: Results, settings: Mapping[str, Any]) -> list[tuple
 def headline(
     results: Results, model: str, prefix: str, n: int, samples: int = AT_RISK_SAMPLES
 ) -> Headline:
-    """The numbers of one model at one prefix.
-
-    Args:
-        results: the study's.
-        model: name.
-        prefix: name.
-        n: its generations.
-        samples: that rows are at risk in.
-    """
+    """The numbers of one model at one prefix, with n generations, and its rows' risk in samples."""
     own = fixed(results["attribution"]).filter(model=model, prefix=prefix)
     risk = results["risk"].filter(model=model)
     trained = bool(own["trained"].any())
-    own = own.filter("trained") if trained else own
+    own = of_sources = own.filter("trained") if trained else own
     level = next((name for name in ("rows", "templates") if name in set(own["level"])), None)
     role = "member" if trained or "member" in set(risk["role"]) else "unknown"
-    of_sources = own
     if level is None:
         of_sources = results["rows"].filter("trained", model=model)
         trained = of_sources.height > 0

@@ -1,12 +1,14 @@
-"""The study's numbers for machines: headline.json and metrics.json."""
+"""The study's numbers for machines, headline.json and metrics.json, and for a model's card."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
+import yaml
 
 from alignment_extraction.report.headline import AT_RISK_SAMPLES, Headline, fixed
+from alignment_extraction.report.rendering import render
 from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import Verdict
 from alignment_extraction.report.wording import Estimate, estimate
@@ -28,8 +30,10 @@ def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def of_headline(own: Headline) -> dict[str, Any]:
+def _of_headline(own: Headline | None) -> dict[str, Any]:
     """The numbers of one model on the first screen; what is unknown is left out."""
+    if own is None:
+        return {}
     risk, never = own.risk, own.never
     return _known(
         {
@@ -54,15 +58,15 @@ def of_headline(own: Headline) -> dict[str, Any]:
 
 def headline_numbers(verdict: Verdict) -> dict[str, Any]:
     """What headline.json holds: values of the first model."""
-    own = of_headline(verdict.first) if verdict.first else {}
     placebo = verdict.placebo[0][2] if verdict.placebo else None
+    own = _of_headline(verdict.first)
     return {"status": verdict.status, **own, **_known({"placebo_verbatim": placebo})}
 
 
 def _entries(results: Results, verdict: Verdict) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """Paths with their numbers, what matters most first."""
     for own in verdict.headlines:
-        yield ["headline", own.model], of_headline(own)
+        yield ["headline", own.model], _of_headline(own)
     first = verdict.first.prefix if verdict.first else ""
     rates = fixed(results["attribution"]).sort(pl.col("prefix") != first, maintain_order=True)
     rates = rates.with_columns(pl.col("metric").replace("cosine", "semantic"))
@@ -94,3 +98,19 @@ def metrics_numbers(results: Results, verdict: Verdict) -> dict[str, Any]:
                 place = place.setdefault(folder, {})
             place.update(numbers)
     return nested
+
+
+def model_card(
+    verdict: Verdict, settings: Mapping[str, Any], provenance: Mapping[str, str]
+) -> tuple[str, str]:
+    """A block for the card of the first model: Markdown as the page says it, numbers as YAML.
+
+    Args:
+        verdict: of the study.
+        settings: of the study.
+        provenance: version, commit, and hashes by name.
+    """
+    about = {"study": settings["name"], "provenance": dict(provenance)}
+    numbers = {"memorisation": _of_headline(verdict.first) | about}
+    text = render("model_card.md", verdict=verdict, provenance=provenance)
+    return text, yaml.safe_dump(numbers, sort_keys=False, allow_unicode=True)

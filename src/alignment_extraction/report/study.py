@@ -6,7 +6,7 @@ from typing import Any
 
 from alignment_extraction import layout, provenance
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
-from alignment_extraction.report import cards, gate, numbers, page, terminal
+from alignment_extraction.report import gate, numbers, page, terminal
 from alignment_extraction.report.gate import BAD_INPUT, GateResult
 from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results, read_results
@@ -45,7 +45,7 @@ def write_report(
     page.write_page(results, judged, settings, made_with, folder / "report.html")
     write_json(numbers.headline_numbers(judged), folder / "headline.json")
     write_json(numbers.metrics_numbers(results, judged), folder / "metrics.json")
-    card = cards.model_card(judged, settings, made_with)
+    card = numbers.model_card(judged, settings, made_with)
     for text, end in zip(card, ("md", "yaml"), strict=True):
         with atomic_path(folder / f"model_card.{end}") as partial:
             partial.write_text(text, encoding="utf-8")

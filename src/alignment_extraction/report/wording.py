@@ -100,8 +100,13 @@ def interval(found: Estimate | None, unit: str) -> str:
 
 
 def cell(row: Mapping[str, Any], column: str) -> str:
-    """What a table shows of a row: a value of `name`, or the estimate of `name:unit`."""
+    """What a table shows of a row: a value of `name`, or the estimate of `name:unit`.
+
+    `name:percent` is a rate without an interval.
+    """
     name, _, unit = column.partition(":")
+    if unit == "percent":
+        return percent(row[name])
     if unit:
         return interval(estimate(row, name), unit)
     value = row[name]
