@@ -6,6 +6,7 @@ is `currentColor` and CSS variables, so that it follows the page into the dark.
 
 import io
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from alignment_extraction.report.rendering import HERE
-from alignment_extraction.report.wording import Estimate, interval
+from alignment_extraction.report.wording import interval
+from alignment_extraction.statistics import Interval
 from alignment_extraction.vocabulary import ROLE_COLOURS
 
 WIDE, NARROW = 980, 326
@@ -67,10 +69,6 @@ class Picture(NamedTuple):
     data: pl.DataFrame
 
 
-Drawn = tuple[pl.DataFrame, Panel]
-"""A panel with its rows: series, at, value, low, high; NaN where there is none."""
-
-
 def picture(
     name: str, data: pl.DataFrame, panels: Sequence[Panel], styles: Mapping[str, Any]
 ) -> Picture | None:
@@ -95,16 +93,16 @@ def picture(
     return Picture(wide, narrow, data)
 
 
-def _rows(data: pl.DataFrame, panel: Panel) -> Iterator[Drawn]:
-    """A panel's rows; of one that is split, each part's."""
-    ends = [f"{panel.value}_{end}" for end in ("low", "high")]
-    low, high = ends if ends[0] in data.columns else ("low", "high")
-    columns = {"series": panel.series, "at": panel.at, "value": panel.value, "low": low}
-    for name, rows in data.group_by(panel.split or pl.lit(panel.title), maintain_order=True):
-        known = rows.select(**{k: pl.col(v) for k, v in columns.items()}, high=pl.col(high))
-        known = known.drop_nulls(["series", "value"]).fill_null(float("nan"))
-        if known.height:
-            yield known.filter(pl.col("value").is_not_nan()), panel._replace(title=str(name[0]))
+def _rows(data: pl.DataFrame, panel: Panel) -> Iterator[tuple[Panel, pl.DataFrame]]:
+    """A panel, or its parts, with its known numbers: series, at, value, low, high."""
+    own = f"{panel.value}_" if f"{panel.value}_low" in data.columns else ""
+    columns = [panel.series, panel.at, panel.value, f"{own}low", f"{own}high"]
+    names = ("series", "at", "value", "low", "high")
+    for (title,), part in data.group_by(panel.split or pl.lit(panel.title), maintain_order=True):
+        rows = part.select(pl.col(c).alias(n) for c, n in zip(columns, names, strict=True))
+        rows = rows.drop_nulls(["series", "value"]).filter(pl.col("value").is_not_nan())
+        if rows.height:
+            yield panel._replace(title=str(title)), rows.fill_null(math.nan)
 
 
 def _series(
@@ -119,14 +117,20 @@ def _series(
         yield label, ROLE_COLOURS.get(colour, colour), "".join(line) or "-", own
 
 
-def _figure(drawn: Sequence[Drawn], styles: Mapping[str, Any], width: int) -> Figure:
-    wide = width == WIDE
-    heights = [_CURVES if _curved(rows) else _height(rows) for rows, _ in drawn]
+def _figure(
+    drawn: Sequence[tuple[Panel, pl.DataFrame]], styles: Mapping[str, Any], width: int
+) -> Figure:
+    wide, heights, draw = width == WIDE, [], []
+    for _, rows in drawn:
+        counts, curved = rows["at"].value_counts()["count"], rows["at"].dtype.is_numeric()
+        dots = _EDGE + len(counts) * max(_ROW, 13 * int(counts.to_numpy().max()))
+        heights.append(_CURVES if curved else dots)
+        draw.append(_curves if curved else _dots)
     figure = Figure(figsize=(width / 72, (max(heights) if wide else sum(heights)) / 72))
     shape = (1, len(drawn)) if wide else (len(drawn), 1)
     axes = figure.subplots(*shape, squeeze=False, height_ratios=None if wide else heights).flat
-    for axis, (rows, panel) in zip(axes, drawn, strict=True):
-        (_curves if _curved(rows) else _dots)(axis, rows, panel, styles)
+    for axis, into, (panel, rows) in zip(axes, draw, drawn, strict=True):
+        into(axis, rows, panel, styles)
         axis.set(title=panel.title, xlabel=panel.label)
     # Curves over powers of ten leave room in their own panel.
     if own := [axis for axis in axes if axis.get_xscale() == "log"]:
@@ -137,34 +141,23 @@ def _figure(drawn: Sequence[Drawn], styles: Mapping[str, Any], width: int) -> Fi
     return figure
 
 
-def _curved(rows: pl.DataFrame) -> bool:
-    return rows["at"].dtype.is_numeric()
-
-
-def _height(rows: pl.DataFrame) -> int:
-    abreast = rows["at"].value_counts()["count"]
-    return _EDGE + len(abreast) * max(_ROW, 13 * int(abreast.to_numpy().max()))
-
-
 def _dots(axis: Axes, rows: pl.DataFrame, panel: Panel, styles: Mapping[str, Any]) -> None:
     """An estimate of zero is drawn hollow. What points mean is also written in tooltips."""
     names = rows["at"].unique(maintain_order=True).to_list()
     series = list(_series(rows, panel, styles))
     room = 0.7 / len(series) if rows["at"].is_duplicated().any() else 0
     for number, (label, colour, _, own) in enumerate(series):
-        marker = _MARKERS[number % len(_MARKERS)]
+        marker, shift = _MARKERS[number % len(_MARKERS)], room * (number - (len(series) - 1) / 2)
         axis.plot([], [], marker, ms=7, color=colour, label=label)
-        for name, *numbers in own.iter_rows():
-            found, y = (
-                Estimate(*numbers),
-                names.index(name) + room * (number - (len(series) - 1) / 2),
-            )
-            axis.plot(found[1:], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+        for name, value, *ends in own.iter_rows():
+            y = names.index(name) + shift
+            axis.plot(ends, [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+            inner = colour if value else PAPER
             (point,) = axis.plot(
-                found.value, y, marker, ms=7, mec=colour, mew=1.4, zorder=3,
-                mfc=colour if found.value else PAPER, clip_on=False,
-            )  # fmt: skip
-            point.set_gid(f"{_TIP}{name}, {label}: {interval(found, panel.unit)}")
+                value, y, marker, ms=7, mec=colour, mew=1.4, zorder=3, mfc=inner, clip_on=False
+            )
+            said = interval(Interval(value, *ends), panel.unit)
+            point.set_gid(f"{_TIP}{name}, {label}: {said}")
     if panel.zero:
         axis.axvline(0, color=INK, lw=0.8)
     short = [n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1]}\u2026" for n in names]

@@ -73,9 +73,9 @@ def _thresholds(results: Results, own: Headline) -> pl.DataFrame:
     return data.with_columns(**exact)
 
 
-def _kinds(results: Results, verdict: Verdict) -> pl.DataFrame:
+def _kinds(verdict: Verdict) -> pl.DataFrame:
     """What kinds of copying training caused."""
-    rows = pl.concat(_own(results["kinds"], own) for own in verdict.headlines)
+    rows = pl.concat(_own(verdict.results["kinds"], own) for own in verdict.headlines)
     rates = pool_seeds(rows, ["model", "source", "kind"])
     rates = rates.group_by("kind", "model", maintain_order=True).agg(*total("attributable"))
     return rates.with_columns(name=pl.col("kind").str.replace("-", " "))
@@ -93,14 +93,9 @@ def _conditions(rates: pl.DataFrame, own: Headline) -> pl.DataFrame:
     )
 
 
-def frames(results: Results, verdict: Verdict) -> dict[str, pl.DataFrame]:
-    """The numbers of the page's figures, and of its other answers, by name.
-
-    Args:
-        results: the study's tables.
-        verdict: of them, with a first model.
-    """
-    own = verdict.headlines[0]
+def frames(verdict: Verdict) -> dict[str, pl.DataFrame]:
+    """The numbers of the page's figures and other answers, by name; there must be a first model."""
+    results, own = verdict.results, verdict.headlines[0]
     covered, rates = coverage(results, own.model, own.sources), _rates(results, own)
     differences = results["comparisons"].filter(
         pl.col("source").is_in(list(own.sources)), level=own.level or "rows", field=own.field,
@@ -115,7 +110,7 @@ def frames(results: Results, verdict: Verdict) -> dict[str, pl.DataFrame]:
         "overview": _overview(own, covered),
         "every": fixed(results["attribution"]),
         "thresholds": _thresholds(results, own),
-        "kinds": _kinds(results, verdict),
+        "kinds": _kinds(verdict),
         "rates": rates,
         "conditions": _conditions(rates, own),
         "differences": differences.with_columns(detectable=points),

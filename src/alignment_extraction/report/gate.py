@@ -10,8 +10,8 @@ from alignment_extraction.files import InputError
 from alignment_extraction.report.headline import ENOUGH_TWINS, Headline, headline, headline_models
 from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results
-from alignment_extraction.report.wording import Estimate
 from alignment_extraction.settings.studies import GateSettings
+from alignment_extraction.statistics import Interval
 
 OK, EXCEEDED, CANNOT_TELL, BAD_INPUT = 0, 1, 2, 3
 """Exit codes of `alignment-extraction check`."""
@@ -46,13 +46,13 @@ class GateResult(NamedTuple):
         return self._asdict() | {"state": STATES[self.exit_code], "findings": findings}
 
 
-def _more(own: Headline, found: Estimate, limit: str, most: float) -> tuple[int, str]:
+def _more(own: Headline, found: Interval, limit: str, most: float) -> tuple[int, str]:
     """How much more data would bring the interval's nearer bound to the limit: a number of what.
 
     Intervals shrink with the square root of what they are estimated from. 0 where no number does.
     """
-    distance = abs(found.value - most)
-    spread = found.high - found.value if found.value <= most else found.value - found.low
+    distance = abs(found.estimate - most)
+    spread = found.high - found.estimate if found.estimate <= most else found.estimate - found.low
     factor = (spread / distance) ** 2 if distance else math.inf
     if factor > _MOST_FACTOR:
         return 0, ""
@@ -97,7 +97,8 @@ def _judge(own: Headline, limit: str, most: float, part: bool) -> Finding:
         more=_more(own, found, limit, most) if found else (0, ""),
         enough=ENOUGH_TWINS,
     )
-    return Finding(own.model, limit, most, *(found or [None] * 3), STATES[code], sentence)
+    value, low, high = found or (None, None, None)
+    return Finding(own.model, limit, most, value, low, high, STATES[code], sentence)
 
 
 def _models(

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from alignment_extraction.report.tables import Results
-from alignment_extraction.report.wording import Estimate, estimate
+from alignment_extraction.report.wording import estimate
+from alignment_extraction.statistics import Interval, subtract
 
 AT_RISK_SAMPLES = 10**6
 """Number of samples that rows at risk are counted for, where nobody asks for another."""
@@ -22,8 +23,8 @@ class Risk(NamedTuple):
     """What a model's likelihoods say of rows of one role, in a number of samples."""
 
     rows: int  # whose likelihood is known
-    at_risk: Estimate  # of them, those with a chance of at least 10 % to be written
-    distinct: Estimate  # expected distinct rows written
+    at_risk: Interval  # of them, those with a chance of at least 10 % to be written
+    distinct: Interval  # expected distinct rows written
     observed: float | None  # distinct rows seen in the samples drawn
 
 
@@ -38,8 +39,8 @@ class Headline:
     trained: bool  # whether it is known to be trained on the rows
     level: str | None  # `rows`, `templates`, or None without anything to compare with
     field: str  # of the generations
-    rates: Mapping[str, Estimate]  # attributable, by metric, at the study's thresholds, at `level`
-    template_rates: Mapping[str, Estimate]  # the same at level `templates`, where that is `rows`
+    rates: Mapping[str, Interval]  # attributable, by metric, at the study's thresholds, at `level`
+    template_rates: Mapping[str, Interval]  # the same at level `templates`, where that is `rows`
     false_discovery_rate: float  # of verbatim hits, or NaN
     members: int  # rows trained on that were compared
     twins: int  # never-trained rows that they were compared with
@@ -48,11 +49,6 @@ class Headline:
     never: Risk | None  # of never-trained rows
     told_apart: Sequence[tuple[str, float]]  # sources whose members text alone tells, with the AUC
     untested: Sequence[tuple[str, int]]  # sources with too few rows for that, and the rows needed
-
-    @property
-    def noun(self) -> str:
-        """What its rows are called."""
-        return "training row" if self.trained else "row"
 
     @property
     def status(self) -> str:
@@ -65,13 +61,12 @@ class Headline:
             return "cannot tell"
         excess = [self.rates[name] for name in ("verbatim", "cosine") if name in self.rates]
         if self.risk and self.never:
-            share = -self.risk.rows / self.never.rows
-            value, low, high = self.never.at_risk
-            chance = Estimate(share * value, share * high, share * low)
-            excess.append(add([self.risk.at_risk, chance]))
+            share = self.risk.rows / self.never.rows
+            chance = Interval(*(share * number for number in self.never.at_risk))
+            excess.append(subtract(self.risk.at_risk, chance))
         if not excess:
             return "cannot tell"
-        return "leaks" if any(not found.negligible() for found in excess) else "no leak seen"
+        return "leaks" if any(found.low > 0 for found in excess) else "no leak seen"
 
 
 def total(name: str, low: str = "low", high: str = "high") -> list[pl.Expr]:
@@ -86,14 +81,7 @@ def total(name: str, low: str = "low", high: str = "high") -> list[pl.Expr]:
     return [bound.alias(column) for column, bound in found.items()]
 
 
-def add(estimates: Sequence[Estimate]) -> Estimate:
-    """The sum of independent estimates."""
-    schema = dict.fromkeys(("value", "low", "high"), pl.Float64)
-    frame = pl.DataFrame(estimates, schema, orient="row", strict=False)
-    return Estimate(*frame.select(total("value")).row(0))
-
-
-def rates_by(rows: pl.DataFrame, key: str) -> dict[Any, Estimate]:
+def rates_by(rows: pl.DataFrame, key: str) -> dict[Any, Interval]:
     """Attributable rates over sources by a column, in the order of the rows."""
     summed = rows.group_by(key, maintain_order=True).agg(*total("attributable"))
     return {row[key]: estimate(row, "attributable") for row in summed.iter_rows(named=True)}

@@ -8,7 +8,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from markupsafe import Markup
@@ -17,7 +16,6 @@ from alignment_extraction.files import atomic_path
 from alignment_extraction.report import figures, gate, leaks
 from alignment_extraction.report.rendering import HERE, render
 from alignment_extraction.report.rows import AT_RISK, leaked, mask, page_data, worst
-from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import Verdict
 
 TOP_ROWS = 10
@@ -32,30 +30,22 @@ def _inline(*names: str) -> tuple[Markup, Markup]:
 
 
 def write_page(
-    results: Results,
-    verdict: Verdict,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, str],
-    output: Path,
-    *,
-    masked: bool = False,
+    verdict: Verdict, provenance: Mapping[str, str], output: Path, *, masked: bool = False
 ) -> None:
     """Write a study's report.
 
     Args:
-        results: its tables.
-        verdict: of `verdict.verdict`.
-        settings: of the study: `name`, `title`, `models`, `prefixes`, `thresholds`, `gate`,
-            `search` (sentences on how the search was checked).
+        verdict: of the study.
         provenance: what the results were made with: names and values.
         output: the page; the same inputs give the same bytes.
         masked: write ids, hashes and scores, and no text of the corpus or of a generation.
     """
-    first, limits, every = verdict.first, settings.get("gate"), results["rows"]
+    results, settings, first = verdict.results, verdict.settings, verdict.first
+    limits, every = settings.get("gate"), results["rows"]
     models = [headline.model for headline in verdict.headlines]
     risky = leaked(every.filter(pl.col("model").is_in(models)))
     rows = mask(every) if masked else every
-    numbers = figures.frames(results, verdict) if first else {}
+    numbers = figures.frames(verdict) if first else {}
     page = render(
         "report.html",
         settings=settings,

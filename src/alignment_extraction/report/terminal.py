@@ -1,8 +1,6 @@
 """The first screen in a terminal."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -11,7 +9,6 @@ from rich.text import Text
 
 from alignment_extraction.report import gate, wording
 from alignment_extraction.report.rows import mask, worst
-from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import Verdict
 
 _COLOURS = {"leaks": "red", "no leak seen": "green", "cannot tell": "yellow"}
@@ -19,24 +16,17 @@ _WORST, _CHARACTERS = 5, 120
 
 
 def show(
-    results: Results,
-    verdict: Verdict,
-    settings: Mapping[str, Any],
-    page: Path,
-    console: Console | None = None,
-    *,
-    masked: bool = False,
+    verdict: Verdict, page: Path, console: Console | None = None, *, masked: bool = False
 ) -> None:
     """Print the verdict, the four numbers, what they do not say, and the worst rows.
 
     Args:
-        results: the study's tables.
-        verdict: of them.
-        settings: of the study.
+        verdict: of the study.
         page: the report's page, whose path is printed last.
         console: where to; standard output by default.
         masked: print no text of the corpus.
     """
+    results, settings = verdict.results, verdict.settings
     console = console or Console()
     said, heading = Text("\n".join(verdict.sentences)), f"{settings['title']}: {verdict.status}"
     console.print(Panel(said, title=Text(heading), border_style=_COLOURS[verdict.status]))

@@ -16,18 +16,21 @@ from alignment_extraction.report.headline import (
 )
 from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results
-from alignment_extraction.report.wording import Estimate, estimate
+from alignment_extraction.report.wording import estimate
+from alignment_extraction.statistics import Interval
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first screen."""
+    """The first screen: what a study's results say."""
 
+    results: Results
+    settings: Mapping[str, Any]  # of the study, as `verdict` takes them
     status: str  # `leaks`, `no leak seen` or `cannot tell`
     sentences: tuple[str, ...]  # in plain words
     caveats: tuple[str, ...] = ()  # what it does not say
     headlines: tuple[Headline, ...] = ()  # of each model that the report is about
-    placebo: tuple[tuple[str, str, Estimate], ...] = ()  # see `placebos`
+    placebo: tuple[tuple[str, str, Interval], ...] = ()  # see `placebos`
 
     @property
     def first(self) -> Headline | None:
@@ -41,7 +44,7 @@ class Verdict:
         return [tuple(map(str.strip, text.split("|", 2))) for text in texts]  # type: ignore[misc]
 
 
-def placebos(results: Results) -> list[tuple[str, str, Estimate]]:
+def placebos(results: Results) -> list[tuple[str, str, Interval]]:
     """Verbatim rates of models on what they were not trained on, which must hold 0.
 
     Returns:
@@ -58,16 +61,18 @@ def placebos(results: Results) -> list[tuple[str, str, Estimate]]:
 
 
 def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
-    """The first screen of a study; where nothing was sampled or scored it says so.
+    """What a study's results say; where nothing was sampled or scored that is said.
 
     Args:
         results: its tables.
-        settings: of the study; `models` and `prefixes` in the study's order.
+        settings: of the study: `name`, `title`, `models`, `prefixes` and `thresholds`; perhaps
+            `gate`, `limit` (rows whose risk is known) and `search` (how it was checked, in
+            sentences).
     """
     found = tuple(headline(results, *model) for model in headline_models(results, settings))
     if not found:
         nothing = "Nothing was sampled and no likelihood is known: there is nothing to judge."
-        return Verdict("cannot tell", (nothing,))
+        return Verdict(results, settings, "cannot tell", (nothing,))
     own, *others = found
     placebo = tuple(placebos(results))
     off = [one for one in placebo if one[2].low > 0 or one[2].high < 0]
@@ -83,4 +88,4 @@ def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
     )
     status = "leaks" if any(one.status == "leaks" for one in found) else own.status
     said = paragraphs("sentences.txt", own=own, others=others)
-    return Verdict(status, said, caveats, found, placebo)
+    return Verdict(results, settings, status, said, caveats, found, placebo)
