@@ -20,8 +20,6 @@ Study = Annotated[str, Argument(help="a study whose results are there, or an aud
 REJECTS = "go on if over half of the rows are unusable"
 Text = str | None
 Number = int | None
-INTERRUPTED = 130
-"""Exit status of what Ctrl-C ended, as shells have it."""
 
 
 @app.command(rich_help_panel=PANEL)
@@ -80,12 +78,12 @@ def audit(
     data, held_out, base = (path and study.given_path(path) for path in (data, held_out, base))
     model = study.given_path(model)
     embedder = str(Path(embedder).absolute()) if Path(embedder).is_dir() else embedder
-    literal = {"name": "given", "text": prefix_text or "", "end": end_text or ""}
+    literal = {"name": "given", "text": prefix_text, "end": end_text or ""} if prefix_text else None
     folder = (out or Path("audits", chosen)).absolute()
     try:
         with workflow.inside(folder):
-            given = ((data, "unknown" if public else "member"), (held_out, "held-out"))
-            seen = [study.check_rows(path, role, reading) for path, role in given if path]
+            parts = ((data, "unknown" if public else "member"), (held_out, "held-out"))
+            seen = [study.check_rows(path, role, reading) for path, role in parts if path]
             audited = study.find_model(model, chosen)
             before = study.find_model(base, f"{chosen}-base") if base else None
             models = study.models_of(chosen, audited, before)
@@ -93,31 +91,26 @@ def audit(
                 print("Generations would be drawn after each prefix of the model's template.")
                 return
             if not seen:
-                page = blind.run_blind(
-                    chosen, audited, before, literal if prefix_text else None, budget, samples
-                )
+                page = blind.run_blind(chosen, audited, before, literal, budget, samples)
                 print(f"Report: {folder / page}")
                 return
             # An adapter has no chat template of its own.
             spoken = before if audited.adapter and before else audited
             template = study.look_at(spoken.path, seen[0][1])
-            sections = {
-                "models": models,
-                "sources": [source for source, _ in seen],
-                "shipped": config.read(workflow.shipped("params.yaml")),
-                "embedder": embedder,
-            }
+            sources = [source for source, _ in seen]
+            given = {"models": models, "sources": sources, "embedder": embedder}
+            given["shipped"] = config.read(workflow.shipped("params.yaml"))
             title = f"{audited.path.name} against {str(data).rsplit('/', 1)[-1]}"
-            prefixes = [literal] if prefix_text else template.prefixes
+            prefixes = [literal] if literal else template.prefixes
             why = run.run_audit(
-                chosen, sections, title, prefixes, template, budget, samples, dry_run=dry_run
+                chosen, given, title, prefixes, template, budget, samples, dry_run=dry_run
             )
             if not dry_run:
                 show_report(chosen, config.study(params, chosen), here=folder)
             print(why)
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(130) from None  # as shells have it
 
 
 def _located(study: str) -> str:

@@ -12,7 +12,8 @@ app = typer.Typer()
 PANEL = "One step by hand"
 
 Output = Annotated[Path, Option(help="file to write")]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads; all cores by default")]
+Number = int | None
+Threads = Annotated[Number, Option(min=1, help="CPU threads; all cores by default")]
 GpuLayers = Annotated[int, Option(min=-1, help="layers offloaded to a GPU; -1 is all")]
 Shards = Annotated[list[Path], Argument(help="shards of generations")]
 Model = Annotated[Path, Argument(help="the model, a GGUF file")]
@@ -38,9 +39,7 @@ def generate(
     seed: int = 0,
     samples: Annotated[int, Option(min=1)] = 256,
     max_tokens: Annotated[int, Option(min=1, help="limit of the question turn")] = 256,
-    max_answer_tokens: Annotated[
-        int | None, Option(min=1, help="draw answers too, up to this")
-    ] = None,
+    max_answer_tokens: Annotated[Number, Option(min=1, help="draw answers too, up to this")] = None,
     temperature: Annotated[float, Option(min=0, help="0 is greedy")] = 1.0,
     slots: Annotated[int, Option(min=1, help="sequences decoded together")] = 64,
     threads: Threads = None,
@@ -115,7 +114,7 @@ def likelihood(
     corpus: Corpus,
     output: Output = Path("likelihood.parquet"),
     source: Annotated[list[str] | None, Option(help="corpus source; all by default")] = None,
-    limit: Annotated[int | None, Option(min=1, help="random rows of each group")] = None,
+    limit: Annotated[Number, Option(min=1, help="random rows of each group")] = None,
     prefix: Annotated[str, Option(help="full, user, bos or none")] = "user",
     prefix_text: PrefixText = None,
     threads: Threads = None,

@@ -37,28 +37,17 @@ _TIP = "tip:"
 class Panel(NamedTuple):
     """Which estimates of a frame are drawn, and how: an entry of figures.toml.
 
-    Attributes:
-        series: column; each of its values has a colour of its own.
-        at: column that the estimates stand along: names make dots with 95 % intervals, numbers
-            make curves with 95 % bands.
-        value: column; its bounds are `{value}_low` and `{value}_high`, or `low` and `high`.
-        label: of the x axis.
-        title: of the panel.
-        unit: of `wording.interval`.
-        split: column that makes a panel of each of its values.
-        zero: whether a line stands for "no effect" among dots.
-        marks: places of dotted lines across curves.
+    Names make dots with 95 % intervals, numbers make curves with 95 % bands.
     """
 
-    series: str
-    at: str
-    value: str
-    label: str
+    series: str  # column; each of its values has a colour of its own
+    at: str  # column of the names or numbers that the estimates stand along
+    value: str  # column; its bounds are `{value}_low` and `{value}_high`, or else `low` and `high`
+    label: str  # of the x axis
     title: str = ""
-    unit: str = "rate"
-    split: str = ""
-    zero: bool = True
-    marks: Sequence[float] = ()
+    unit: str = "rate"  # of `wording.interval`
+    split: str = ""  # column that makes a panel of each of its values
+    marks: Sequence[float] = ()  # places of dotted lines across curves
 
 
 class Picture(NamedTuple):
@@ -74,14 +63,7 @@ def picture(
 ) -> Picture | None:
     """Draw panels, beside each other on a wide page and in a column on a phone.
 
-    Args:
-        name: that ids in the SVG begin with.
-        data: the numbers in it.
-        panels: those without numbers are left out.
-        styles: styles.toml.
-
-    Returns:
-        The figure; None without any number.
+    Ids in the SVG begin with the name. Panels without numbers are left out; without any, None.
     """
     drawn = [found for panel in panels for found in _rows(data, panel)]
     if not drawn:
@@ -158,8 +140,7 @@ def _dots(axis: Axes, rows: pl.DataFrame, panel: Panel, styles: Mapping[str, Any
             )
             said = interval(Interval(value, *ends), panel.unit)
             point.set_gid(f"{_TIP}{name}, {label}: {said}")
-    if panel.zero:
-        axis.axvline(0, color=INK, lw=0.8)
+    axis.axvline(0, color=INK, lw=0.8)
     short = [n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1]}\u2026" for n in names]
     axis.set_yticks(range(len(short)), short)
     axis.set_ylim(len(short) - 0.4, -0.6)

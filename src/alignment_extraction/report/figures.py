@@ -123,12 +123,7 @@ def frames(verdict: Verdict) -> dict[str, pl.DataFrame]:
 
 
 def pictures(numbers: Mapping[str, pl.DataFrame], marks: Mapping[str, float]) -> dict[str, Picture]:
-    """Every figure that there are numbers for, by name.
-
-    Args:
-        numbers: of `frames`.
-        marks: the study's thresholds, `semantic` and `string`.
-    """
+    """Every figure that `frames` has numbers for, by name; `marks` are the study's thresholds."""
     specs, styles = (
         tomllib.loads((HERE / "templates" / f"{name}.toml").read_text())
         for name in ("figures", "styles")

@@ -46,16 +46,16 @@ class GateResult(NamedTuple):
         return self._asdict() | {"state": STATES[self.exit_code], "findings": findings}
 
 
-def _more(own: Headline, found: Interval, limit: str, most: float) -> tuple[int, str]:
+def _more(own: Headline, found: Interval, limit: str, most: float) -> tuple[int, str] | None:
     """How much more data would bring the interval's nearer bound to the limit: a number of what.
 
-    Intervals shrink with the square root of what they are estimated from. 0 where no number does.
+    Intervals shrink with the square root of what they are estimated from. None if no number does.
     """
     distance = abs(found.estimate - most)
     spread = found.high - found.estimate if found.estimate <= most else found.estimate - found.low
     factor = (spread / distance) ** 2 if distance else math.inf
     if factor > _MOST_FACTOR:
-        return 0, ""
+        return None
     if limit not in _RATES:
         number, what = own.risk.rows if own.risk else 0, "training rows, with as many twins,"
     # Where hits are rarer than rows, samples are what the interval is wide by; otherwise rows are.
@@ -82,23 +82,15 @@ def _judge(own: Headline, limit: str, most: float, part: bool) -> Finding:
         "apart": rate and own.told_apart,
         "part": part and not rate,
     }
-    code = CANNOT_TELL if any(why.values()) else OK
+    state = STATES[CANNOT_TELL if any(why.values()) else OK]
     if found and found.low > most:
-        code, why = EXCEEDED, {}
-    (sentence,) = paragraphs(
-        "gate.txt",
-        own=own,
-        limit=limit,
-        most=most,
-        found=found,
-        unit="rate" if rate else "count",
-        state=STATES[code],
-        why=next((name for name, holds in why.items() if holds), ""),
-        more=_more(own, found, limit, most) if found else (0, ""),
-        enough=ENOUGH_TWINS,
-    )
+        state, why = STATES[EXCEEDED], {}
+    reason = next((name for name, holds in why.items() if holds), "")
+    more = _more(own, found, limit, most) if found and reason == "wide" else None
+    said = {"own": own, "limit": limit, "most": most, "found": found, "state": state, "more": more}
+    (sentence,) = paragraphs("gate.txt", why=reason, enough=ENOUGH_TWINS, **said)
     value, low, high = found or (None, None, None)
-    return Finding(own.model, limit, most, value, low, high, STATES[code], sentence)
+    return Finding(own.model, limit, most, value, low, high, state, sentence)
 
 
 def _models(
@@ -122,13 +114,9 @@ def _models(
 def check(
     results: Results, limits: GateSettings, settings: Mapping[str, Any], models: Sequence[str] = ()
 ) -> GateResult:
-    """Hold a study's numbers against limits; bad input is a result too, with exit code 3.
+    """Hold a study's numbers against the limits given; bad input is a result too, with exit code 3.
 
-    Args:
-        results: the study's tables.
-        limits: what may leak; what is None is not checked.
-        settings: of the study; see `headline_models`.
-        models: to check; without any those that the report is about.
+    Without `models` those are checked that the report is about: see `headline_models`.
     """
     given = limits.model_dump(exclude_none=True, exclude={"samples"})
     try:

@@ -15,8 +15,6 @@ AT_RISK_SAMPLES = 10**6
 """Number of samples that rows at risk are counted for, where nobody asks for another."""
 ENOUGH_TWINS = 100
 """Fewer twins than these support no comparison."""
-FIELDS = ("question", "both", "answer")
-"""Of a generation; the first that was searched is the report's."""
 
 
 class Risk(NamedTuple):
@@ -41,7 +39,7 @@ class Headline:
     field: str  # of the generations
     rates: Mapping[str, Interval]  # attributable, by metric, at the study's thresholds, at `level`
     template_rates: Mapping[str, Interval]  # the same at level `templates`, where that is `rows`
-    false_discovery_rate: float  # of verbatim hits, or NaN
+    false_discovery_rate: float | None  # of verbatim hits
     members: int  # rows trained on that were compared
     twins: int  # never-trained rows that they were compared with
     samples: int  # that rows are at risk in
@@ -101,8 +99,9 @@ def pool_seeds(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
 
 
 def fixed(attribution: pl.DataFrame) -> pl.DataFrame:
-    """The rows at the study's own thresholds, over seeds, of the report's field."""
-    field = next((name for name in FIELDS if name in set(attribution["field"])), None)
+    """The rows at the study's own thresholds, over seeds, of the first field that was searched."""
+    searched = set(attribution["field"])
+    field = next((name for name in ("question", "both", "answer") if name in searched), None)
     own = attribution.filter(pl.col("field").eq_missing(pl.lit(field)), at="fixed")
     return pool_seeds(own, ["model", "prefix", "source", "level", "field", "metric", "trained"])
 
@@ -132,10 +131,10 @@ def coverage(results: Results, model: str, sources: Sequence[str]) -> pl.DataFra
 def _risk(covered: pl.DataFrame, role: str, samples: int) -> Risk | None:
     """One row of `coverage`, with the distinct rows seen in the most samples of which they are."""
     own = covered.filter(role=role).with_columns(pl.col("observed").drop_nulls().last())
-    for row in own.filter(samples=float(samples)).iter_rows(named=True):
-        at_risk, distinct = estimate(row, "at_risk"), estimate(row, "distinct")
-        return Risk(row["rows"], at_risk, distinct, row["observed"])
-    return None
+    row = next(own.filter(samples=float(samples)).iter_rows(named=True), None)
+    if row is None:
+        return None
+    return Risk(row["rows"], estimate(row, "at_risk"), estimate(row, "distinct"), row["observed"])
 
 
 def headline_models(results: Results, settings: Mapping[str, Any]) -> list[tuple[str, str, int]]:
@@ -152,9 +151,9 @@ def headline_models(results: Results, settings: Mapping[str, Any]) -> list[tuple
         found = [(name, "", 0) for name in models if not trained or name in trained]
     else:
         own = own.filter("trained") if own["trained"].any() else own
-        known = own["prefix"].unique(maintain_order=True).to_list()
-        listed = [name for name in settings.get("prefixes", ()) if name in known]
-        own = own.filter(prefix=(listed or known)[0]).filter(pl.col("n") == pl.col("n").max())
+        known = own["prefix"].to_list()
+        prefix = next(name for name in (*settings.get("prefixes", ()), *known) if name in known)
+        own = own.filter(prefix=prefix).filter(pl.col("n") == pl.col("n").max())
         found = own.select("model", "prefix", "n").unique(maintain_order=True).rows()
     order = {name: place for place, name in enumerate(settings.get("models", ()))}
     return sorted(found, key=lambda one: order.get(one[0], len(order)))
@@ -178,7 +177,7 @@ def headline(
     rates = {name: rates_by(own.filter(level=name), "metric") for name in ("rows", "templates")}
     own = own.filter(level=level or "")
     compared = own.filter(pl.col("metric") == pl.col("metric").first())
-    worst = own.filter(metric="verbatim")["false_discovery_rate"].drop_nulls()
+    discoveries = own.filter(metric="verbatim").select(pl.col("false_discovery_rate").max())
     covered = coverage(results, model, sources)
     never = [_risk(covered, name, samples) for name in ("twin", "held-out")]
     tested = results["exchangeability"].filter(
@@ -195,7 +194,7 @@ def headline(
         field=own["field"][0] if level else "question",
         rates=rates.get(level or "", {}),
         template_rates=rates["templates"] if level == "rows" else {},
-        false_discovery_rate=float(worst.to_numpy().max()) if len(worst) else math.nan,
+        false_discovery_rate=discoveries.item(),
         members=int(compared["members"].sum()),
         twins=int(compared["twins"].sum()),
         samples=samples,

@@ -101,12 +101,7 @@ def metrics_numbers(verdict: Verdict) -> dict[str, Any]:
 
 
 def model_card(verdict: Verdict, provenance: Mapping[str, str]) -> tuple[str, str]:
-    """A block for the card of the first model: Markdown as the page says it, numbers as YAML.
-
-    Args:
-        verdict: of the study.
-        provenance: version, commit, and hashes by name.
-    """
+    """A block for the card of the first model: Markdown as the page says it, numbers as YAML."""
     about = {"study": verdict.settings["name"], "provenance": dict(provenance)}
     numbers = {"memorisation": _of_headline(verdict.first) | about}
     text = render("model_card.md", verdict=verdict, provenance=provenance)

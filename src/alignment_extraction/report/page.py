@@ -32,13 +32,9 @@ def _inline(*names: str) -> tuple[Markup, Markup]:
 def write_page(
     verdict: Verdict, provenance: Mapping[str, str], output: Path, *, masked: bool = False
 ) -> None:
-    """Write a study's report.
+    """Write a study's report; the same inputs give the same bytes.
 
-    Args:
-        verdict: of the study.
-        provenance: what the results were made with: names and values.
-        output: the page; the same inputs give the same bytes.
-        masked: write ids, hashes and scores, and no text of the corpus or of a generation.
+    Masked it has ids, hashes and scores, and no text of the corpus or of a generation.
     """
     results, settings, first = verdict.results, verdict.settings, verdict.first
     limits, every = settings.get("gate"), results["rows"]

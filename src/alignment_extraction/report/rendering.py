@@ -20,12 +20,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
 
 
 def render(template: str, **values: Any) -> str:
-    """A template filled in; in HTML every text is escaped.
-
-    Args:
-        template: its name in `templates`.
-        values: what it shows.
-    """
+    """A template of the folder `templates`, filled in; in HTML every text is escaped."""
     html = template.endswith(".html")
 
     def shown(value: Any) -> Any:

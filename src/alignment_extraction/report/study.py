@@ -53,14 +53,10 @@ def write_report(
 def show_report(
     name: str, study: StudySettings, masked: Path | None = None, *, here: Path = Path()
 ) -> None:
-    """Print the first screen of a study's report, and where the page is.
+    """Print the first screen of a study's report, and where the page is, below the folder `here`.
 
-    Args:
-        name: the study.
-        study: its settings.
-        masked: a page to write without any text of the corpus or of a generation, which is then
-            not printed either.
-        here: what stands before the page's path.
+    With `masked`, no text of the corpus or of a generation is printed, and a page without any is
+    written to that file.
     """
     folder = Path(layout.results_folder(name))
     judged = _judged(name, study, folder)
@@ -73,13 +69,9 @@ def show_report(
 def check_study(
     name: str, params: Path, limits: Mapping[str, Any], models: Sequence[str] = ()
 ) -> GateResult:
-    """Hold a study's results against limits, those of the study where none is given.
+    """Hold the results of a study in params.yaml against limits, its own where one is None.
 
-    Args:
-        name: the study.
-        params: the params.yaml that has it.
-        limits: as `GateSettings` takes them; None is not given.
-        models: as `gate.check` takes them.
+    See `GateSettings` for the limits and `gate.check` for the rest.
     """
     try:
         study = config.study(params, name)

@@ -18,13 +18,9 @@ _WORST, _CHARACTERS = 5, 120
 def show(
     verdict: Verdict, page: Path, console: Console | None = None, *, masked: bool = False
 ) -> None:
-    """Print the verdict, the four numbers, what they do not say, and the worst rows.
+    """Print the verdict, four numbers, what they do not say, the worst rows and the page's path.
 
-    Args:
-        verdict: of the study.
-        page: the report's page, whose path is printed last.
-        console: where to; standard output by default.
-        masked: print no text of the corpus.
+    Masked, it shows no text of the corpus.
     """
     results, settings = verdict.results, verdict.settings
     console = console or Console()

@@ -63,9 +63,7 @@ def percent(value: float | None) -> str:
 def interval(found: Interval | None, unit: str) -> str:
     """An estimate with its interval: `51 (39 to 66)`, `4.2 % (3.6 to 4.9)`, `0 % (at most 0.04)`.
 
-    Args:
-        found: None gives a dash.
-        unit: `count`, `rate` (shown in per cent), `points` (a difference of rates), or `number`.
+    The unit is `count`, `rate` (shown in per cent), `points` (a difference of rates) or `number`.
     """
     if found is None or math.isnan(found.estimate):
         return NONE
@@ -98,9 +96,9 @@ def cell(row: Mapping[str, Any], column: str) -> str:
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, str):
+        return value
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
 
 
 def samples(number: float) -> str:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from alignment_extraction.report import wording
-from alignment_extraction.report.wording import Estimate
+from alignment_extraction.statistics import Interval
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from alignment_extraction.report.wording import Estimate
 def test_an_estimate_with_its_interval(
     estimate: tuple[float, float, float], unit: str, text: str
 ) -> None:
-    assert wording.interval(Estimate(*estimate), unit) == text
+    assert wording.interval(Interval(*estimate), unit) == text
 
 
 def test_no_estimate_is_a_dash() -> None:
