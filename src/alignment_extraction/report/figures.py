@@ -129,10 +129,8 @@ def pictures(numbers: Mapping[str, pl.DataFrame], marks: Mapping[str, float]) ->
         for name in ("figures", "styles")
     )
     styles["metric"] = {name: (metric.label, metric.colour) for name, metric in METRICS.items()}
-    found = {}
+    found, lines = {}, {"thresholds": (marks["semantic"], marks["string"])}
     for name, panels in specs.items():
-        drawn = [Panel(**panel) for panel in panels]
-        if name == "thresholds":
-            drawn = [panel._replace(marks=[marks["semantic"], marks["string"]]) for panel in drawn]
+        drawn = [Panel(**panel, marks=lines.get(name, ())) for panel in panels]
         found[name] = picture(name, numbers[name], drawn, styles)
     return {name: drawn for name, drawn in found.items() if drawn}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from alignment_extraction.files import InputError
-from alignment_extraction.report.headline import ENOUGH_TWINS, Headline, headline, headline_models
+from alignment_extraction.report.headline import Headline, headline, headline_models
 from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results
 from alignment_extraction.settings.studies import GateSettings
@@ -77,7 +77,7 @@ def _judge(own: Headline, limit: str, most: float, part: bool) -> Finding:
     found = own.rates.get(_RATES[limit]) if rate else own.risk and own.risk.at_risk
     why = {
         "nothing": not found,
-        "few": rate and own.twins < ENOUGH_TWINS,
+        "few": rate and own.twins < own.enough,
         "wide": found and found.high > most,
         "apart": rate and own.told_apart,
         "part": part and not rate,
@@ -88,7 +88,7 @@ def _judge(own: Headline, limit: str, most: float, part: bool) -> Finding:
     reason = next((name for name, holds in why.items() if holds), "")
     more = _more(own, found, limit, most) if found and reason == "wide" else None
     said = {"own": own, "limit": limit, "most": most, "found": found, "state": state, "more": more}
-    (sentence,) = paragraphs("gate.txt", why=reason, enough=ENOUGH_TWINS, **said)
+    (sentence,) = paragraphs("gate.txt", why=reason, **said)
     value, low, high = found or (None, None, None)
     return Finding(own.model, limit, most, value, low, high, state, sentence)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
@@ -13,8 +13,6 @@ from alignment_extraction.statistics import Interval, subtract
 
 AT_RISK_SAMPLES = 10**6
 """Number of samples that rows at risk are counted for, where nobody asks for another."""
-ENOUGH_TWINS = 100
-"""Fewer twins than these support no comparison."""
 
 
 class Risk(NamedTuple):
@@ -30,6 +28,7 @@ class Risk(NamedTuple):
 class Headline:
     """What the report says of one model at one prefix."""
 
+    enough: ClassVar[int] = 100  # twins; fewer support no comparison
     model: str
     prefix: str
     n: int  # generations, of all seeds
@@ -55,7 +54,7 @@ class Headline:
         It leaks where more training rows than never-trained ones are at risk, or a rate of copies
         exceeds 0, by its interval. Nothing can be told without a fair comparison.
         """
-        if not self.trained or self.told_apart or (self.level and self.twins < ENOUGH_TWINS):
+        if not self.trained or self.told_apart or (self.level and self.twins < self.enough):
             return "cannot tell"
         excess = [self.rates[name] for name in ("verbatim", "cosine") if name in self.rates]
         if self.risk and self.never:
@@ -104,6 +103,22 @@ def fixed(attribution: pl.DataFrame) -> pl.DataFrame:
     field = next((name for name in ("question", "both", "answer") if name in searched), None)
     own = attribution.filter(pl.col("field").eq_missing(pl.lit(field)), at="fixed")
     return pool_seeds(own, ["model", "prefix", "source", "level", "field", "metric", "trained"])
+
+
+def placebos(results: Results) -> list[tuple[str, str, Interval]]:
+    """Verbatim rates of models on what they were not trained on, which must hold 0.
+
+    Returns:
+        Model, source and attributable rate, most samples first.
+    """
+    own = fixed(results["attribution"]).filter(~pl.col("trained"), metric="verbatim")
+    own = own.filter(pl.col("level") == pl.col("level").min().over("model", "source"))
+    own = own.sort("n", descending=True, maintain_order=True)
+    own = own.unique(["model", "source"], keep="first", maintain_order=True)
+    return [
+        (row["model"], row["source"], estimate(row, "attributable"))
+        for row in own.iter_rows(named=True)
+    ]
 
 
 def coverage(results: Results, model: str, sources: Sequence[str]) -> pl.DataFrame:
@@ -183,7 +198,7 @@ def headline(
     tested = results["exchangeability"].filter(
         pl.col("source").is_in(sources), level=level or "rows"
     )
-    few = tested.filter(verdict="too few").with_columns(pl.col("needed").fill_null(ENOUGH_TWINS))
+    few = tested.filter(verdict="too few").with_columns(pl.col("needed").fill_null(Headline.enough))
     return Headline(
         model=model,
         prefix=prefix,

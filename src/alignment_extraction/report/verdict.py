@@ -4,19 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 from scipy.stats import binom
 
-from alignment_extraction.report.headline import (
-    ENOUGH_TWINS,
-    Headline,
-    fixed,
-    headline,
-    headline_models,
-)
+from alignment_extraction.report.headline import Headline, headline, headline_models, placebos
 from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results
-from alignment_extraction.report.wording import estimate
 from alignment_extraction.statistics import Interval
 
 
@@ -44,22 +36,6 @@ class Verdict:
         return [tuple(map(str.strip, text.split("|", 2))) for text in texts]  # type: ignore[misc]
 
 
-def placebos(results: Results) -> list[tuple[str, str, Interval]]:
-    """Verbatim rates of models on what they were not trained on, which must hold 0.
-
-    Returns:
-        Model, source and attributable rate, most samples first.
-    """
-    own = fixed(results["attribution"]).filter(~pl.col("trained"), metric="verbatim")
-    own = own.filter(pl.col("level") == pl.col("level").min().over("model", "source"))
-    own = own.sort("n", descending=True, maintain_order=True)
-    own = own.unique(["model", "source"], keep="first", maintain_order=True)
-    return [
-        (row["model"], row["source"], estimate(row, "attributable"))
-        for row in own.iter_rows(named=True)
-    ]
-
-
 def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
     """What a study's results say; where nothing was sampled or scored that is said.
 
@@ -80,7 +56,6 @@ def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
         "caveats.txt",
         own=own,
         limit=settings.get("limit"),
-        enough=ENOUGH_TWINS,
         placebo=placebo,
         off=off,
         # One interval in twenty misses 0 by chance.

@@ -27,10 +27,7 @@ def visible(text: str) -> str:
 
 
 def _decimal(value: float, decimals: int) -> str:
-    text = f"{value:,.{decimals}f}"
-    if float(text.replace(",", "")) == 0:  # no minus before a zero
-        text = text.removeprefix("-")
-    return text.replace("-", "\u2212")
+    return f"{value:z,.{decimals}f}".replace("-", "\u2212")
 
 
 def _decimals(spread: float) -> int:
@@ -87,10 +84,8 @@ def interval(found: Interval | None, unit: str) -> str:
 def cell(row: Mapping[str, Any], column: str) -> str:
     """What a table shows of a row: a value, `name:percent`, or an estimate, `name:unit`."""
     name, _, unit = column.partition(":")
-    if unit == "percent":
-        return percent(row[name])
     if unit:
-        return interval(estimate(row, name), unit)
+        return percent(row[name]) if unit == "percent" else interval(estimate(row, name), unit)
     value = row[name]
     if value is None or value != value:
         return NONE
