@@ -138,7 +138,7 @@ def likelihood(
 def curate(
     generations: Shards,
     output: Output = Path("extracted.parquet"),
-    near_duplicate: Annotated[float, Option(min=0, max=1, help="similarity that drops one")] = 0.8,
+    near_duplicate: Annotated[float, Option(min=0, max=1, help="similarity of duplicates")] = 0.8,
     trl: Annotated[Literal["sft", "rl"] | None, Option(help="columns as TRL reads them")] = None,
 ) -> None:
     """Make a data set of generations: ended turns, no near duplicates; its card lies beside it.

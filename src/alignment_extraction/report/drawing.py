@@ -110,7 +110,8 @@ def _figure(
         draw.append(_curves if curved else _dots)
     figure = Figure(figsize=(width / 72, (max(heights) if wide else sum(heights)) / 72))
     shape = (1, len(drawn)) if wide else (len(drawn), 1)
-    axes = figure.subplots(*shape, squeeze=False, height_ratios=None if wide else heights).flat
+    ratios = None if wide else heights
+    axes = list(figure.subplots(*shape, squeeze=False, height_ratios=ratios).flat)
     for axis, into, (panel, rows) in zip(axes, draw, drawn, strict=True):
         into(axis, rows, panel, styles)
         axis.set(title=panel.title, xlabel=panel.label)
