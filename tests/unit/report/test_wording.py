@@ -48,6 +48,14 @@ def test_counts_and_percents() -> None:
     ]  # fmt: skip
 
 
+def test_cells_of_a_table() -> None:
+    row = {"a": 0.25, "low": 0.2, "high": 0.3, "n": 1200, "yes": True, "none": None, "text": "x"}
+    columns = ("a", "a:rate", "a:percent", "n", "yes", "none", "text")
+    assert [wording.cell(row, column) for column in columns] == [
+        "0.25", "25 % (20 to 30)", "25 %", "1,200", "yes", "\u2013", "x",
+    ]  # fmt: skip
+
+
 def test_words() -> None:
     assert wording.samples(1e6) == "a million"
     assert wording.samples(10_000) == "10,000"
