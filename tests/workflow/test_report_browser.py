@@ -26,7 +26,7 @@ Open = Callable[..., Page]
 
 
 def build(study: Results, output: Path, *, masked: bool = False) -> Path:
-    write_page(study, verdict(study, SETTINGS), SETTINGS, PROVENANCE, output, masked=masked)
+    write_page(verdict(study, SETTINGS), PROVENANCE, output, masked=masked)
     return output
 
 

@@ -29,7 +29,6 @@ from alignment_extraction.generations.prefix import prefix_tokens
 from alignment_extraction.models.gguf_file import part_files
 from alignment_extraction.models.sources import PinnedSource
 from alignment_extraction.models.steps import fetch_adapted
-from alignment_extraction.report import wording
 from alignment_extraction.report.rendering import HERE, paragraphs, render
 from alignment_extraction.settings.base import checked
 from alignment_extraction.settings.studies import LiteralPrefix, SamplingSettings
@@ -190,7 +189,6 @@ def _write_page(
         "cut": scored.filter(question_finish="length").height,
         "most_tokens": _SAMPLING.max_tokens,
         "about": about,
-        "wording": wording,
         "style": Markup((HERE / "templates" / "report.css").read_text()),
     }
     said = " ".join(paragraphs("blind.txt", **values))

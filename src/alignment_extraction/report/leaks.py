@@ -25,10 +25,8 @@ def scan(texts: Iterable[str | None]) -> dict[str, int]:
     """In how many texts each kind of personal data or secret stands, the most frequent first.
 
     Formats are matched (detect-secrets, phonenumbers, and a pattern for e-mail addresses): names,
-    postal addresses and secrets without a known format are not found.
-
-    Args:
-        texts: of the leaked rows; the first 20,000 characters of each are read.
+    postal addresses and secrets without a known format are not found. The first 20,000 characters
+    of each text are read.
     """
     counts: Counter[str] = Counter()
     with transient_settings(_SETTINGS):

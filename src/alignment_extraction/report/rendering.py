@@ -11,27 +11,16 @@ from markupsafe import Markup
 from alignment_extraction.report import wording
 
 HERE = Path(__file__).parent
+_WORDING = ("cell", "count", "estimate", "interval", "listed", "percent", "plural", "samples")
 _FILTERS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(wording, name) for name in _WORDING},
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "cell": wording.cell,
-    "count": wording.count,
-    "estimate": wording.estimate,
-    "interval": wording.interval,
     "line": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
-    "listed": wording.listed,
-    "percent": wording.percent,
-    "plural": wording.plural,
-    "samples": wording.samples,
 }
 
 
 def render(template: str, **values: Any) -> str:
-    """A template filled in; in HTML every text is escaped.
-
-    Args:
-        template: its name in `templates`.
-        values: what it shows.
-    """
+    """A template of the folder `templates`, filled in; in HTML every text is escaped."""
     html = template.endswith(".html")
 
     def shown(value: Any) -> Any:

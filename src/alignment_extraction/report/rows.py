@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import polars as pl
 import polars.selectors as cs
@@ -25,6 +25,14 @@ _HIDDEN = ("template", "trained", *TEXTS)
 _SHOWN = [name for name in SCHEMAS["rows"] if name not in _HIDDEN and name[:6] != "chance"]
 
 
+class PageRows(NamedTuple):
+    """What the page's table is made from."""
+
+    data: str  # gzipped JSON as base64
+    shown: int  # rows in it
+    texts: int  # of those, the ones with their texts
+
+
 def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows by risk, the riskiest first, with `seen`: what happened to the row, in words."""
     seen = (
@@ -39,20 +47,15 @@ def ranked(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def worst(
-    rows: pl.DataFrame, model: str, number: int, *, masked: bool = False
-) -> list[tuple[str, str, str, str, str]]:
+def worst(rows: pl.DataFrame, model: str, number: int) -> list[tuple[str, ...]]:
     """The rows of a model most at risk, as text: id, chance, times trained, seen, question."""
     own = ranked(rows.filter("trained", model=model)).head(number)
+    columns = own.select(
+        "id", "chance_1e6", "repetitions", "seen", pl.col("question").fill_null("")
+    )
     return [
-        (
-            row["id"],
-            wording.percent(row["chance_1e6"]),
-            wording.count(row["repetitions"]),
-            row["seen"],
-            row["question"] or "",
-        )
-        for row in (mask(own) if masked else own).iter_rows(named=True)
+        (id_, wording.percent(chance), wording.count(times), *texts)
+        for id_, chance, times, *texts in columns.iter_rows()
     ]
 
 
@@ -71,40 +74,28 @@ def mask(rows: pl.DataFrame) -> pl.DataFrame:
     def hashed(text: str) -> str:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    names = ("template", *TEXTS)
-    return rows.with_columns(pl.col(name).map_elements(hashed, pl.String) for name in names)
+    return rows.with_columns(pl.col("template", *TEXTS).map_elements(hashed, pl.String))
 
 
-def page_data(
-    rows: pl.DataFrame, models: Sequence[str], *, masked: bool = False
-) -> tuple[str, int, int]:
-    """What the page's table is made from, as base64 of gzipped JSON.
+def page_data(rows: pl.DataFrame, models: Sequence[str]) -> PageRows:
+    """The rows of models for the page, from the whole table `rows`.
 
     Chances are left out: the page works them out from the log-probabilities. Texts of the least
     likely rows are left out where they would make the page larger than it may be.
-
-    Args:
-        rows: the table `rows`, all of it.
-        models: whose rows are shown.
-        masked: without any text.
-
-    Returns:
-        The data; the number of rows in it; the number of those that have their texts.
     """
     table = ranked(rows.filter(pl.col("model").is_in(list(models)))).head(MOST_ROWS)
-    table = (mask(table) if masked else table).select(
+    table = table.select(
         cs.string().fill_null("").map_elements(wording.visible, pl.String),
         cs.float().round_sig_figs(6).fill_nan(None),
         cs.integer(),
         cs.boolean().cast(pl.Int8),
     )
-    data: dict[str, Any] = table.select("seen", *_SHOWN).to_dict(as_series=False)
-    kept = table.height
+    data, kept = table.select("seen", *_SHOWN).to_dict(as_series=False), table.height
     while True:
         data |= table.select(TEXTS).head(kept).to_dict(as_series=False)
         text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
         packed = base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
         if len(packed) <= PAGE_BYTES or kept == 0:
-            return packed, table.height, kept
+            return PageRows(packed, table.height, kept)
         kept = int(kept * min(0.9, PAGE_BYTES / len(packed)))
         kept = 0 if kept < 50 else kept

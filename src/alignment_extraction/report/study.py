@@ -6,10 +6,10 @@ from typing import Any
 
 from alignment_extraction import layout, provenance
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
-from alignment_extraction.report import cards, gate, numbers, page, terminal
+from alignment_extraction.report import gate, numbers, page, terminal
 from alignment_extraction.report.gate import BAD_INPUT, GateResult
 from alignment_extraction.report.rendering import paragraphs
-from alignment_extraction.report.tables import Results, read_results
+from alignment_extraction.report.tables import read_results
 from alignment_extraction.report.verdict import Verdict, verdict
 from alignment_extraction.settings import config
 from alignment_extraction.settings.base import checked
@@ -41,12 +41,11 @@ def write_report(
     made_with = dict(provenance.collect(shards))
     search = _search(study, audits, statistics)
     write_json({"made_with": made_with, "search": search}, folder / PROVENANCE)
-    results, settings, judged = _read(name, study, folder)
-    page.write_page(results, judged, settings, made_with, folder / "report.html")
+    judged = _judged(name, study, folder)
+    page.write_page(judged, made_with, folder / "report.html")
     write_json(numbers.headline_numbers(judged), folder / "headline.json")
-    write_json(numbers.metrics_numbers(results, judged), folder / "metrics.json")
-    card = cards.model_card(judged, settings, made_with)
-    for text, end in zip(card, ("md", "yaml"), strict=True):
+    write_json(numbers.metrics_numbers(judged), folder / "metrics.json")
+    for text, end in zip(numbers.model_card(judged, made_with), ("md", "yaml"), strict=True):
         with atomic_path(folder / f"model_card.{end}") as partial:
             partial.write_text(text, encoding="utf-8")
 
@@ -54,58 +53,47 @@ def write_report(
 def show_report(
     name: str, study: StudySettings, masked: Path | None = None, *, here: Path = Path()
 ) -> None:
-    """Print the first screen of a study's report, and where the page is.
+    """Print the first screen of a study's report, and where the page is, below the folder `here`.
 
-    Args:
-        name: the study.
-        study: its settings.
-        masked: a page to write without any text of the corpus or of a generation, which is then
-            not printed either.
-        here: what stands before the page's path.
+    With `masked`, no text of the corpus or of a generation is printed, and a page without any is
+    written to that file.
     """
     folder = Path(layout.results_folder(name))
-    results, settings, judged = _read(name, study, folder)
+    judged = _judged(name, study, folder)
     if masked:
-        made_with = read_json(folder / PROVENANCE)["made_with"]
-        page.write_page(results, judged, settings, made_with, masked, masked=True)
+        page.write_page(judged, read_json(folder / PROVENANCE)["made_with"], masked, masked=True)
     shown = masked or here / folder / "report.html"
-    terminal.show(results, judged, settings, shown, masked=masked is not None)
+    terminal.show(judged, shown, masked=masked is not None)
 
 
-def check_study(name: str, params: Path, limits: Mapping[str, Any]) -> GateResult:
-    """Hold a study's results against limits, those of the study where none is given.
+def check_study(
+    name: str, params: Path, limits: Mapping[str, Any], models: Sequence[str] = ()
+) -> GateResult:
+    """Hold the results of a study in params.yaml against limits, its own where one is None.
 
-    Args:
-        name: the study.
-        params: the params.yaml that has it.
-        limits: as `GateSettings` takes them, and `models`; None is not given.
+    See `GateSettings` for the limits and `gate.check` for the rest.
     """
     try:
         study = config.study(params, name)
         given = {key: value for key, value in limits.items() if value is not None}
-        models = given.pop("models", ())
-        own = study.gate.model_dump() if study.gate else {}
-        merged = checked(GateSettings, {**own, **given}, "gate")
-        results, settings, _ = _read(name, study, Path(layout.results_folder(name)))
-        return gate.check(results, merged, settings, models)
+        merged = checked(GateSettings, {**dict(study.gate or ()), **given}, "gate")
+        judged = _judged(name, study, Path(layout.results_folder(name)))
+        return gate.check(judged.results, merged, judged.settings, models)
     except InputError as error:
         return GateResult(BAD_INPUT, (str(error),))
 
 
-def _read(name: str, study: StudySettings, folder: Path) -> tuple[Results, dict[str, Any], Verdict]:
-    """Tables, settings as the report takes them, and the verdict."""
-    results = read_results(folder)
+def _judged(name: str, study: StudySettings, folder: Path) -> Verdict:
+    """What the results in a folder say."""
     settings = {
         "name": name,
-        "title": study.title,
-        "models": study.models,
+        **study.model_dump(include={"title", "models", "thresholds"}),
         "prefixes": study.prefix_names,
-        "thresholds": study.thresholds.model_dump(),
         "gate": study.gate,
         "limit": study.likelihood.limit if study.likelihood else None,
         "search": read_json(folder / PROVENANCE)["search"],
     }
-    return results, settings, verdict(results, settings)
+    return verdict(read_results(folder), settings)
 
 
 def _search(study: StudySettings, audits: Sequence[Path], statistics: Path) -> list[str]:

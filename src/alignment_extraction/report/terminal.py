@@ -1,8 +1,6 @@
 """The first screen in a terminal."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -10,41 +8,28 @@ from rich.table import Table
 from rich.text import Text
 
 from alignment_extraction.report import gate, wording
-from alignment_extraction.report.rows import worst
-from alignment_extraction.report.tables import Results
-from alignment_extraction.report.verdict import Verdict, cards
+from alignment_extraction.report.rows import mask, worst
+from alignment_extraction.report.verdict import Verdict
 
 _COLOURS = {"leaks": "red", "no leak seen": "green", "cannot tell": "yellow"}
 _WORST, _CHARACTERS = 5, 120
 
 
 def show(
-    results: Results,
-    verdict: Verdict,
-    settings: Mapping[str, Any],
-    page: Path,
-    console: Console | None = None,
-    *,
-    masked: bool = False,
+    verdict: Verdict, page: Path, console: Console | None = None, *, masked: bool = False
 ) -> None:
-    """Print the verdict, the four numbers, what they do not say, and the worst rows.
+    """Print the verdict, four numbers, what they do not say, the worst rows and the page's path.
 
-    Args:
-        results: the study's tables.
-        verdict: of them.
-        settings: of the study.
-        page: the report's page, whose path is printed last.
-        console: where to; standard output by default.
-        masked: print no text of the corpus.
+    Masked, it shows no text of the corpus.
     """
+    results, settings = verdict.results, verdict.settings
     console = console or Console()
     said, heading = Text("\n".join(verdict.sentences)), f"{settings['title']}: {verdict.status}"
     console.print(Panel(said, title=Text(heading), border_style=_COLOURS[verdict.status]))
-    own = verdict.first
-    if own is None:
+    if verdict.first is None:
         return
     numbers = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for label, number, scope in cards(own):
+    for label, number, scope in verdict.cards:
         numbers.add_row(Text(number, style="bold"), Text(label), Text(scope, style="dim"))
     console.print(numbers)
     if limits := settings.get("gate"):
@@ -52,15 +37,16 @@ def show(
             console.print(Text(f"Limit: {line}"))
     for caveat in verdict.caveats:
         console.print(Text(f"- {caveat}", style="dim"))
-    if rows := worst(results["rows"], own.model, _WORST, masked=masked):
+    rows = mask(results["rows"]) if masked else results["rows"]
+    if riskiest := worst(rows, verdict.first.model, _WORST):
         title = "Rows most at risk: chance in a million samples, times trained"
         table = Table(
             box=None, title=title, title_justify="left", padding=(0, 2, 0, 0), expand=True
         )
-        for name in ("row", "chance", "trained", "seen"):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
-        table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
-        for row in rows:
+        for name in ("row", "chance", "trained", "seen", "text"):
+            ratio = 1 if name == "text" else None
+            table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio)
+        for row in riskiest:
             cells = (" ".join(wording.visible(cell).split())[:_CHARACTERS] for cell in row)
             table.add_row(*map(Text, cells))
         console.print(table)

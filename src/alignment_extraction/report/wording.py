@@ -3,7 +3,9 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from alignment_extraction.statistics import Interval
 
 NONE = "\u2013"
 """What stands where there is no number."""
@@ -12,26 +14,11 @@ _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2
 _POWERS = {10**3: "a thousand", 10**6: "a million", 10**9: "a billion"}
 
 
-class Estimate(NamedTuple):
-    """A number with its 95 % interval; the bounds are NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
-    def negligible(self) -> bool:
-        """Whether the interval reaches zero."""
-        return not self.low > 0
-
-
-def estimate(row: Mapping[str, Any], name: str) -> Estimate:
-    """An estimate from a table's row; NaN stands for null.
-
-    Its bounds are the columns `{name}_low` and `{name}_high`, or `low` and `high` without those.
-    """
+def estimate(row: Mapping[str, Any], name: str) -> Interval:
+    """A row's estimate; its bounds are `{name}_low` and `{name}_high`, or else `low` and `high`."""
     ends = ("low", "high") if f"{name}_low" not in row else (f"{name}_low", f"{name}_high")
     values = (row[column] for column in (name, *ends))
-    return Estimate(*(math.nan if value is None else float(value) for value in values))
+    return Interval(*(math.nan if value is None else float(value) for value in values))
 
 
 def visible(text: str) -> str:
@@ -40,10 +27,7 @@ def visible(text: str) -> str:
 
 
 def _decimal(value: float, decimals: int) -> str:
-    text = f"{value:,.{decimals}f}"
-    if float(text.replace(",", "")) == 0:  # no minus before a zero
-        text = text.removeprefix("-")
-    return text.replace("-", "\u2212")
+    return f"{value:z,.{decimals}f}".replace("-", "\u2212")
 
 
 def _decimals(spread: float) -> int:
@@ -73,14 +57,12 @@ def percent(value: float | None) -> str:
     return f"{_decimal(value, _decimals(spread))} %"
 
 
-def interval(found: Estimate | None, unit: str) -> str:
+def interval(found: Interval | None, unit: str) -> str:
     """An estimate with its interval: `51 (39 to 66)`, `4.2 % (3.6 to 4.9)`, `0 % (at most 0.04)`.
 
-    Args:
-        found: None gives a dash.
-        unit: `count`, `rate` (shown in per cent), `points` (a difference of rates), or `number`.
+    The unit is `count`, `rate` (shown in per cent), `points` (a difference of rates) or `number`.
     """
-    if found is None or math.isnan(found.value):
+    if found is None or math.isnan(found.estimate):
         return NONE
     value, low, high = found
     if math.isnan(low) or math.isnan(high):
@@ -100,18 +82,18 @@ def interval(found: Estimate | None, unit: str) -> str:
 
 
 def cell(row: Mapping[str, Any], column: str) -> str:
-    """What a table shows of a row: a value of `name`, or the estimate of `name:unit`."""
+    """What a table shows of a row: a value, `name:percent`, or an estimate, `name:unit`."""
     name, _, unit = column.partition(":")
     if unit:
-        return interval(estimate(row, name), unit)
+        return percent(row[name]) if unit == "percent" else interval(estimate(row, name), unit)
     value = row[name]
     if value is None or value != value:
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, str):
+        return value
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
 
 
 def samples(number: float) -> str:

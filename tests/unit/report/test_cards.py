@@ -2,7 +2,7 @@
 
 import yaml
 
-from alignment_extraction.report.cards import model_card
+from alignment_extraction.report.numbers import model_card
 from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import verdict
 from tests.report_study import PROVENANCE, SETTINGS, results
@@ -10,7 +10,7 @@ from tests.report_study import PROVENANCE, SETTINGS, results
 
 def test_markdown_and_yaml_have_the_numbers_intervals_and_hashes() -> None:
     found = verdict(results(), SETTINGS)
-    text, numbers = model_card(found, SETTINGS, PROVENANCE)
+    text, numbers = model_card(found, PROVENANCE)
     assert "| copies that training caused, verbatim | 2.0 % (1.6 to 2.4) |" in text
     assert PROVENANCE["sha256 of sft-q8"] in text
     values = yaml.safe_load(numbers)["memorisation"]
@@ -21,11 +21,11 @@ def test_markdown_and_yaml_have_the_numbers_intervals_and_hashes() -> None:
 
 
 def test_a_card_of_nothing() -> None:
-    text, numbers = model_card(verdict(Results({}), SETTINGS), SETTINGS, PROVENANCE)
+    text, numbers = model_card(verdict(Results({}), SETTINGS), PROVENANCE)
     assert "Not measured" in text
     assert yaml.safe_load(numbers)["memorisation"]["study"] == "invented"
 
 
 def test_values_cannot_break_the_table() -> None:
-    text, _ = model_card(verdict(results(), SETTINGS), SETTINGS, {"a|b": "c\nd"})
+    text, _ = model_card(verdict(results(), SETTINGS), {"a|b": "c\nd"})
     assert "- a\\|b: `c d`" in text

@@ -114,6 +114,12 @@ def test_the_samples_asked_for_would_do() -> None:
         assert gate(Limits(max_attributable=limit), "sft-q8", attribution=enough).exit_code == code
 
 
+def test_an_estimate_at_the_limit_is_not_decided_by_more_samples() -> None:
+    even = attribution().with_columns(attributable=pl.lit(0.03))
+    found = gate(Limits(max_attributable=0.03), "sft-q8", attribution=even)
+    assert "so no number of samples would decide it" in found.lines[0]
+
+
 def test_where_rows_are_hit_often_more_of_them_are_asked_for() -> None:
     wide = attribution().with_columns(
         low=pl.col("attributable") - 0.2, high=pl.col("attributable") + 0.2

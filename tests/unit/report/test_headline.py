@@ -5,13 +5,12 @@ import polars as pl
 import pytest
 
 from alignment_extraction.report.headline import (
-    add,
     fixed,
     headline,
     headline_models,
     pool_seeds,
+    total,
 )
-from alignment_extraction.report.wording import Estimate
 from tests.report_study import SETTINGS, attribution, results, risk, rows
 
 
@@ -49,14 +48,15 @@ def test_sums_of_independent_estimates_cover() -> None:
         for n, p in ((2000, 0.02), (500, 0.1)):
             rate = rng.binomial(n, p) / n
             half = 1.96 * np.sqrt(rate * (1 - rate) / n)
-            parts.append(Estimate(rate, rate - half, rate + half))
-        total = add(parts)
-        covered += total.low <= 0.12 <= total.high
+            parts.append({"value": rate, "low": rate - half, "high": rate + half})
+        (row,) = pl.DataFrame(parts).select(total("value")).to_dicts()
+        covered += row["low"] <= 0.12 <= row["high"]
     assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_a_sum_of_one_is_itself() -> None:
-    assert add([Estimate(3, 1, 7)]) == pytest.approx(Estimate(3, 1, 7))
+    one = pl.DataFrame({"value": [3.0], "low": [1.0], "high": [7.0]})
+    assert one.select(total("value")).equals(one)
 
 
 def test_seeds_are_weighted_by_their_generations() -> None:
@@ -92,12 +92,12 @@ def test_numbers_of_a_model_are_those_of_what_it_was_trained_on() -> None:
     assert rl.risk is not None
     assert (sft.risk.rows, rl.risk.rows) == (1300, 2600)
     own = study["risk"].filter(model="rl-q8", role="member", samples=1e6)
-    assert rl.risk.at_risk.value == pytest.approx(sum(own["at_risk"]))
+    assert rl.risk.at_risk.estimate == pytest.approx(sum(own["at_risk"]))
     parts = study["attribution"].filter(
         model="rl-q8", prefix="user", level="rows", metric="verbatim", at="fixed"
     )
-    assert rl.rates["verbatim"].value == pytest.approx(sum(parts["attributable"]))
-    assert sft.template_rates["cosine"].value > sft.rates["cosine"].value
+    assert rl.rates["verbatim"].estimate == pytest.approx(sum(parts["attributable"]))
+    assert sft.template_rates["cosine"].estimate > sft.rates["cosine"].estimate
 
 
 def test_another_number_of_samples() -> None:
@@ -105,7 +105,7 @@ def test_another_number_of_samples() -> None:
     few, many = (headline(study, "sft-q8", "user", 10_000, n).risk for n in (10_000, 10**9))
     assert few is not None
     assert many is not None
-    assert few.at_risk.value < many.at_risk.value
+    assert few.at_risk.estimate < many.at_risk.estimate
     assert headline(study, "sft-q8", "user", 10_000, 12_345).risk is None
 
 

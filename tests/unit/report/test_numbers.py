@@ -31,7 +31,7 @@ def test_the_headline() -> None:
 
 def test_metrics_stay_below_their_limit_and_keep_whole_estimates() -> None:
     study = results()
-    numbers = metrics_numbers(study, verdict(study, SETTINGS))
+    numbers = metrics_numbers(verdict(study, SETTINGS))
     json.dumps(numbers, allow_nan=False)
     assert MOST_METRICS - 3 <= leaves(numbers) <= MOST_METRICS
     rate = numbers["attribution"]["sft-q8"]["user"]["sft"]["rows"]["semantic"]
@@ -43,4 +43,4 @@ def test_metrics_stay_below_their_limit_and_keep_whole_estimates() -> None:
 def test_nothing_at_all() -> None:
     empty = Results({})
     assert headline_numbers(verdict(empty, SETTINGS)) == {"status": "cannot tell"}
-    assert metrics_numbers(empty, verdict(empty, SETTINGS)) == {}
+    assert metrics_numbers(verdict(empty, SETTINGS)) == {}

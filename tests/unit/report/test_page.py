@@ -19,7 +19,7 @@ VENDOR = Path(module.__file__).parent / "vendor"
 
 
 def build(study: Results, output: Path, *, masked: bool = False) -> str:
-    write_page(study, verdict(study, SETTINGS), SETTINGS, PROVENANCE, output, masked=masked)
+    write_page(verdict(study, SETTINGS), PROVENANCE, output, masked=masked)
     return output.read_text()
 
 
@@ -88,14 +88,14 @@ def test_its_first_screen(text: str) -> None:
 def test_size_figures_and_questions(text: str) -> None:
     assert len(text.encode()) <= 4_000_000
     figures = re.findall(r'<figure id="figure-([a-z]+)"', text)
-    assert len(figures) == len(set(figures)) == 10
+    assert len(figures) == len(set(figures)) == 8
     assert re.findall(r"<h2 id=.*?>(.*?)</h2>", text) == [
         "Which rows?",
         "How sure is that?",
         "What kind of copying?",
         "What makes it worse?",
         "How does it grow?",
-        "Did RL memorise?",
+        "Did training memorise?",
         "Is the extracted data worth the original?",
         "How were data and search?",
         "Provenance",
@@ -104,7 +104,7 @@ def test_size_figures_and_questions(text: str) -> None:
 
 def test_letters_of_figures_are_at_least_11_pixels_high(text: str) -> None:
     svgs = re.findall(r"<svg.*?</svg>", without_scripts(text), re.DOTALL)
-    assert len(svgs) == 20
+    assert len(svgs) == 16
     for svg in svgs:
         sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)', svg)]
         assert sizes

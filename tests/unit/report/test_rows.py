@@ -47,7 +47,7 @@ def test_texts_give_way_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_masked_page_has_no_text() -> None:
-    data, _, _ = page_data(rows(), ["sft-q8"], masked=True)
+    data, _, _ = page_data(mask(rows()), ["sft-q8"])
     text = gzip.decompress(base64.b64decode(data)).decode()
     assert "crates" not in text
     assert "template 1" not in text

@@ -14,14 +14,7 @@ from tests.report_study import SETTINGS, results
 
 def printed(study: Results, width: int = 100, *, masked: bool = False) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    show(
-        study,
-        verdict(study, SETTINGS),
-        SETTINGS,
-        Path("results/x/report.html"),
-        console,
-        masked=masked,
-    )
+    show(verdict(study, SETTINGS), Path("results/x/report.html"), console, masked=masked)
     return console.export_text()
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.report.tables import SCHEMAS, Results
-from alignment_extraction.report.verdict import Verdict, cards, verdict
+from alignment_extraction.report.verdict import Verdict, verdict
 from tests.report_study import SETTINGS, attribution, results, risk, rows
 
 NOTHING_COMPARED = dict.fromkeys(
@@ -35,7 +35,9 @@ def test_a_model_that_leaks() -> None:
     own = found.first
     assert own is not None
     assert own.risk is not None
-    assert found.sentences[0].startswith(f"Of 1,300 training rows, {own.risk.at_risk.value:.0f} (")
+    assert found.sentences[0].startswith(
+        f"Of 1,300 training rows, {own.risk.at_risk.estimate:.0f} ("
+    )
     assert "among as many never-trained rows it is 1." in found.sentences[0]
     assert (
         found.sentences[1]
@@ -43,9 +45,9 @@ def test_a_model_that_leaks() -> None:
     )
     assert found.sentences[-1].startswith("rl-q8: leaks, ")
     assert "hold 0" in found.caveats[-1]
-    labels = [label for label, _, _ in cards(own)]
+    labels = [label for label, _, _ in found.cards]
     assert len(labels) == 4
-    numbers = {label: number for label, number, _ in cards(own)}
+    numbers = {label: number for label, number, _ in found.cards}
     assert numbers["copies that training caused, verbatim"] == "2.0 % (1.6 to 2.4)"
 
 
@@ -122,7 +124,7 @@ def test_no_likelihoods() -> None:
         == "2.0 % (1.6 to 2.4) of sft-q8's generations are copies that training caused."
     )
     assert found.first is not None
-    assert cards(found.first)[0][1:] == ("\u2013", "unknown: no likelihoods")
+    assert found.cards[0][1:] == ("\u2013", "unknown: no likelihoods")
 
 
 def test_placebos_that_do_not_hold_are_said() -> None:

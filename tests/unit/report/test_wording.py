@@ -5,7 +5,7 @@ import math
 import pytest
 
 from alignment_extraction.report import wording
-from alignment_extraction.report.wording import Estimate
+from alignment_extraction.statistics import Interval
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from alignment_extraction.report.wording import Estimate
 def test_an_estimate_with_its_interval(
     estimate: tuple[float, float, float], unit: str, text: str
 ) -> None:
-    assert wording.interval(Estimate(*estimate), unit) == text
+    assert wording.interval(Interval(*estimate), unit) == text
 
 
 def test_no_estimate_is_a_dash() -> None:
@@ -45,6 +45,14 @@ def test_counts_and_percents() -> None:
     ]  # fmt: skip
     assert [wording.percent(v) for v in (0.0421, 0.000034, 1, 0.1, 0)] == [
         "4.2 %", "0.0034 %", "100 %", "10 %", "0 %",
+    ]  # fmt: skip
+
+
+def test_cells_of_a_table() -> None:
+    row = {"a": 0.25, "low": 0.2, "high": 0.3, "n": 1200, "yes": True, "none": None, "text": "x"}
+    columns = ("a", "a:rate", "a:percent", "n", "yes", "none", "text")
+    assert [wording.cell(row, column) for column in columns] == [
+        "0.25", "25 % (20 to 30)", "25 %", "1,200", "yes", "\u2013", "x",
     ]  # fmt: skip
 
 
