@@ -3,22 +3,13 @@
 A row that cannot be used becomes a `RowError`, in its place in the file; it stops nothing.
 """
 
-import functools
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from alignment_extraction.corpora.formats import (
-    ADAPTERS,
-    ANSWER_KEYS,
-    CONTEXT_KEYS,
-    QUESTION_KEYS,
-    FileFormat,
-    Parsed,
-    pair,
-)
+from alignment_extraction.corpora.formats import Parsed, parse
 from alignment_extraction.corpora.rows import RowError, Rows, raw_rows
 from alignment_extraction.corpora.transcript import Turn
 from alignment_extraction.files import InputError
@@ -84,27 +75,26 @@ def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:
     if not users:
         raise RowError("it has no user message")
     ends = [*users[1:], len(said)] if turns == "all" else [len(said)]
-    found, refused = [], None
+    found, refused = [], []
     for start, end in zip(users, ends, strict=False):
         question = said[start].content or ""
         replies = [turn.content for turn in said[start:end] if turn.role == "assistant"]
         if not question.strip():
-            refused = refused or RowError("its question is blank")
+            refused.append("its question is blank")
         elif replies and all(reply is None for reply in replies):
-            refused = refused or RowError("no assistant message after the question has text")
+            refused.append("no assistant message after the question has text")
         else:
             answer = next((reply for reply in replies if reply and reply.strip()), None)
-            own = said[start if turns == "all" and start != users[0] else 0 : end]
+            own = said[0 if start == users[0] else start : end]
             clean = [{"role": turn.role, "content": turn.content or ""} for turn in own]
             found.append(Conversation(clean, question, answer, metadata))
-    if refused and not found:
-        raise refused
+    if not found:
+        raise RowError(refused[0])
     return found
 
 
 def read_rows(
     path: Path,
-    form: FileFormat = "auto",
     name: str | None = None,
     *,
     question_field: str | None = None,
@@ -115,7 +105,6 @@ def read_rows(
 
     Args:
         path: see `rows.raw_rows`.
-        form: the format of each row; by default its keys tell.
         name: how messages call the file; its path by default.
         question_field: the dotted path of the question, in place of the known names.
         answer_field: the dotted path of the answer.
@@ -127,20 +116,15 @@ def read_rows(
     Raises:
         InputError: see `rows.raw_rows`.
     """
-    adapter = ADAPTERS[form]
-    if question_field or answer_field:
-        adapter = functools.partial(
-            pair,
-            questions=(question_field,) if question_field else QUESTION_KEYS,
-            answers=(answer_field,) if answer_field else ANSWER_KEYS,
-            contexts=() if question_field else CONTEXT_KEYS,
-            alone=not answer_field,
-        )
     rows = raw_rows(path, name)
     for number, value in rows if question_field else _trees(rows):
         found: Sequence[Conversation | RowError]
         try:
-            found = [value] if isinstance(value, RowError) else conversations(adapter(value), turns)
+            found = (
+                [value]
+                if isinstance(value, RowError)
+                else conversations(parse(value, question_field, answer_field), turns)
+            )
         except RowError as error:
             excerpt = json.dumps(value, ensure_ascii=False, default=str)
             found = [RowError(str(error), excerpt)]
@@ -176,16 +160,11 @@ def _trees(rows: Rows) -> Rows:
         yield numbered[0][0], {"prompt": root, "message_tree_id": name}
 
 
-def generate_rows(
-    dataset: str, size: int, options: Mapping[str, Any], seed: int
-) -> Iterator[NumberedRow]:
-    """Draw `size` problems of a reasoning-gym data set, by its name and settings there.
-
-    Yields:
-        `size` rows; their metadata is what `tasks.verify` takes.
+def generate_rows(dataset: str, size: int, seed: int) -> Iterator[NumberedRow]:
+    """Draw `size` problems of a reasoning-gym data set; their metadata is its `entry`.
 
     Raises:
-        InputError: reasoning-gym is not installed, has no such data set, or refuses an option.
+        InputError: reasoning-gym is not installed, or has no such data set.
     """
     try:
         import reasoning_gym
@@ -195,12 +174,9 @@ def generate_rows(
             "'alignment-extraction[train]'"
         ) from None
     try:
-        problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size, **options)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise InputError(
-            f"reasoning-gym cannot make the data set {dataset!r} ({error}); correct its name or "
-            "options"
-        ) from error
+        problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size)
+    except ValueError as error:
+        raise InputError(f"reasoning-gym: {error}; correct the name in `datasets`") from error
     for index in range(size):
         row: Conversation | RowError
         try:

@@ -16,10 +16,9 @@ from alignment_extraction.corpora.conversations import (
     generate_rows,
     read_rows,
 )
-from alignment_extraction.corpora.reading import stream_parquet
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
-from alignment_extraction.files import InputError, write_json, write_parquet
+from alignment_extraction.files import InputError, atomic_path, write_json, write_parquet
 from alignment_extraction.models.lock import LOCK
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import CORPUS
@@ -43,7 +42,7 @@ class Corpus(NamedTuple):
     rejects: pl.DataFrame
     """Columns of `REJECTS`."""
     statistics: dict[str, Any]
-    """Counts; see `build`."""
+    """Counts; docs/files.md has their meaning."""
 
 
 def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path = LOCK) -> Corpus:
@@ -61,36 +60,21 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
         folder: an empty one, for the rows that were read so far.
         lock: the file that pins what comes from the hub (see `models.lock`).
 
-    Returns:
-        The corpus. Its statistics are `rows` (read), `usable`, `rejected`, `duplicates` (usable
-        rows that an earlier one equals), `questions_in_several_roles` (distinct questions whose
-        rows differ in role, which spoils a control) and `roles` (usable rows of each), and under
-        `sources` of each group, `{source}.{role}`: `files`, `rows`, `usable`, `rejected`,
-        `duplicates`, `turns`, `reasons` (the three commonest for which rows were rejected, with
-        the number of each).
-
     Raises:
-        InputError: two sources of one name and role or none at all; a file without a usable row,
-            unreadable or of an unknown kind; more than half of a source's rows unusable, unless
-            `allow_rejects`; a data set or option that reasoning-gym lacks.
+        InputError: a file without a usable row, unreadable or of an unknown kind; more than half of
+            a source's rows unusable, unless `allow_rejects`; a data set that reasoning-gym lacks.
     """
-    names = [source.group for source in sources]
-    if not names or len(set(names)) < len(names):
-        raise InputError(
-            "sources: expected data sets with different names, or one name in different roles, "
-            f"found {', '.join(names) or 'none'}"
-        )
-    parts = [_read_source(source, seed, folder / source.group, lock) for source in sources]
-    frame = pl.concat([part.frame for part in parts])
-    rejects = pl.concat([part.rejects for part in parts])
+    parts = {one.group: _read_source(one, seed, folder / one.group, lock) for one in sources}
+    frame = pl.concat([part.frame for part in parts.values()])
+    rejects = pl.concat([part.rejects for part in parts.values()])
     roles = frame.group_by("role").len().collect(engine="streaming")
     shared = frame.group_by(pl.col("question").hash()).agg(several=pl.col("role").n_unique() > 1)
     statistics = {
-        "rows": sum(part.statistics["rows"] for part in parts),
+        "rows": sum(part.statistics["rows"] for part in parts.values()),
         **_counts(frame, rejects),
         "questions_in_several_roles": shared.sum().collect(engine="streaming")["several"].item(),
         "roles": dict(sorted(roles.iter_rows())),
-        "sources": {name: part.statistics for name, part in zip(names, parts, strict=True)},
+        "sources": {name: part.statistics for name, part in parts.items()},
     }
     return Corpus(frame, rejects, statistics)
 
@@ -113,7 +97,8 @@ def write_corpus(
         built = build(sources, seed, Path(folder), lock)
         write_parquet(built.rejects, rejects)
         write_json(built.statistics, statistics)
-        stream_parquet(built.frame, output)
+        with atomic_path(output) as partial:  # never all of it in memory
+            built.frame.sink_parquet(partial, compression="zstd", statistics=True, metadata={})
 
 
 def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
@@ -154,15 +139,9 @@ def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> C
     read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)
     counted = rejected["reason"].value_counts().sort(-pl.col("count").cast(int), "reason")
     reasons: dict[str, int] = dict(counted.head(3).iter_rows())
-    about = {
-        "files": files,
-        "rows": count,
-        **_counts(read, rejected),
-        "turns": source.turns,
-        "reasons": reasons,
-    }
     check_rejects(source.group, count, rejected.height, reasons, source.allow_rejects)
-    return Corpus(read, rejected, about)
+    about = {"files": files, "rows": count, **_counts(read, rejected)}
+    return Corpus(read, rejected, about | {"turns": source.turns, "reasons": reasons})
 
 
 def check_rejects(
@@ -210,19 +189,17 @@ def _frames(
             good.append((f"{source.id_prefix}/{number:07d}{f'.{turn}' if turn > 1 else ''}", *row))
     fields = ("id", *Conversation._fields)
     frame = pl.DataFrame(good, schema={name: CORPUS[name] for name in fields}, orient="row")
-    given = {
-        "source": source.name,
-        "role": source.role,
-        "template": file if source.datasets else None,
-        "repetitions": 1,
-    }
-    columns = [
-        pl.col(name) if name in fields else pl.lit(given.get(name), dtype).alias(name)
+    template = file if source.datasets else None
+    given = {"source": source.name, "role": source.role, "template": template, "repetitions": 1}
+    added = [
+        pl.lit(given.get(name), dtype).alias(name)
         for name, dtype in CORPUS.items()
+        if name not in fields
     ]
     text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
-    return frame.select(columns).with_columns(text=text), pl.DataFrame(
-        bad, schema=REJECTS, orient="row"
+    return (
+        frame.with_columns(added).with_columns(text=text).select(list(CORPUS)),
+        pl.DataFrame(bad, schema=REJECTS, orient="row"),
     )
 
 
@@ -230,21 +207,9 @@ def _inputs(
     source: CorpusSource, seed: int, lock: Path
 ) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
     """The files of a source, or its generated data sets, with their names and rows."""
-    if source.datasets:
-        for name, data in source.datasets.items():
-            own_seed = named_seed(seed, f"corpus/{source.id_prefix}/{name}")
-            yield name, generate_rows(name, data.size, data.options, own_seed)
-        return
-    form = "auto" if source.format == "reasoning-gym" else source.format
-    for name, path in source_files(source, lock):
-        yield (
-            name,
-            read_rows(
-                path,
-                form,
-                name,
-                question_field=source.question_field,
-                answer_field=source.answer_field,
-                turns=source.turns,
-            ),
-        )
+    for name, size in source.datasets.items():
+        own_seed = named_seed(seed, f"corpus/{source.id_prefix}/{name}")
+        yield name, generate_rows(name, size, own_seed)
+    fields = source.model_dump(include={"question_field", "answer_field", "turns"})
+    for name, path in [] if source.datasets else source_files(source, lock):
+        yield name, read_rows(path, name, **fields)

@@ -4,6 +4,7 @@ Rows are read one after the other, in memory that does not grow with their numbe
 is read all at once. A row that cannot be read becomes a `RowError` in its place and stops nothing.
 """
 
+import contextlib
 import csv
 import gzip
 import io
@@ -51,17 +52,14 @@ def _kind_of(name: str) -> tuple[str, str]:
 def raw_rows(path: Path, name: str | None = None) -> Rows:
     """The rows of a file as it has them, each with its line (Parquet, arrays: its number), from 1.
 
-    Text is UTF-8, or UTF-16 or UTF-32 where a byte order mark, or the zeros of JSON's first
-    characters (RFC 4627, section 3), say so. The first line of CSV names the columns; its delimiter
-    is whichever of comma, semicolon and tab that line has most of, and the tab for .tsv. A blank
-    line is no row.
+    A row is an object, a list, whatever it is, or a `RowError`; a blank line is none. Text is
+    UTF-8, or UTF-16 or UTF-32 where a byte order mark, or the zeros of JSON's first characters (RFC
+    4627, section 3), say so. The first line of CSV names the columns; its delimiter is whichever of
+    comma, semicolon and tab that line has most of, and the tab for .tsv.
 
     Args:
         path: a file that ends as `ENDINGS` and `COMPRESSED` say.
         name: how messages call the file; its path by default.
-
-    Yields:
-        The line or number, and the row: an object, a list, whatever it is, or a `RowError`.
 
     Raises:
         InputError: the file cannot be read, ends otherwise, is damaged, or is JSON as a whole (an
@@ -102,7 +100,7 @@ def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
         import pyarrow as pa
 
         raw = pa.input_stream(file, compression="zstd")
-    stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
+    stream = io.BufferedReader(raw)
     # Without a mark, as JSON's first characters are ASCII; of CSV's names the first one is.
     encoding = json.detect_encoding(stream.peek(4)[:4])
     if encoding == "utf-8-sig":
@@ -113,7 +111,7 @@ def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
 # JSON -------------------------------------------------------------------------------------------
 
 
-def _parse(text: bytes | str) -> Any:
+def _parse(text: bytes) -> Any:
     return json.loads(text, parse_constant=lambda _: None)
 
 
@@ -137,32 +135,22 @@ def _byte_lines(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
 def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -> Rows:
     """JSON Lines, or one value of many lines; `array`: what the ending says of the ambiguous."""
     lines = _byte_lines(stream, encoding)
-    head = _until_text(lines)
-    first = head[-1].strip() if head else b""
-    opens = first[:1] == b"[" or (array and first[:1] == b"{")
+    filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    head = list(itertools.islice(filled, 1))
+    first = head[0][1].strip() if head else b""
+    opens = first.startswith((b"[", b"{") if array else b"[")
     likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
     whole = opens and likely and isinstance(_row(first), RowError)
     if array and opens and not whole:
         # One line may be all the file has; several are rows, though they be arrays.
-        more = _until_text(lines)
-        whole = not (more and more[-1].strip())
-        head += more
+        head += itertools.islice(filled, 1)
+        whole = len(head) == 1
     if whole:
-        yield from enumerate(_whole(b"".join([*head, *lines]), name), 1)
+        text = b"\n" * (head[0][0] - 1) + head[0][1] + b"".join(lines)
+        yield from enumerate(_whole(text, name), 1)
         return
-    for number, line in enumerate(itertools.chain(head, lines), 1):
-        if line.strip():
-            yield number, _row(line)
-
-
-def _until_text(lines: Iterator[bytes]) -> list[bytes]:
-    """The next lines up to the first that is not blank."""
-    taken = []
-    for line in lines:
-        taken.append(line)
-        if line.strip():
-            break
-    return taken
+    for number, line in itertools.chain(head, filled):
+        yield number, _row(line)
 
 
 def _whole(text: bytes, name: str) -> list[Any]:
@@ -242,10 +230,7 @@ def _values(column: Any) -> list[Any]:
     """A column's values; as text where Python has no such value, none where there is no text."""
     import pyarrow as pa
 
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError, ImportError, pa.ArrowException):
-        try:
-            return list(column.cast(pa.string()).to_pylist())
-        except pa.ArrowException:
-            return [None] * len(column)
+    for as_text in (False, True):
+        with contextlib.suppress(ValueError, OverflowError, ImportError, pa.ArrowException):
+            return list((column.cast(pa.string()) if as_text else column).to_pylist())
+    return [None] * len(column)

@@ -47,11 +47,7 @@ class Embedder:
         dimension: of its vectors.
         weights: how many it has.
 
-    Args:
-        folder: the model.
-        max_tokens: a longer text is cut here; at most what the model was made for.
-        batch_size: most texts encoded at once, sorted by length.
-        dtype: see `Dtype`.
+    The arguments are `EmbedderSettings`'.
 
     Raises:
         InputError: the folder holds no model that sentence-transformers can load, one that would
@@ -115,9 +111,9 @@ def _load(folder: Path, max_tokens: int, dtype: Dtype) -> Any:
             model_kwargs={"dtype": dtype},
         )
     except Exception as error:  # each library below raises its own kinds
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(
-            f"{folder}: not a model that sentence-transformers can load "
-            f"({type(error).__name__}: {' '.join(str(error).split())})"
+            f"{folder}: not a model that sentence-transformers can load ({reason})"
         ) from error
     limit = model.max_seq_length
     if limit is not None and max_tokens > limit:
@@ -159,7 +155,7 @@ def _refuse_code(folder: Path) -> None:
     path = folder / "modules.json"
     modules = read_json(path) if path.is_file() else []
     for module in modules if isinstance(modules, list) else []:
-        name = str(module.get("type")) if isinstance(module, dict) else str(module)
+        name = str(module.get("type") if isinstance(module, dict) else module)
         if not re.fullmatch(r"sentence_transformers(\.\w+)+", name):
             raise InputError(
                 f"{path}: asks for the class {name!r}, which is not of sentence-transformers "
@@ -175,9 +171,7 @@ def embed_file(
     *,
     gpu: bool = False,
 ) -> None:
-    """`write_embeddings` by the embedder in `folder`, as the rules do.
-
-    `gpu`: one is expected, so that its absence is told.
+    """`write_embeddings` by the embedder in `folder`; `gpu`: say so if there is none to use.
 
     Raises:
         InputError: see `Embedder` and `Embedder.embed`.
@@ -202,19 +196,17 @@ def write_embeddings(
     shape = (len(texts), model.dimension)
     first: dict[str, int] = {}
     origin = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.int64)
-    repeated = np.flatnonzero(origin != np.arange(len(texts)))
     with atomic_path(path) as partial:
+        with partial.open("wb") as file:  # an empty file cannot be mapped
+            np.save(file, np.empty((0, shape[1]), np.float32))
         if texts:
             out = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=shape)
-            for rows in _blocks(np.array(list(first.values()))):
+            for rows in _blocks(np.unique(origin)):
                 out[rows] = model.embed([texts[row] for row in rows], progress=progress)
-            for rows in _blocks(repeated):
+            for rows in _blocks(np.flatnonzero(origin != np.arange(len(texts)))):
                 out[rows] = out[origin[rows]]
             out.flush()
             del out
-        else:  # an empty file cannot be mapped
-            with partial.open("wb") as file:
-                np.save(file, np.empty(shape, np.float32))
     about = {"embedder": model.identity, "texts": hash_texts(texts)}
     write_json({**about, "rows": shape[0], "dimension": shape[1]}, path.with_suffix(".json"))
 
@@ -224,12 +216,9 @@ def _blocks(rows: Any) -> list[Any]:
 
 
 def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) -> Vectors:
-    """Memory-mapped vectors of `texts`.
+    """Memory-mapped vectors in `path` (.npy), of these texts in this order.
 
-    Args:
-        path: the .npy file.
-        texts: the texts they must belong to, in order.
-        identity: the embedder they must have been made with; None takes any.
+    They must be made by the embedder `identity`; None takes any.
 
     Raises:
         InputError: vectors of other texts, of another embedder, or not finite, or a missing or

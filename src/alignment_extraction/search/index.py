@@ -54,12 +54,7 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
         trees: number of trees; more find better and take more disk.
         seed: of the random splits.
         identity: the embedder of `vectors`.
-
-    Raises:
-        InputError: no rows.
     """
-    if not len(vectors):
-        raise InputError(f"{path}: no vectors to index; the corpus group is empty")
     rows, dimension = vectors.shape
     with atomic_path(path) as partial:
         index = AnnoyIndex(dimension, "angular")
@@ -104,11 +99,8 @@ class Annoy:
             )
         if (about["rows"], about["dimension"]) != vectors.shape:
             raise InputError(f"{path}: built over other vectors; build the index again")
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
         # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
+        size = path.stat().st_size if path.is_file() else 0
         if size != about["bytes"]:
             raise InputError(
                 f"{path}: has {size} bytes where {about['bytes']} were written; build the index "

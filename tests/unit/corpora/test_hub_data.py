@@ -54,7 +54,7 @@ def ask(hub: Hub, folder: Path, *paths: str) -> list[Any]:
     ],
 )
 def test_ids(text: str, parts: tuple[str | None, str, str | None]) -> None:
-    assert hub_data(text) == ("a/b", *parts)
+    assert hub_data(text) == ("a/b", *parts, None)
 
 
 @pytest.mark.parametrize("text", ["hf:a", "hf:a/b@v1:c", "hf:../b", "hf:a/b/c/d", "hf:", "hf:a/b:"])
