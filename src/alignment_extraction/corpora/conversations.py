@@ -67,11 +67,7 @@ def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:
         raise RowError(
             "it holds bytes or half of a surrogate pair that are not Unicode; save it as UTF-8"
         ) from None
-    if said and said[0].role == "text":
-        if not (said[0].content or "").strip():
-            raise RowError("its question is blank")
-        return [Conversation([], str(said[0].content), None, metadata)]
-    users = [place for place, turn in enumerate(said) if turn.role == "user"]
+    users = [place for place, turn in enumerate(said) if turn.role in ("user", "text")]
     if not users:
         raise RowError("it has no user message")
     ends = [*users[1:], len(said)] if turns == "all" else [len(said)]
@@ -86,8 +82,9 @@ def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:
         else:
             answer = next((reply for reply in replies if reply and reply.strip()), None)
             own = said[0 if start == users[0] else start : end]
-            clean = [{"role": turn.role, "content": turn.content or ""} for turn in own]
-            found.append(Conversation(clean, question, answer, metadata))
+            clean = [{"role": one.role, "content": one.content or ""} for one in own]
+            bare = said[start].role == "text"
+            found.append(Conversation([] if bare else clean, question, answer, metadata))
     if not found:
         raise RowError(refused[0])
     return found
@@ -101,30 +98,19 @@ def read_rows(
     answer_field: str | None = None,
     turns: Turns = "first",
 ) -> Iterator[NumberedRow]:
-    """Read a file of rows as conversations.
+    """Read a file of rows as conversations, every row in file order, usable or not.
 
     Args:
-        path: see `rows.raw_rows`.
-        name: how messages call the file; its path by default.
-        question_field: the dotted path of the question, in place of the known names.
-        answer_field: the dotted path of the answer.
+        path, name: see `rows.raw_rows`, and there what it raises.
+        question_field, answer_field: see `formats.parse`.
         turns: which user turns are rows.
-
-    Yields:
-        Every row in file order, usable or not; messages of OpenAssistant's flat files by tree.
-
-    Raises:
-        InputError: see `rows.raw_rows`.
     """
     rows = raw_rows(path, name)
     for number, value in rows if question_field else _trees(rows):
-        found: Sequence[Conversation | RowError]
+        found: Sequence[Conversation | RowError] = [value]
         try:
-            found = (
-                [value]
-                if isinstance(value, RowError)
-                else conversations(parse(value, question_field, answer_field), turns)
-            )
+            if not isinstance(value, RowError):
+                found = conversations(parse(value, question_field, answer_field), turns)
         except RowError as error:
             excerpt = json.dumps(value, ensure_ascii=False, default=str)
             found = [RowError(str(error), excerpt)]
@@ -135,29 +121,26 @@ def read_rows(
 
 
 def _trees(rows: Rows) -> Rows:
-    """Rows as they are; of OpenAssistant's single messages, one row for each tree of them.
+    """OpenAssistant's single messages as trees, each numbered as its first; other rows as is."""
 
-    A tree's messages follow each other, and its row has the number of the first.
-    """
-
-    def tree(numbered: tuple[int, Any]) -> tuple[bool, Any]:
+    def tree(numbered: tuple[int, Any]) -> Any:
         number, row = numbered
         single = isinstance(row, Mapping) and {"message_tree_id", "parent_id", "text"} <= set(row)
-        return single, row["message_tree_id"] if single else number
+        return (row["message_tree_id"],) if single else number
 
-    for (single, name), group in itertools.groupby(rows, tree):
-        numbered = list(group)
-        if not single:
-            yield numbered[0]
+    for name, group in itertools.groupby(rows, tree):
+        if isinstance(name, int):
+            yield from group
             continue
         nodes: dict[str, dict[str, Any]] = {}
+        numbered = list(group)
         for _, message in numbered:  # a reply follows what it replies to
             node = {**message, "replies": []}
             if parent := nodes.get(str(message["parent_id"])):
                 parent["replies"].append(node)
             nodes[str(message.get("message_id"))] = node
         root = next(iter(nodes.values()))
-        yield numbered[0][0], {"prompt": root, "message_tree_id": name}
+        yield numbered[0][0], {"prompt": root, "message_tree_id": name[0]}
 
 
 def generate_rows(dataset: str, size: int, seed: int) -> Iterator[NumberedRow]:

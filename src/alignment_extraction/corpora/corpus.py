@@ -19,7 +19,6 @@ from alignment_extraction.corpora.conversations import (
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError, atomic_path, write_json, write_parquet
-from alignment_extraction.models.lock import LOCK
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import CORPUS
 
@@ -34,18 +33,17 @@ REJECTS = pl.Schema(
 _CHUNK = 10_000  # rows that are Python objects at one time
 
 
-class Corpus(NamedTuple):
-    """A corpus, and what became of the rows that it was made from."""
+class _Rows(NamedTuple):
+    """The rows of a source (`CORPUS`), those that could not be used (`REJECTS`), and counts."""
 
     frame: pl.LazyFrame
-    """Columns of `vocabulary.CORPUS`; the rows lie in the folder that `build` was given."""
     rejects: pl.DataFrame
-    """Columns of `REJECTS`."""
     statistics: dict[str, Any]
-    """Counts; docs/files.md has their meaning."""
 
 
-def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path = LOCK) -> Corpus:
+def write_corpus(
+    sources: Sequence[CorpusSource], seed: int, output: Path, rejects: Path, statistics: Path
+) -> None:
     """Read or generate every source, in memory that does not grow with the number of rows.
 
     A row's id is its source and its number there, rejected rows counted: it is the same in every
@@ -57,48 +55,33 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
     Args:
         sources: no two of one name and role.
         seed: of generated problems; each data set has a random stream of its own.
-        folder: an empty one, for the rows that were read so far.
-        lock: the file that pins what comes from the hub (see `models.lock`).
+        output: `CORPUS`, as Parquet.
+        rejects: `REJECTS`, as Parquet.
+        statistics: counts, as JSON; docs/files.md has their meaning.
 
     Raises:
         InputError: a file without a usable row, unreadable or of an unknown kind; more than half of
-            a source's rows unusable, unless `allow_rejects`; a data set that reasoning-gym lacks.
-    """
-    parts = {one.group: _read_source(one, seed, folder / one.group, lock) for one in sources}
-    frame = pl.concat([part.frame for part in parts.values()])
-    rejects = pl.concat([part.rejects for part in parts.values()])
-    roles = frame.group_by("role").len().collect(engine="streaming")
-    shared = frame.group_by(pl.col("question").hash()).agg(several=pl.col("role").n_unique() > 1)
-    statistics = {
-        "rows": sum(part.statistics["rows"] for part in parts.values()),
-        **_counts(frame, rejects),
-        "questions_in_several_roles": shared.sum().collect(engine="streaming")["several"].item(),
-        "roles": dict(sorted(roles.iter_rows())),
-        "sources": {name: part.statistics for name, part in parts.items()},
-    }
-    return Corpus(frame, rejects, statistics)
-
-
-def write_corpus(
-    sources: Sequence[CorpusSource],
-    seed: int,
-    output: Path,
-    rejects: Path,
-    statistics: Path,
-    lock: Path = LOCK,
-) -> None:
-    """`build` a corpus; write its rows and those that could not be used as Parquet, counts as JSON.
-
-    Raises:
-        InputError: see `build`.
+            a source's rows unusable, unless `allow_rejects`; a data set that reasoning-gym lacks;
+            or see `source_files`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        built = build(sources, seed, Path(folder), lock)
-        write_parquet(built.rejects, rejects)
-        write_json(built.statistics, statistics)
+        parts = {one.group: _read_source(one, seed, Path(folder, one.group)) for one in sources}
+        frame = pl.concat([part.frame for part in parts.values()])
+        refused = pl.concat([part.rejects for part in parts.values()])
+        roles = frame.group_by("role").len().collect(engine="streaming")
+        several = frame.group_by(pl.col("question").hash()).agg(pl.col("role").n_unique() > 1)
+        counts = {
+            "rows": sum(part.statistics["rows"] for part in parts.values()),
+            **_counts(frame, refused),
+            "questions_in_several_roles": several.sum().collect(engine="streaming")["role"].item(),
+            "roles": dict(sorted(roles.iter_rows())),
+            "sources": {name: part.statistics for name, part in parts.items()},
+        }
+        write_parquet(refused, rejects)
+        write_json(counts, statistics)
         with atomic_path(output) as partial:  # never all of it in memory
-            built.frame.sink_parquet(partial, compression="zstd", statistics=True, metadata={})
+            frame.sink_parquet(partial, compression="zstd", statistics=True, metadata={})
 
 
 def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
@@ -109,13 +92,13 @@ def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
     return {"usable": usable, "rejected": rejects.height, "duplicates": usable - distinct}
 
 
-def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> Corpus:
+def _read_source(source: CorpusSource, seed: int, folder: Path) -> _Rows:
     folder.mkdir(parents=True)
     pieces: list[Path] = []
     rejects = [REJECTS.to_frame()]
     count = files = 0
     with tqdm(desc=source.group, unit=" rows", unit_scale=True) as bar:
-        for file, numbered in _inputs(source, seed, lock):
+        for file, numbered in _inputs(source, seed):
             rows = _numbered(numbered, count, source.limit)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
@@ -141,7 +124,7 @@ def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> C
     reasons: dict[str, int] = dict(counted.head(3).iter_rows())
     check_rejects(source.group, count, rejected.height, reasons, source.allow_rejects)
     about = {"files": files, "rows": count, **_counts(read, rejected)}
-    return Corpus(read, rejected, about | {"turns": source.turns, "reasons": reasons})
+    return _Rows(read, rejected, about | {"turns": source.turns, "reasons": reasons})
 
 
 def check_rejects(
@@ -203,13 +186,11 @@ def _frames(
     )
 
 
-def _inputs(
-    source: CorpusSource, seed: int, lock: Path
-) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
+def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
     """The files of a source, or its generated data sets, with their names and rows."""
     for name, size in source.datasets.items():
         own_seed = named_seed(seed, f"corpus/{source.id_prefix}/{name}")
         yield name, generate_rows(name, size, own_seed)
     fields = source.model_dump(include={"question_field", "answer_field", "turns"})
-    for name, path in [] if source.datasets else source_files(source, lock):
+    for name, path in [] if source.datasets else source_files(source):
         yield name, read_rows(path, name, **fields)

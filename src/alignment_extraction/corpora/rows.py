@@ -77,11 +77,10 @@ def raw_rows(path: Path, name: str | None = None) -> Rows:
             yield from _parquet(path, name)
             return
         with path.open("rb") as file:
-            stream, encoding = _text(file, packed)
             if kind in (".csv", ".tsv"):
-                yield from _delimited(stream, encoding, name, kind)
+                yield from _delimited(_text(file, packed, ""), name, kind)
             else:
-                yield from _json(stream, encoding, name, array=kind == ".json")
+                yield from _json(_text(file, packed, "\n"), name, array=kind == ".json")
     except UnicodeDecodeError as error:
         reason = f"not {error.encoding} text ({error.reason})"
         raise InputError(f"{name}: {reason}; it is cut off or damaged, fetch it again") from error
@@ -91,8 +90,11 @@ def raw_rows(path: Path, name: str | None = None) -> Rows:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
-def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
-    """The decompressed bytes after a byte order mark, and their encoding."""
+def _text(file: IO[bytes], packed: str, newline: str) -> io.TextIOWrapper:
+    """The decompressed text after a byte order mark.
+
+    Bytes that are no text become halves of surrogate pairs, which their row is refused for.
+    """
     raw: Any = file
     if packed == ".gz":
         raw = gzip.GzipFile(fileobj=file)
@@ -103,57 +105,45 @@ def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
     stream = io.BufferedReader(raw)
     # Without a mark, as JSON's first characters are ASCII; of CSV's names the first one is.
     encoding = json.detect_encoding(stream.peek(4)[:4])
-    if encoding == "utf-8-sig":
-        stream.read(3)
-    return stream, encoding.removesuffix("-sig")
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass"
+    return io.TextIOWrapper(stream, encoding, errors=errors, newline=newline)
 
 
 # JSON -------------------------------------------------------------------------------------------
 
 
-def _parse(text: bytes) -> Any:
+def _parse(text: str) -> Any:
     return json.loads(text, parse_constant=lambda _: None)
 
 
-def _row(line: bytes) -> Any:
+def _row(line: str) -> Any:
     try:
         return _parse(line)
     except (ValueError, RecursionError) as error:
-        start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
-        return RowError(f"the line is not JSON ({error})", start)
+        return RowError(f"the line is not JSON ({error})", line[: 4 * EXCERPT].strip())
 
 
-def _byte_lines(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
-    """Lines as UTF-8; a line break is the line feed alone, whatever the encoding."""
-    if encoding == "utf-8":
-        return iter(stream)
-    # Half a surrogate pair passes here and is refused with its row.
-    text = io.TextIOWrapper(stream, encoding, errors="surrogatepass", newline="\n")
-    return (line.encode("utf-8", "surrogatepass") for line in text)
-
-
-def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -> Rows:
+def _json(lines: io.TextIOWrapper, name: str, *, array: bool) -> Rows:
     """JSON Lines, or one value of many lines; `array`: what the ending says of the ambiguous."""
-    lines = _byte_lines(stream, encoding)
     filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     head = list(itertools.islice(filled, 1))
-    first = head[0][1].strip() if head else b""
-    opens = first.startswith((b"[", b"{") if array else b"[")
-    likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
+    first = head[0][1].strip() if head else ""
+    opens = first.startswith(("[", "{") if array else "[")
+    likely = (array and first[:1] == "[") or first[-1:] in "[{,"
     whole = opens and likely and isinstance(_row(first), RowError)
     if array and opens and not whole:
         # One line may be all the file has; several are rows, though they be arrays.
         head += itertools.islice(filled, 1)
         whole = len(head) == 1
     if whole:
-        text = b"\n" * (head[0][0] - 1) + head[0][1] + b"".join(lines)
+        text = "\n" * (head[0][0] - 1) + head[0][1] + lines.read()
         yield from enumerate(_whole(text, name), 1)
         return
     for number, line in itertools.chain(head, filled):
         yield number, _row(line)
 
 
-def _whole(text: bytes, name: str) -> list[Any]:
+def _whole(text: str, name: str) -> list[Any]:
     """The rows of a file that is one value: an array, or an object with the rows under one key."""
     try:
         value = _parse(text)
@@ -174,10 +164,7 @@ def _whole(text: bytes, name: str) -> list[Any]:
 # CSV --------------------------------------------------------------------------------------------
 
 
-def _delimited(stream: io.BufferedReader, encoding: str, name: str, kind: str) -> Rows:
-    # Bytes that are no text become halves of surrogate pairs, which the row is refused for.
-    errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"
-    text = io.TextIOWrapper(stream, encoding, errors=errors, newline="")
+def _delimited(text: io.TextIOWrapper, name: str, kind: str) -> Rows:
     first = text.readline()
     delimiter = "\t" if kind == ".tsv" else max(",;\t", key=first.count)
     csv.field_size_limit(_FIELD)

@@ -110,12 +110,10 @@ class CorpusSource(BaseModel):
         return files
 
 
-def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Path]]:
+def source_files(source: CorpusSource) -> list[tuple[str, Path]]:
     """Every file of a source with the name that its rejected rows are listed under.
 
-    Args:
-        source: not of generated problems.
-        lock: the file that pins what comes from the hub (see `models.lock`).
+    The lock (see `models.lock`) pins what comes from the hub.
 
     Raises:
         InputError: nothing matches, or it cannot be downloaded, or it is not what the lock pins.
@@ -124,7 +122,7 @@ def source_files(source: CorpusSource, lock: Path = LOCK) -> list[tuple[str, Pat
     if data is None:
         return [(str(path), path) for path in source.local_files()]
     name = f"dataset {source.path or f'{data.repo}@{data.revision}:{data.files}'}"
-    commit = locked_commit(lock, name, data.repo, data.revision, "dataset")
+    commit = locked_commit(LOCK, name, data.repo, data.revision, "dataset")
     found = hub_files(data, commit)
-    check_lock(lock, name, LockedSource(commit, listing_sha256(found)))
+    check_lock(LOCK, name, LockedSource(commit, listing_sha256(found)))
     return found

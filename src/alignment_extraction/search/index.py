@@ -1,8 +1,5 @@
 """Nearest-neighbour search behind one protocol, by Annoy or exactly.
 
-    index = Exact(vectors, device="cuda")
-    index.search(queries).cosine  # of the nearest row of each query
-
 `Annoy` finds candidates in trees on disk and scores them exactly; `Exact` compares every query with
 every row, on a GPU where there is one. A third kind is a class with `search` and a line in
 `matching.match`.
@@ -15,7 +12,7 @@ import numpy as np
 from annoy import AnnoyIndex
 
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
-from alignment_extraction.search.embedding import Vectors, short_identity
+from alignment_extraction.search.embedding import Vectors
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -86,27 +83,18 @@ class Annoy:
     def __init__(
         self, path: Path, vectors: Vectors, *, identity: str, candidates: int, search_k: int = -1
     ) -> None:
-        described = path.with_suffix(".json")
-        about = read_json(described)
-        keys = {"embedder", "rows", "dimension", "bytes"}
-        if not isinstance(about, dict) or not about.keys() >= keys:
-            raise InputError(f"{described}: does not describe an index; build the index again")
-        if about["embedder"] != identity:
-            raise InputError(
-                f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
-                f"generations were embedded with {short_identity(identity)}; build the index again "
-                "with one model"
-            )
-        if (about["rows"], about["dimension"]) != vectors.shape:
-            raise InputError(f"{path}: built over other vectors; build the index again")
+        about = read_json(path.with_suffix(".json"))
+        was = about if isinstance(about, dict) else {}
         # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
         size = path.stat().st_size if path.is_file() else 0
-        if size != about["bytes"]:
+        rows, dimension = vectors.shape
+        now = {"embedder": identity, "rows": rows, "dimension": dimension, "bytes": size}
+        if other := next((key for key in now if was.get(key) != now[key]), None):
             raise InputError(
-                f"{path}: has {size} bytes where {about['bytes']} were written; build the index "
-                "again"
+                f"{path}: {other} is {now[other]} but was {was.get(other)} when the index was "
+                "built; build the index again"
             )
-        self._trees = AnnoyIndex(about["dimension"], "angular")
+        self._trees = AnnoyIndex(dimension, "angular")
         self._trees.load(str(path))
         self._vectors = vectors
         self._candidates = min(candidates, len(vectors))

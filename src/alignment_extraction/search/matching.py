@@ -70,7 +70,7 @@ def match(
 
     Args:
         generations: has `question` and `answer`.
-        corpus: in the corpus schema.
+        corpus: see `vocabulary.CORPUS`.
         generation_vectors: field -> embeddings of the distinct generated texts.
         corpus_vectors: field -> embeddings of the corpus's `searched_rows`.
         indexes: (group, field) -> Annoy index, or None for exact search.

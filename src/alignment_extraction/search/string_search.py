@@ -92,14 +92,11 @@ def best_matches(
         searched = tqdm(pool.map(search, distinct), desc=progress, **bar)
         found = dict(zip(distinct, searched, strict=True))
     none = (-1, np.nan)
-    best = {metric: [found[query].get(metric, none) for query in queries] for metric in METRICS}
-    return {
-        metric: StringMatches(
-            np.array([position for position, _ in pairs], np.int64),
-            np.array([similarity for _, similarity in pairs], np.float32),
-        )
-        for metric, pairs in best.items()
-    }
+
+    def column(metric: Metric, place: int, dtype: Any) -> Any:
+        return np.array([found[query].get(metric, none)[place] for query in queries], dtype)
+
+    return {m: StringMatches(column(m, 0, np.int64), column(m, 1, np.float32)) for m in METRICS}
 
 
 def _kinds(texts: Sequence[str]) -> tuple[Integers, Integers]:
@@ -133,11 +130,11 @@ class _SortedTexts(NamedTuple):
         ranked = np.argsort(-total, kind="stable")
         share = total[ranked].cumsum() / max(1, total.sum())
         frequent = np.isin(np.arange(_KINDS), ranked[: 1 + np.searchsorted(share, _FREQUENT_SHARE)])
-        counts = np.empty((_KINDS, len(texts)), np.min_scalar_type(int(lengths.max(initial=0))))
-        parts = np.empty((3, len(texts)), np.object_)
-        for start in range(0, len(texts), _CHUNK):
-            here = slice(start, start + _CHUNK)
-            counts[:, here], parts[:, here] = _divide(texts[here].tolist(), frequent)
+        size = np.min_scalar_type(int(lengths.max(initial=0)))  # a million rows have many counts
+        chunks = np.split(texts, range(_CHUNK, len(texts), _CHUNK))
+        divided = [_divide(chunk.tolist(), frequent) for chunk in chunks]
+        counts = np.concatenate([counts.astype(size) for counts, _ in divided], axis=1)
+        parts = np.concatenate([parts for _, parts in divided], axis=1)
         positions = np.array(list(numbered.values()), np.int64)[order]
         return cls(parts, lengths[order], positions, counts, frequent)
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from alignment_extraction.corpora import corpus
 from alignment_extraction.corpora.corpus import REJECTS
 from alignment_extraction.corpora.source import CorpusSource
-from alignment_extraction.files import InputError, write_parquet
+from alignment_extraction.files import InputError, read_json, write_parquet
 from alignment_extraction.models.lock import read_lock
 from alignment_extraction.training import controlled
 from alignment_extraction.vocabulary import CORPUS as SCHEMA
@@ -50,8 +50,9 @@ class Built(NamedTuple):
 def build(sources: list[CorpusSource], seed: int) -> Built:
     """The corpus, all of it in memory."""
     with tempfile.TemporaryDirectory() as folder:
-        frame, rejects, statistics = corpus.build(sources, seed, Path(folder))
-        return Built(frame.collect(), rejects, statistics)
+        files = [Path(folder, "sub", name) for name in ("corpus", "rejects", "statistics")]
+        corpus.write_corpus(sources, seed, *files)
+        return Built(pl.read_parquet(files[0]), pl.read_parquet(files[1]), read_json(files[2]))
 
 
 def one(path: Path | str, **values: Any) -> Built:
@@ -227,16 +228,16 @@ def test_generated_sources(tmp_path: Path) -> None:
 
 
 HUB = """
-import json, pathlib, sys, tempfile
-from alignment_extraction.corpora.corpus import build
+import json, pathlib, sys
+import polars as pl
+from alignment_extraction.corpora.corpus import write_corpus
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
+files = [pathlib.Path(name) for name in ("corpus", "rejects", "statistics")]
 try:
-    with tempfile.TemporaryDirectory() as folder:
-        source, lock = CorpusSource(**json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
-        built = build([source], 0, pathlib.Path(folder), lock)
-        questions = built.frame.collect()["question"].to_list()
-    print(json.dumps([questions, built.rejects["file"].to_list()]))
+    write_corpus([CorpusSource(**json.loads(sys.argv[1]))], 0, *files)
+    questions, rejects = pl.read_parquet(files[0])["question"], pl.read_parquet(files[1])["file"]
+    print(json.dumps([questions.to_list(), rejects.to_list()]))
 except InputError as error:
     sys.exit(f"InputError: {error}")
 """
@@ -250,7 +251,8 @@ def test_a_hub_data_set(tmp_path: Path) -> None:
             exclude_none=True
         )
         return subprocess.run(
-            [sys.executable, "-c", HUB, values, str(lock)],
+            [sys.executable, "-c", HUB, values],
+            cwd=tmp_path,
             env=client_environment(hub.url, tmp_path),
             capture_output=True,
             text=True,
@@ -313,7 +315,7 @@ def test_one_source_in_several_roles(tmp_path: Path) -> None:
         ("data/0000001", "data", "member"),
         *((f"data.{role}/0000001", "data", role) for role in roles[1:]),
     ]
-    assert list(built.statistics["sources"]) == [f"data.{role}" for role in roles]
+    assert set(built.statistics["sources"]) == {f"data.{role}" for role in roles}
     assert one(path, role="unknown").frame["id"].to_list() == ["data/0000001"]
 
 
