@@ -42,14 +42,9 @@ class NumberedRow(NamedTuple):
 
 def _metadata(rest: Mapping[str, Any]) -> str | None:
     rest = {key: value for key, value in rest.items() if value is not None}
-    if not rest:
-        return None
-    try:
-        return json.dumps(rest, sort_keys=True, default=str, allow_nan=False)
-    except (ValueError, TypeError):
-        # JSON has no NaN and no infinity, a Parquet column and Python's parser (1e999) do.
-        finite = json.loads(json.dumps(rest, default=str), parse_constant=lambda _: None)
-        return json.dumps(finite, sort_keys=True)
+    # JSON has no NaN and no infinity, a Parquet column and Python's parser (1e999) do.
+    finite = json.loads(json.dumps(rest, default=str), parse_constant=lambda _: None)
+    return json.dumps(finite, sort_keys=True) if rest else None
 
 
 def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:

@@ -147,11 +147,10 @@ def check_rejects(
     _logger.warning(message)
 
 
-_Counted = tuple[int, NumberedRow]
-"""A row of a source: its number there, which all turns of a row share, and in its file."""
-
-
-def _numbered(rows: Iterator[NumberedRow], before: int, limit: int | None) -> Iterator[_Counted]:
+def _numbered(
+    rows: Iterator[NumberedRow], before: int, limit: int | None
+) -> Iterator[tuple[int, NumberedRow]]:
+    """Rows of a file with their number in the source, which all turns of a row share."""
     for row in rows:
         before += row.turn == 1
         if limit and before > limit:
@@ -160,7 +159,7 @@ def _numbered(rows: Iterator[NumberedRow], before: int, limit: int | None) -> It
 
 
 def _frames(
-    source: CorpusSource, file: str, batch: Sequence[_Counted]
+    source: CorpusSource, file: str, batch: Sequence[tuple[int, NumberedRow]]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The usable rows of a batch (`CORPUS`), and the others (`REJECTS`)."""
     good: list[tuple[Any, ...]] = []

@@ -6,6 +6,7 @@ is read all at once. A row that cannot be read becomes a `RowError` in its place
 
 import contextlib
 import csv
+import functools
 import gzip
 import io
 import itertools
@@ -81,10 +82,7 @@ def raw_rows(path: Path, name: str | None = None) -> Rows:
                 yield from _delimited(_text(file, packed, ""), name, kind)
             else:
                 yield from _json(_text(file, packed, "\n"), name, array=kind == ".json")
-    except UnicodeDecodeError as error:
-        reason = f"not {error.encoding} text ({error.reason})"
-        raise InputError(f"{name}: {reason}; it is cut off or damaged, fetch it again") from error
-    except (EOFError, zlib.error) as error:
+    except (UnicodeDecodeError, EOFError, zlib.error) as error:
         raise InputError(f"{name}: cut off or damaged ({error}); fetch it again") from error
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
@@ -112,8 +110,7 @@ def _text(file: IO[bytes], packed: str, newline: str) -> io.TextIOWrapper:
 # JSON -------------------------------------------------------------------------------------------
 
 
-def _parse(text: str) -> Any:
-    return json.loads(text, parse_constant=lambda _: None)
+_parse = functools.partial(json.loads, parse_constant=lambda _: None)
 
 
 def _row(line: str) -> Any:
@@ -148,11 +145,8 @@ def _whole(text: str, name: str) -> list[Any]:
     try:
         value = _parse(text)
     except (ValueError, RecursionError) as error:
-        where, reason = name, str(error)
-        if isinstance(error, json.JSONDecodeError):
-            where, reason = f"{name}, line {error.lineno}", error.msg
         raise InputError(
-            f"{where}: not JSON ({reason}); the file is cut off or damaged, fetch it again"
+            f"{name}: not JSON ({error}); the file is cut off or damaged, fetch it again"
         ) from error
     if isinstance(value, list):
         return value

@@ -8,15 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from alignment_extraction.corpora.conversations import Turns
 from alignment_extraction.corpora.hub_data import HubData, hub_data, hub_files
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, listing_sha256
 from alignment_extraction.models.hub import HubName, Revision
-from alignment_extraction.models.lock import (
-    LOCK,
-    LockedSource,
-    check_lock,
-    listing_sha256,
-    locked_commit,
-)
+from alignment_extraction.models.lock import LOCK, LockedSource, check_lock, locked_commit
 from alignment_extraction.vocabulary import Role, group_name
 
 

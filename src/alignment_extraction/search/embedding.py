@@ -81,12 +81,8 @@ class Embedder:
         order = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not order:
             return np.empty((0, self.dimension), np.float32)
-        found = self._model.encode(
-            list(order),
-            batch_size=self._batch_size,
-            convert_to_numpy=True,
-            show_progress_bar=progress,
-        )
+        options = {"batch_size": self._batch_size, "show_progress_bar": progress}
+        found = self._model.encode(list(order), convert_to_numpy=True, **options)
         # A model in half precision normalises in it too: the lengths are off by up to 1e-3.
         vectors = np.asarray(found, np.float32)
         with np.errstate(invalid="ignore"):
@@ -104,12 +100,8 @@ def _load(folder: Path, max_tokens: int, dtype: Dtype) -> Any:
     if dtype == "auto":
         dtype = "float16" if torch.cuda.is_available() else "float32"
     try:
-        model = SentenceTransformer(
-            str(folder),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"dtype": dtype},
-        )
+        options = {"trust_remote_code": False, "local_files_only": True}
+        model = SentenceTransformer(str(folder), model_kwargs={"dtype": dtype}, **options)
     except Exception as error:  # each library below raises its own kinds
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(
@@ -164,27 +156,16 @@ def _refuse_code(folder: Path) -> None:
 
 
 def embed_file(
-    texts: Sequence[str],
-    folder: Path,
-    settings: EmbedderSettings,
-    output: Path,
-    *,
-    gpu: bool = False,
+    texts: Sequence[str], folder: Path, settings: EmbedderSettings, output: Path, gpu: bool = False
 ) -> None:
-    """`write_embeddings` by the embedder in `folder`; `gpu`: say so if there is none to use.
-
-    Raises:
-        InputError: see `Embedder` and `Embedder.embed`.
-    """
+    """`write_embeddings` by the embedder in `folder`; `gpu`: say so if there is none to use."""
     if gpu:
         torch_device("embedding")
     options = settings.model_dump(include={"max_tokens", "batch_size", "dtype"})
-    write_embeddings(Embedder(folder, **options), texts, output, progress=True)
+    write_embeddings(Embedder(folder, **options), texts, output)
 
 
-def write_embeddings(
-    model: Embedder, texts: Sequence[str], path: Path, *, progress: bool = False
-) -> None:
+def write_embeddings(model: Embedder, texts: Sequence[str], path: Path) -> None:
     """Embed `texts` into `path` (.npy) and describe them in the .json beside it.
 
     Distinct texts are embedded once, block by block, so that memory holds one block of vectors and
@@ -202,7 +183,7 @@ def write_embeddings(
         if texts:
             out = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=shape)
             for rows in _blocks(np.unique(origin)):
-                out[rows] = model.embed([texts[row] for row in rows], progress=progress)
+                out[rows] = model.embed([texts[row] for row in rows], progress=True)
             for rows in _blocks(np.flatnonzero(origin != np.arange(len(texts)))):
                 out[rows] = out[origin[rows]]
             out.flush()
@@ -244,11 +225,7 @@ def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) 
 
 
 def identity_of(path: Path) -> str:
-    """Identity of the embedder that made the vectors in `path` (.npy).
-
-    Raises:
-        InputError: the .json beside `path` is missing or of something else.
-    """
+    """Identity of the embedder that made the vectors in `path` (.npy)."""
     return str(_read_about(path)["embedder"])
 
 

@@ -72,8 +72,7 @@ class Annoy:
         path: an index that `build_index` made of `vectors`.
         vectors: what the index was built over, shape (rows, dimension).
         identity: embedder of the queries.
-        candidates: neighbours asked of Annoy for each query.
-        search_k: nodes that Annoy inspects; -1 is trees x candidates.
+        candidates, search_k: see `IndexSettings`.
 
     Raises:
         InputError: the index was built with another embedder or over other rows, or is missing,

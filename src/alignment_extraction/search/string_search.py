@@ -5,17 +5,17 @@ counts insertions, deletions and substitutions (largest: the longer length); Ind
 and deletions (largest: the sum of lengths).
 
 Both are at most L / s, with L the length of the longest common subsequence of two texts of m and n
-characters, and s another length: the mean of m and n for Indel, where this is the similarity
-itself, and the larger of them for Levenshtein, because in the cheapest alignment at most L
-characters stand against their equals. So each bound on L bounds both. Whichever way characters are
-divided into classes, L is at most the sum of what each class gives alone, which is at most how many
-of its characters both texts have (the bag distance: Bartolini, Ciaccia and Patella 2002, "String
-matching with metric trees using an approximate distance"). Hence, from cheap to exact: characters
-in common; L of rare characters and common frequent ones; L of either (half the time of the whole,
-and unrelated prose seldom passes); L. Each query meets texts of like length, the most promising
-first: the better the best that is known, the fewer are left.
+characters, and s the mean of m and n for Indel, where this is the similarity itself, or the larger
+of them for Levenshtein, since in the cheapest alignment at most L characters stand against equals.
+However characters are divided into classes, L is at most the sum of what each class gives alone,
+which is at most how many of its characters both texts have (the bag distance: Bartolini, Ciaccia
+and Patella 2002, "String matching with metric trees using an approximate distance"). Hence, from
+cheap to exact: characters in common; L of rare characters and common frequent ones; L of either
+(half the time of the whole, and unrelated prose seldom passes); L. Each query meets texts of like
+length, the most promising first: the better the best that is known, the fewer are left.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Self
@@ -130,11 +130,9 @@ class _SortedTexts(NamedTuple):
         ranked = np.argsort(-total, kind="stable")
         share = total[ranked].cumsum() / max(1, total.sum())
         frequent = np.isin(np.arange(_KINDS), ranked[: 1 + np.searchsorted(share, _FREQUENT_SHARE)])
-        size = np.min_scalar_type(int(lengths.max(initial=0)))  # a million rows have many counts
         chunks = np.split(texts, range(_CHUNK, len(texts), _CHUNK))
         divided = [_divide(chunk.tolist(), frequent) for chunk in chunks]
-        counts = np.concatenate([counts.astype(size) for counts, _ in divided], axis=1)
-        parts = np.concatenate([parts for _, parts in divided], axis=1)
+        counts, parts = (np.concatenate(arrays, axis=1) for arrays in zip(*divided, strict=True))
         positions = np.array(list(numbered.values()), np.int64)[order]
         return cls(parts, lengths[order], positions, counts, frequent)
 
@@ -155,10 +153,11 @@ def _divide(texts: Sequence[str], frequent: Any) -> tuple[Integers, Texts]:
     for part, chosen in ((_RARE, ~frequent[kinds]), (_FREQUENT, frequent[kinds])):
         joined = codes[chosen].tobytes().decode("utf-32-le", "surrogatepass")
         ends = np.bincount(rows[chosen], minlength=len(texts)).cumsum().tolist()
-        starts = [0, *ends[:-1]]
-        parts[part] = [joined[start:end] for start, end in zip(starts, ends, strict=True)]
+        parts[part] = [joined[start:end] for start, end in itertools.pairwise([0, *ends])]
     parts[_WHOLE] = texts
-    return cells.reshape(-1, _KINDS).T, parts
+    # In as few bytes as hold any sum of a text's counts: a million texts have many.
+    size = np.min_scalar_type(max(map(len, texts), default=0))
+    return cells.reshape(-1, _KINDS).T.astype(size), parts
 
 
 def _common(query: Integers, texts: Integers, kinds: Any) -> Integers:
@@ -185,14 +184,6 @@ def _match(query: str, texts: _SortedTexts) -> _Best:
         choices = parts[part, rows].tolist()
         return process.cdist(divided[part], choices, scorer=scorer, dtype=dtype)[0]
 
-    def lower(rows: Integers, part: int) -> None:
-        rows = rows[lowered[rows] == part]
-        if len(rows):
-            length = compare(rows, LCSseq.similarity, bound.dtype, part)
-            if part != _WHOLE:  # in place of characters in common of this part
-                length += common[rows] if part == _RARE else bound[rows] - common[rows]
-            bound[rows], lowered[rows] = length, part + 1
-
     found: _Best = {}
     mean, longer = (lengths + len(query)) / 2, np.maximum(lengths, len(query))
     best_row = int((bound / mean).argmax())
@@ -203,7 +194,11 @@ def _match(query: str, texts: _SortedTexts) -> _Best:
         best_row = -1
         while len(rows):
             for part in (_RARE, _FREQUENT, _WHOLE):
-                lower(rows, part)
+                new = rows[lowered[rows] == part]
+                length = compare(new, LCSseq.similarity, bound.dtype, part)
+                if part != _WHOLE:  # in place of characters in common of this part
+                    length += common[new] if part == _RARE else bound[new] - common[new]
+                bound[new], lowered[new] = length, part + 1
                 rows = rows[bound[rows] >= (best - _TOLERANCE) * size[rows]]
             scores = compare(rows, SCORERS[metric], np.float32)
             top = float(scores.max(initial=0))
