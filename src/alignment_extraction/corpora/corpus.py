@@ -60,9 +60,8 @@ def write_corpus(
         statistics: counts, as JSON; docs/files.md has their meaning.
 
     Raises:
-        InputError: a file without a usable row, unreadable or of an unknown kind; more than half of
-            a source's rows unusable, unless `allow_rejects`; a data set that reasoning-gym lacks;
-            or see `source_files`.
+        InputError: a file without a usable row; more than half of a source's rows unusable, unless
+            `allow_rejects`; or see `source_files`, `read_rows` and `generate_rows`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
@@ -96,9 +95,9 @@ def _read_source(source: CorpusSource, seed: int, folder: Path) -> _Rows:
     folder.mkdir(parents=True)
     pieces: list[Path] = []
     rejects = [REJECTS.to_frame()]
-    count = files = 0
+    count = 0
     with tqdm(desc=source.group, unit=" rows", unit_scale=True) as bar:
-        for file, numbered in _inputs(source, seed):
+        for files, (file, numbered) in enumerate(_inputs(source, seed), 1):
             rows = _numbered(numbered, count, source.limit)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
@@ -116,7 +115,6 @@ def _read_source(source: CorpusSource, seed: int, folder: Path) -> _Rows:
                     f"{file}: no usable row ({reason}); correct the file, or name the fields of "
                     "question and answer: question_field, answer_field"
                 )
-            files += 1
             if count == source.limit:
                 break
     read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)
@@ -173,16 +171,12 @@ def _frames(
     frame = pl.DataFrame(good, schema={name: CORPUS[name] for name in fields}, orient="row")
     template = file if source.datasets else None
     given = {"source": source.name, "role": source.role, "template": template, "repetitions": 1}
-    added = [
-        pl.lit(given.get(name), dtype).alias(name)
-        for name, dtype in CORPUS.items()
-        if name not in fields
-    ]
+    literals = {name: pl.lit(value, CORPUS[name]) for name, value in given.items()}
     text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
-    return (
-        frame.with_columns(added).with_columns(text=text).select(list(CORPUS)),
-        pl.DataFrame(bad, schema=REJECTS, orient="row"),
+    frame = pl.concat(
+        [CORPUS.to_frame(), frame.with_columns(text=text, **literals)], how="diagonal"
     )
+    return frame, pl.DataFrame(bad, schema=REJECTS, orient="row")
 
 
 def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[NumberedRow]]]:

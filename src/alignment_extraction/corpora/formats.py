@@ -33,12 +33,9 @@ Parsed = tuple[list[Turn], Mapping[str, Any]]
 
 
 def parse(row: Any, question: str | None = None, answer: str | None = None) -> Parsed:
-    """A row's turns, by the shape that its keys tell, or by named fields.
+    """The turns of a row, any value of JSON or Parquet, by the shape that its keys tell.
 
-    Args:
-        row: any value of JSON or Parquet.
-        question: the dotted path of the question, in place of the known names.
-        answer: the dotted path of the answer.
+    `question` and `answer` are dotted paths of fields, in place of the known names.
 
     Raises:
         RowError: it has no known shape, or lacks a field.
@@ -172,7 +169,6 @@ def _turn_key(row: Mapping[str, Any]) -> str | None:
 
 
 def _messages(row: Mapping[str, Any], key: str) -> Parsed:
-    """Chat messages, ShareGPT, UltraChat's alternating texts, chosen conversations."""
     return _with_system(row, _turns(at(row, key), f"`{key}` of the row"), key)
 
 
@@ -205,10 +201,10 @@ def _pair(
     question = _first(row, (question_field,) if question_field else QUESTION_KEYS)
     answer = _first(row, (answer_field,) if answer_field else ANSWER_KEYS)
     if question is None:
-        raise RowError(_lacks(row, question_field))
+        raise _lacking(row, question_field)
     asked, replied = at(row, question), at(row, answer) if answer else None
     if answer is None and isinstance(asked, str) and (answer_field or not question_field):
-        raise RowError(_lacks(row, answer_field))
+        raise _lacking(row, answer_field)
     context = None
     if isinstance(asked, list):
         turns = _turns(asked, f"`{question}`")
@@ -232,11 +228,11 @@ def _pair(
     return _with_system(row, turns, question, context, answer)
 
 
-def _lacks(row: Mapping[str, Any], field: str | None) -> str:
+def _lacking(row: Mapping[str, Any], field: str | None) -> RowError:
     if field:
-        return f"the row has no `{field}`"
+        return RowError(f"the row has no `{field}`")
     keys = ", ".join(f"`{key}`" for key in list(row)[:8])
-    return (
+    return RowError(
         f"none of its keys ({keys or 'it has none'}) is known to hold a question and its answer; "
         "name them: --question-field KEY --answer-field KEY"
     )

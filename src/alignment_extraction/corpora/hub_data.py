@@ -126,7 +126,7 @@ def _matching(repo: str, commit: str, patterns: list[str]) -> list[tuple[str, Pa
     """Files that match a glob: `*` crosses folders; a `**/` is any folders, none included."""
     folder = download_hub(repo, commit, "dataset", patterns)
     # The hub's cache can also hold files of this commit that were asked for by another glob.
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = [(path.relative_to(folder).as_posix(), path) for path in paths]
+    named = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     globs = {*patterns, *(pattern.replace("**/", "") for pattern in patterns)}
-    return [(name, path) for name, path in named if any(fnmatch.fnmatch(name, g) for g in globs)]
+    names = {name for pattern in globs for name in fnmatch.filter(named, pattern)}
+    return [(name, path) for name, path in named.items() if name in names]

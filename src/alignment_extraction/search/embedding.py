@@ -33,8 +33,7 @@ def hash_texts(texts: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
+        digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
 
@@ -182,18 +181,16 @@ def write_embeddings(model: Embedder, texts: Sequence[str], path: Path) -> None:
             np.save(file, np.empty((0, shape[1]), np.float32))
         if texts:
             out = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=shape)
-            for rows in _blocks(np.unique(origin)):
+            distinct = np.unique(origin)
+            for rows in np.split(distinct, range(_BLOCK, len(distinct), _BLOCK)):
                 out[rows] = model.embed([texts[row] for row in rows], progress=True)
-            for rows in _blocks(np.flatnonzero(origin != np.arange(len(texts)))):
+            repeated = np.flatnonzero(origin != np.arange(len(texts)))
+            for rows in np.split(repeated, range(_BLOCK, len(repeated), _BLOCK)):
                 out[rows] = out[origin[rows]]
             out.flush()
             del out
     about = {"embedder": model.identity, "texts": hash_texts(texts)}
     write_json({**about, "rows": shape[0], "dimension": shape[1]}, path.with_suffix(".json"))
-
-
-def _blocks(rows: Any) -> list[Any]:
-    return [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
 
 
 def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) -> Vectors:
@@ -213,10 +210,9 @@ def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) 
             f"{path}: made with the embedder {short_identity(about['embedder'])}, but the other "
             f"side with {short_identity(identity)}; embed both with one model and dtype"
         )
-    expected = (about["rows"], about["dimension"])
     try:
         vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        if vectors.shape != expected:
+        if vectors.shape != (expected := (about["rows"], about["dimension"])):
             raise ValueError(f"it has shape {vectors.shape}, expected {expected}")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); run the embedding step again") from error

@@ -46,9 +46,8 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
 
     Args:
         vectors: unit-length float32, shape (rows, dimension), at least one row.
-        path: the index; the .json beside it records embedder, rows, dimension, trees, seed and the
-            index's size.
-        trees: number of trees; more find better and take more disk.
+        path: the index; the .json beside it has the other arguments, its shape and its size.
+        trees: more find better and take more disk.
         seed: of the random splits.
         identity: the embedder of `vectors`.
     """
@@ -95,9 +94,8 @@ class Annoy:
             )
         self._trees = AnnoyIndex(dimension, "angular")
         self._trees.load(str(path))
-        self._vectors = vectors
+        self._vectors, self._search_k = vectors, search_k
         self._candidates = min(candidates, len(vectors))
-        self._search_k = search_k
 
     def search(self, queries: Vectors) -> Neighbours:
         """The nearest of each query's candidates; see `Index`."""

@@ -45,10 +45,7 @@ def index_group(
 ) -> None:
     """Build the Annoy index of one group and field of a corpus, from its embeddings.
 
-    `options` are `trees` and `seed` of `index.build_index`.
-
-    Raises:
-        InputError: see `group_of` and `read_vectors`.
+    `options` are `trees` and `seed` of `build_index`. Raises as `group_of` and `read_vectors` do.
     """
     rows = searched_rows(corpus, field)
     _, own = group_of(rows, group, read_vectors(vectors, rows["compared"].to_list()))

@@ -91,18 +91,15 @@ def best_matches(
         bar = {"total": len(distinct), "unit": "text", "delay": _DELAY, "disable": progress is None}
         searched = tqdm(pool.map(search, distinct), desc=progress, **bar)
         found = dict(zip(distinct, searched, strict=True))
-    none = (-1, np.nan)
 
     def column(metric: Metric, place: int, dtype: Any) -> Any:
-        return np.array([found[query].get(metric, none)[place] for query in queries], dtype)
+        return np.array([found[text].get(metric, (-1, np.nan))[place] for text in queries], dtype)
 
     return {m: StringMatches(column(m, 0, np.int64), column(m, 1, np.float32)) for m in METRICS}
 
 
-def _kinds(texts: Sequence[str]) -> tuple[Integers, Integers]:
-    """The code points of all texts in a row, and their kinds."""
-    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    return codes, codes % _KINDS
+def _code_points(texts: Sequence[str]) -> Integers:
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 class _SortedTexts(NamedTuple):
@@ -126,7 +123,7 @@ class _SortedTexts(NamedTuple):
         order = np.argsort(lengths, kind="stable")
         texts = np.array(list(numbered), np.object_)[order]
         some = texts[:: 1 + len(texts) // _SAMPLE].tolist()
-        total = np.bincount(_kinds(some)[1], minlength=_KINDS)
+        total = np.bincount(_code_points(some) % _KINDS, minlength=_KINDS)
         ranked = np.argsort(-total, kind="stable")
         share = total[ranked].cumsum() / max(1, total.sum())
         frequent = np.isin(np.arange(_KINDS), ranked[: 1 + np.searchsorted(share, _FREQUENT_SHARE)])
@@ -146,7 +143,8 @@ class _SortedTexts(NamedTuple):
 
 def _divide(texts: Sequence[str], frequent: Any) -> tuple[Integers, Texts]:
     """Characters of each kind in each text, shape (kinds, texts), and its parts, (3, texts)."""
-    codes, kinds = _kinds(texts)
+    codes = _code_points(texts)
+    kinds = codes % _KINDS
     rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     cells = np.bincount(rows * _KINDS + kinds, minlength=len(texts) * _KINDS)
     parts = np.empty((3, len(texts)), np.object_)
