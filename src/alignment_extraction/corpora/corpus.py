@@ -95,9 +95,9 @@ def _read_source(source: CorpusSource, seed: int, folder: Path) -> _Rows:
     folder.mkdir(parents=True)
     pieces: list[Path] = []
     rejects = [REJECTS.to_frame()]
-    count = 0
+    count = files = 0
     with tqdm(desc=source.group, unit=" rows", unit_scale=True) as bar:
-        for files, (file, numbered) in enumerate(_inputs(source, seed), 1):
+        for file, numbered in _inputs(source, seed):
             rows = _numbered(numbered, count, source.limit)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
@@ -115,6 +115,7 @@ def _read_source(source: CorpusSource, seed: int, folder: Path) -> _Rows:
                     f"{file}: no usable row ({reason}); correct the file, or name the fields of "
                     "question and answer: question_field, answer_field"
                 )
+            files += 1
             if count == source.limit:
                 break
     read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)

@@ -21,8 +21,7 @@ from alignment_extraction.files import InputError
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """Kinds of files, in any letter case; all but Parquet may also end in one of `COMPRESSED`."""
 COMPRESSED = (".gz", ".zst")
-EXCERPT = 200
-"""Characters of a malformed row that are shown."""
+EXCERPT = 200  # characters of a malformed row that are shown
 _BATCH = 1000  # rows of a Parquet file that are Python objects at one time
 _FIELD = 1 << 24  # characters that a field of CSV may have; more is a quote that never ends
 _WRAPPERS = ("data", "rows", "examples", "train")  # keys that some files keep all rows under
