@@ -46,7 +46,7 @@ class Embedder:
         dimension: of its vectors.
         weights: how many it has.
 
-    The arguments are `EmbedderSettings`'.
+    `folder` holds the model; the other arguments are those of `EmbedderSettings`.
 
     Raises:
         InputError: the folder holds no model that sentence-transformers can load, one that would
