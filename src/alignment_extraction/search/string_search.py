@@ -192,11 +192,11 @@ def _match(query: str, texts: _SortedTexts) -> _Best:
         best_row = -1
         while len(rows):
             for part in (_RARE, _FREQUENT, _WHOLE):
-                new = rows[lowered[rows] == part]
-                length = compare(new, LCSseq.similarity, bound.dtype, part)
-                if part != _WHOLE:  # in place of characters in common of this part
-                    length += common[new] if part == _RARE else bound[new] - common[new]
-                bound[new], lowered[new] = length, part + 1
+                if len(new := rows[lowered[rows] == part]):
+                    length = compare(new, LCSseq.similarity, bound.dtype, part)
+                    if part != _WHOLE:  # in place of characters in common of this part
+                        length += common[new] if part == _RARE else bound[new] - common[new]
+                    bound[new], lowered[new] = length, part + 1
                 rows = rows[bound[rows] >= (best - _TOLERANCE) * size[rows]]
             scores = compare(rows, SCORERS[metric], np.float32)
             top = float(scores.max(initial=0))
