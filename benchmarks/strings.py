@@ -52,7 +52,7 @@ def problems(kinds: Sequence[str], size: int, seed: int) -> list[str]:
     texts: list[str] = []
     for number, kind in enumerate(kinds):
         share = size * (number + 1) // len(kinds) - size * number // len(kinds)
-        rows = (row for _, row, _ in generate_rows(kind, share, {}, seed))
+        rows = (row for _, row, _ in generate_rows(kind, share, seed))
         texts += [row.question for row in rows if isinstance(row, Conversation)]
     return texts
 

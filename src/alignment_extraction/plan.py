@@ -116,7 +116,7 @@ def _rows(params: Params, corpus: str) -> int:
     if built.exists():
         return int(read_json(built)["usable"])
     counts = [
-        source.limit or source.rows or sum(data.size for data in source.datasets.values())
+        source.limit or source.rows or sum(source.datasets.values())
         for source in params.corpora[corpus].sources
     ]
     return int(_known(f"corpora.{corpus}", all(counts) and sum(counts)))

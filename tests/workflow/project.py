@@ -130,7 +130,7 @@ def make_project(folder: Path) -> Project:
         return {"path": str(path.relative_to(folder)), "sha256": sha256(path)}
 
     def corpus_source(role: str, file: str) -> dict[str, str]:
-        return {"name": "sums", "format": "gsm8k", "path": f"inputs/{file}.jsonl", "role": role}
+        return {"name": "sums", "path": f"inputs/{file}.jsonl", "role": role}
 
     params: dict[str, Any] = {
         "run": ["toy"],

@@ -9,16 +9,14 @@ from alignment_extraction.search.matching import match
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
-    searched, index = snakemake.params.searched, snakemake.params.index.settings
+    searched = snakemake.params.searched
     matches, audit = match(
         read_shards(snakemake.input.generations),
         read_corpus(Path(snakemake.input.corpus)),
         generation_vectors={field: Path(file) for field, file in searched["generations"].items()},
         corpus_vectors={field: Path(file) for field, file in searched["corpus"].items()},
         indexes={key: file and Path(file) for key, file in searched["indexes"].items()},
-        candidates=index.candidates,
-        search_k=index.search_k,
-        audit=index.audit,
+        settings=snakemake.params.index.settings,
         seed=snakemake.params.seed,
         threads=snakemake.threads,
     )

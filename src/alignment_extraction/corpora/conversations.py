@@ -3,22 +3,13 @@
 A row that cannot be used becomes a `RowError`, in its place in the file; it stops nothing.
 """
 
-import functools
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from alignment_extraction.corpora.formats import (
-    ADAPTERS,
-    ANSWER_KEYS,
-    CONTEXT_KEYS,
-    QUESTION_KEYS,
-    FileFormat,
-    Parsed,
-    pair,
-)
+from alignment_extraction.corpora.formats import Parsed, parse
 from alignment_extraction.corpora.rows import RowError, Rows, raw_rows
 from alignment_extraction.corpora.transcript import Turn
 from alignment_extraction.files import InputError
@@ -51,14 +42,9 @@ class NumberedRow(NamedTuple):
 
 def _metadata(rest: Mapping[str, Any]) -> str | None:
     rest = {key: value for key, value in rest.items() if value is not None}
-    if not rest:
-        return None
-    try:
-        return json.dumps(rest, sort_keys=True, default=str, allow_nan=False)
-    except (ValueError, TypeError):
-        # JSON has no NaN and no infinity, a Parquet column and Python's parser (1e999) do.
-        finite = json.loads(json.dumps(rest, default=str), parse_constant=lambda _: None)
-        return json.dumps(finite, sort_keys=True)
+    # JSON has no NaN and no infinity, a Parquet column and Python's parser (1e999) do.
+    finite = json.loads(json.dumps(rest, default=str), parse_constant=lambda _: None)
+    return json.dumps(finite, sort_keys=True) if rest else None
 
 
 def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:
@@ -76,71 +62,50 @@ def conversations(parsed: Parsed, turns: Turns = "first") -> list[Conversation]:
         raise RowError(
             "it holds bytes or half of a surrogate pair that are not Unicode; save it as UTF-8"
         ) from None
-    if said and said[0].role == "text":
-        if not (said[0].content or "").strip():
-            raise RowError("its question is blank")
-        return [Conversation([], str(said[0].content), None, metadata)]
-    users = [place for place, turn in enumerate(said) if turn.role == "user"]
+    users = [place for place, turn in enumerate(said) if turn.role in ("user", "text")]
     if not users:
         raise RowError("it has no user message")
     ends = [*users[1:], len(said)] if turns == "all" else [len(said)]
-    found, refused = [], None
+    found, refused = [], []
     for start, end in zip(users, ends, strict=False):
         question = said[start].content or ""
         replies = [turn.content for turn in said[start:end] if turn.role == "assistant"]
         if not question.strip():
-            refused = refused or RowError("its question is blank")
+            refused.append("its question is blank")
         elif replies and all(reply is None for reply in replies):
-            refused = refused or RowError("no assistant message after the question has text")
+            refused.append("no assistant message after the question has text")
         else:
             answer = next((reply for reply in replies if reply and reply.strip()), None)
-            own = said[start if turns == "all" and start != users[0] else 0 : end]
-            clean = [{"role": turn.role, "content": turn.content or ""} for turn in own]
-            found.append(Conversation(clean, question, answer, metadata))
-    if refused and not found:
-        raise refused
+            own = said[0 if start == users[0] else start : end]
+            clean = [{"role": one.role, "content": one.content or ""} for one in own]
+            bare = said[start].role == "text"
+            found.append(Conversation([] if bare else clean, question, answer, metadata))
+    if not found:
+        raise RowError(refused[0])
     return found
 
 
 def read_rows(
     path: Path,
-    form: FileFormat = "auto",
     name: str | None = None,
     *,
     question_field: str | None = None,
     answer_field: str | None = None,
     turns: Turns = "first",
 ) -> Iterator[NumberedRow]:
-    """Read a file of rows as conversations.
+    """Read a file of rows as conversations, every row in file order, usable or not.
 
     Args:
-        path: see `rows.raw_rows`.
-        form: the format of each row; by default its keys tell.
-        name: how messages call the file; its path by default.
-        question_field: the dotted path of the question, in place of the known names.
-        answer_field: the dotted path of the answer.
+        path, name: see `rows.raw_rows`, and there what it raises.
+        question_field, answer_field: see `formats.parse`.
         turns: which user turns are rows.
-
-    Yields:
-        Every row in file order, usable or not; messages of OpenAssistant's flat files by tree.
-
-    Raises:
-        InputError: see `rows.raw_rows`.
     """
-    adapter = ADAPTERS[form]
-    if question_field or answer_field:
-        adapter = functools.partial(
-            pair,
-            questions=(question_field,) if question_field else QUESTION_KEYS,
-            answers=(answer_field,) if answer_field else ANSWER_KEYS,
-            contexts=() if question_field else CONTEXT_KEYS,
-            alone=not answer_field,
-        )
     rows = raw_rows(path, name)
     for number, value in rows if question_field else _trees(rows):
-        found: Sequence[Conversation | RowError]
+        found: Sequence[Conversation | RowError] = [value]
         try:
-            found = [value] if isinstance(value, RowError) else conversations(adapter(value), turns)
+            if not isinstance(value, RowError):
+                found = conversations(parse(value, question_field, answer_field), turns)
         except RowError as error:
             excerpt = json.dumps(value, ensure_ascii=False, default=str)
             found = [RowError(str(error), excerpt)]
@@ -151,41 +116,33 @@ def read_rows(
 
 
 def _trees(rows: Rows) -> Rows:
-    """Rows as they are; of OpenAssistant's single messages, one row for each tree of them.
+    """OpenAssistant's single messages as trees, each numbered as its first; other rows as is."""
 
-    A tree's messages follow each other, and its row has the number of the first.
-    """
-
-    def tree(numbered: tuple[int, Any]) -> tuple[bool, Any]:
+    def tree(numbered: tuple[int, Any]) -> Any:
         number, row = numbered
         single = isinstance(row, Mapping) and {"message_tree_id", "parent_id", "text"} <= set(row)
-        return single, row["message_tree_id"] if single else number
+        return (row["message_tree_id"],) if single else number
 
-    for (single, name), group in itertools.groupby(rows, tree):
-        numbered = list(group)
-        if not single:
-            yield numbered[0]
+    for name, group in itertools.groupby(rows, tree):
+        if isinstance(name, int):
+            yield from group
             continue
         nodes: dict[str, dict[str, Any]] = {}
+        numbered = list(group)
         for _, message in numbered:  # a reply follows what it replies to
             node = {**message, "replies": []}
             if parent := nodes.get(str(message["parent_id"])):
                 parent["replies"].append(node)
             nodes[str(message.get("message_id"))] = node
         root = next(iter(nodes.values()))
-        yield numbered[0][0], {"prompt": root, "message_tree_id": name}
+        yield numbered[0][0], {"prompt": root, "message_tree_id": name[0]}
 
 
-def generate_rows(
-    dataset: str, size: int, options: Mapping[str, Any], seed: int
-) -> Iterator[NumberedRow]:
-    """Draw `size` problems of a reasoning-gym data set, by its name and settings there.
-
-    Yields:
-        `size` rows; their metadata is what `tasks.verify` takes.
+def generate_rows(dataset: str, size: int, seed: int) -> Iterator[NumberedRow]:
+    """Draw `size` problems of a reasoning-gym data set; their metadata is its `entry`.
 
     Raises:
-        InputError: reasoning-gym is not installed, has no such data set, or refuses an option.
+        InputError: reasoning-gym is not installed, or has no such data set.
     """
     try:
         import reasoning_gym
@@ -195,12 +152,9 @@ def generate_rows(
             "'alignment-extraction[train]'"
         ) from None
     try:
-        problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size, **options)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise InputError(
-            f"reasoning-gym cannot make the data set {dataset!r} ({error}); correct its name or "
-            "options"
-        ) from error
+        problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size)
+    except ValueError as error:
+        raise InputError(f"reasoning-gym: {error}; correct the name in `datasets`") from error
     for index in range(size):
         row: Conversation | RowError
         try:

@@ -16,11 +16,9 @@ from alignment_extraction.corpora.conversations import (
     generate_rows,
     read_rows,
 )
-from alignment_extraction.corpora.reading import stream_parquet
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
-from alignment_extraction.files import InputError, write_json, write_parquet
-from alignment_extraction.models.lock import LOCK
+from alignment_extraction.files import InputError, atomic_path, write_json, write_parquet
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import CORPUS
 
@@ -35,18 +33,17 @@ REJECTS = pl.Schema(
 _CHUNK = 10_000  # rows that are Python objects at one time
 
 
-class Corpus(NamedTuple):
-    """A corpus, and what became of the rows that it was made from."""
+class _Rows(NamedTuple):
+    """The rows of a source (`CORPUS`), those that could not be used (`REJECTS`), and counts."""
 
     frame: pl.LazyFrame
-    """Columns of `vocabulary.CORPUS`; the rows lie in the folder that `build` was given."""
     rejects: pl.DataFrame
-    """Columns of `REJECTS`."""
     statistics: dict[str, Any]
-    """Counts; see `build`."""
 
 
-def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path = LOCK) -> Corpus:
+def write_corpus(
+    sources: Sequence[CorpusSource], seed: int, output: Path, rejects: Path, statistics: Path
+) -> None:
     """Read or generate every source, in memory that does not grow with the number of rows.
 
     A row's id is its source and its number there, rejected rows counted: it is the same in every
@@ -58,62 +55,32 @@ def build(sources: Sequence[CorpusSource], seed: int, folder: Path, lock: Path =
     Args:
         sources: no two of one name and role.
         seed: of generated problems; each data set has a random stream of its own.
-        folder: an empty one, for the rows that were read so far.
-        lock: the file that pins what comes from the hub (see `models.lock`).
-
-    Returns:
-        The corpus. Its statistics are `rows` (read), `usable`, `rejected`, `duplicates` (usable
-        rows that an earlier one equals), `questions_in_several_roles` (distinct questions whose
-        rows differ in role, which spoils a control) and `roles` (usable rows of each), and under
-        `sources` of each group, `{source}.{role}`: `files`, `rows`, `usable`, `rejected`,
-        `duplicates`, `turns`, `reasons` (the three commonest for which rows were rejected, with
-        the number of each).
+        output: `CORPUS`, as Parquet.
+        rejects: `REJECTS`, as Parquet.
+        statistics: counts, as JSON; docs/files.md has their meaning.
 
     Raises:
-        InputError: two sources of one name and role or none at all; a file without a usable row,
-            unreadable or of an unknown kind; more than half of a source's rows unusable, unless
-            `allow_rejects`; a data set or option that reasoning-gym lacks.
-    """
-    names = [source.group for source in sources]
-    if not names or len(set(names)) < len(names):
-        raise InputError(
-            "sources: expected data sets with different names, or one name in different roles, "
-            f"found {', '.join(names) or 'none'}"
-        )
-    parts = [_read_source(source, seed, folder / source.group, lock) for source in sources]
-    frame = pl.concat([part.frame for part in parts])
-    rejects = pl.concat([part.rejects for part in parts])
-    roles = frame.group_by("role").len().collect(engine="streaming")
-    shared = frame.group_by(pl.col("question").hash()).agg(several=pl.col("role").n_unique() > 1)
-    statistics = {
-        "rows": sum(part.statistics["rows"] for part in parts),
-        **_counts(frame, rejects),
-        "questions_in_several_roles": shared.sum().collect(engine="streaming")["several"].item(),
-        "roles": dict(sorted(roles.iter_rows())),
-        "sources": {name: part.statistics for name, part in zip(names, parts, strict=True)},
-    }
-    return Corpus(frame, rejects, statistics)
-
-
-def write_corpus(
-    sources: Sequence[CorpusSource],
-    seed: int,
-    output: Path,
-    rejects: Path,
-    statistics: Path,
-    lock: Path = LOCK,
-) -> None:
-    """`build` a corpus; write its rows and those that could not be used as Parquet, counts as JSON.
-
-    Raises:
-        InputError: see `build`.
+        InputError: a file without a usable row; more than half of a source's rows unusable, unless
+            `allow_rejects`; or see `source_files`, `read_rows` and `generate_rows`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        built = build(sources, seed, Path(folder), lock)
-        write_parquet(built.rejects, rejects)
-        write_json(built.statistics, statistics)
-        stream_parquet(built.frame, output)
+        parts = {one.group: _read_source(one, seed, Path(folder, one.group)) for one in sources}
+        frame = pl.concat([part.frame for part in parts.values()])
+        refused = pl.concat([part.rejects for part in parts.values()])
+        roles = frame.group_by("role").len().collect(engine="streaming")
+        several = frame.group_by(pl.col("question").hash()).agg(pl.col("role").n_unique() > 1)
+        counts = {
+            "rows": sum(part.statistics["rows"] for part in parts.values()),
+            **_counts(frame, refused),
+            "questions_in_several_roles": several.sum().collect(engine="streaming")["role"].item(),
+            "roles": dict(sorted(roles.iter_rows())),
+            "sources": {name: part.statistics for name, part in parts.items()},
+        }
+        write_parquet(refused, rejects)
+        write_json(counts, statistics)
+        with atomic_path(output) as partial:  # never all of it in memory
+            frame.sink_parquet(partial, compression="zstd", statistics=True, metadata={})
 
 
 def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
@@ -124,13 +91,13 @@ def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
     return {"usable": usable, "rejected": rejects.height, "duplicates": usable - distinct}
 
 
-def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> Corpus:
+def _read_source(source: CorpusSource, seed: int, folder: Path) -> _Rows:
     folder.mkdir(parents=True)
     pieces: list[Path] = []
     rejects = [REJECTS.to_frame()]
     count = files = 0
     with tqdm(desc=source.group, unit=" rows", unit_scale=True) as bar:
-        for file, numbered in _inputs(source, seed, lock):
+        for file, numbered in _inputs(source, seed):
             rows = _numbered(numbered, count, source.limit)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
@@ -154,15 +121,9 @@ def _read_source(source: CorpusSource, seed: int, folder: Path, lock: Path) -> C
     read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)
     counted = rejected["reason"].value_counts().sort(-pl.col("count").cast(int), "reason")
     reasons: dict[str, int] = dict(counted.head(3).iter_rows())
-    about = {
-        "files": files,
-        "rows": count,
-        **_counts(read, rejected),
-        "turns": source.turns,
-        "reasons": reasons,
-    }
     check_rejects(source.group, count, rejected.height, reasons, source.allow_rejects)
-    return Corpus(read, rejected, about)
+    about = {"files": files, "rows": count, **_counts(read, rejected)}
+    return _Rows(read, rejected, about | {"turns": source.turns, "reasons": reasons})
 
 
 def check_rejects(
@@ -185,11 +146,10 @@ def check_rejects(
     _logger.warning(message)
 
 
-_Counted = tuple[int, NumberedRow]
-"""A row of a source: its number there, which all turns of a row share, and in its file."""
-
-
-def _numbered(rows: Iterator[NumberedRow], before: int, limit: int | None) -> Iterator[_Counted]:
+def _numbered(
+    rows: Iterator[NumberedRow], before: int, limit: int | None
+) -> Iterator[tuple[int, NumberedRow]]:
+    """Rows of a file with their number in the source, which all turns of a row share."""
     for row in rows:
         before += row.turn == 1
         if limit and before > limit:
@@ -198,7 +158,7 @@ def _numbered(rows: Iterator[NumberedRow], before: int, limit: int | None) -> It
 
 
 def _frames(
-    source: CorpusSource, file: str, batch: Sequence[_Counted]
+    source: CorpusSource, file: str, batch: Sequence[tuple[int, NumberedRow]]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The usable rows of a batch (`CORPUS`), and the others (`REJECTS`)."""
     good: list[tuple[Any, ...]] = []
@@ -210,41 +170,21 @@ def _frames(
             good.append((f"{source.id_prefix}/{number:07d}{f'.{turn}' if turn > 1 else ''}", *row))
     fields = ("id", *Conversation._fields)
     frame = pl.DataFrame(good, schema={name: CORPUS[name] for name in fields}, orient="row")
-    given = {
-        "source": source.name,
-        "role": source.role,
-        "template": file if source.datasets else None,
-        "repetitions": 1,
-    }
-    columns = [
-        pl.col(name) if name in fields else pl.lit(given.get(name), dtype).alias(name)
-        for name, dtype in CORPUS.items()
-    ]
+    template = file if source.datasets else None
+    given = {"source": source.name, "role": source.role, "template": template, "repetitions": 1}
+    literals = {name: pl.lit(value, CORPUS[name]) for name, value in given.items()}
     text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
-    return frame.select(columns).with_columns(text=text), pl.DataFrame(
-        bad, schema=REJECTS, orient="row"
+    frame = pl.concat(
+        [CORPUS.to_frame(), frame.with_columns(text=text, **literals)], how="diagonal"
     )
+    return frame, pl.DataFrame(bad, schema=REJECTS, orient="row")
 
 
-def _inputs(
-    source: CorpusSource, seed: int, lock: Path
-) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
+def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
     """The files of a source, or its generated data sets, with their names and rows."""
-    if source.datasets:
-        for name, data in source.datasets.items():
-            own_seed = named_seed(seed, f"corpus/{source.id_prefix}/{name}")
-            yield name, generate_rows(name, data.size, data.options, own_seed)
-        return
-    form = "auto" if source.format == "reasoning-gym" else source.format
-    for name, path in source_files(source, lock):
-        yield (
-            name,
-            read_rows(
-                path,
-                form,
-                name,
-                question_field=source.question_field,
-                answer_field=source.answer_field,
-                turns=source.turns,
-            ),
-        )
+    for name, size in source.datasets.items():
+        own_seed = named_seed(seed, f"corpus/{source.id_prefix}/{name}")
+        yield name, generate_rows(name, size, own_seed)
+    fields = source.model_dump(include={"question_field", "answer_field", "turns"})
+    for name, path in [] if source.datasets else source_files(source):
+        yield name, read_rows(path, name, **fields)

@@ -5,15 +5,13 @@ question and an answer under known names, a transcript in one text, a tree of me
 A row that cannot be used becomes a `RowError`, in its place in the file; it stops nothing.
 """
 
-import functools
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.transcript import ROLES, Turn, transcript
 
-FileFormat = Literal["auto", "messages", "orz", "gsm8k", "alpaca", "text"]
 TURN_KEYS = ("messages", "conversations", "conversation", "dialogue", "dialog", "data")
 """Keys that lists of turns are kept under: the chat format, ShareGPT, WildChat, UltraChat."""
 QUESTION_KEYS = ("instruction", "prompt", "question", "problem", "query", "input")
@@ -26,10 +24,43 @@ ANSWER_KEYS = (
     *("target", "instances.0.output"),
 )
 """In order of preference: of a problem with `answer` and `solution`, the answer."""
-_SPEAKER_KEYS = ("role", "from", "speaker")
+SPEAKER_KEYS = ("role", "from", "speaker")
+CONTENT_KEYS = ("content", "value", "text", "ground_truth.value")
+"""Of a turn: the chat format, ShareGPT, OpenAssistant, Open-Reasoner-Zero."""
 
 Parsed = tuple[list[Turn], Mapping[str, Any]]
 """A row's turns and what else it holds."""
+
+
+def parse(row: Any, question: str | None = None, answer: str | None = None) -> Parsed:
+    """The turns of a row, any value of JSON or Parquet, by the shape that its keys tell.
+
+    `question` and `answer` are dotted paths of fields, in place of the known names.
+
+    Raises:
+        RowError: it has no known shape, or lacks a field.
+    """
+    if question or answer:
+        return _pair(_mapping(row), question, answer)
+    if isinstance(row, list):
+        return _turn_list(row)
+    row = _mapping(row)
+    if isinstance(at(row, "prompt"), Mapping) and "replies" in at(row, "prompt"):
+        return _tree(row)
+    if key := _turn_key(row):
+        return _messages(row, key)
+    if _first(row, QUESTION_KEYS):
+        return _pair(row)
+    chosen, text = at(row, "chosen"), at(row, "text")
+    if isinstance(chosen, list):
+        return _messages(row, "chosen")
+    for key, value in (("chosen", chosen), ("text", text)):
+        if isinstance(value, str) and (turns := transcript(value)):
+            return turns, _others(row, key)
+    if text is not None:  # such as pretraining has: all of it is the question
+        return [Turn("text", _plain(text, "text"))], _others(row, "text")
+    key = _first(row, TURN_KEYS[:3])
+    return _messages(row, key) if key else _pair(row)
 
 
 # Values -----------------------------------------------------------------------------------------
@@ -60,25 +91,22 @@ def at(row: Any, path: str) -> Any:
 
     A key that has dots itself comes first; capitals in keys do not matter.
     """
-    head, _, rest = path.partition(".")
-    if isinstance(row, Mapping):
-        if path in row:
-            return row[path]
-        keys = {str(key).lower(): key for key in row}
-        if path.lower() in keys:
-            return row[keys[path.lower()]]
-        return at(row[keys[head.lower()]], rest) if rest and head.lower() in keys else None
-    if isinstance(row, list) and head.isdecimal() and int(head) < len(row):
-        return at(row[int(head)], rest) if rest else row[int(head)]
-    return None
+    if isinstance(row, list):
+        row = {str(place): value for place, value in enumerate(row)}
+    if not isinstance(row, Mapping):
+        return None
+    if path in row:
+        return row[path]
+    keys = {str(key).lower(): key for key in row}
+    if path.lower() in keys:
+        return row[keys[path.lower()]]
+    head, _, rest = path.lower().partition(".")
+    return at(row[keys[head]], rest) if rest and head in keys else None
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     """The first name under which the row has a value."""
-    keys = {str(key).lower() for key, value in row.items() if value is not None}
-    return next(
-        (n for n in names if n.lower() in keys or ("." in n and at(row, n) is not None)), None
-    )
+    return next((name for name in names if at(row, name) is not None), None)
 
 
 def _others(row: Mapping[str, Any], *used: str | None) -> dict[str, Any]:
@@ -93,7 +121,7 @@ def _turn(value: Any, place: int) -> Turn:
     """A turn as the chat format, ShareGPT, OpenAI's content parts and ORZ have it."""
     what = f"message {place}"
     turn = _mapping(value, what)
-    speaker = _first(turn, _SPEAKER_KEYS)
+    speaker, key = _first(turn, SPEAKER_KEYS), _first(turn, CONTENT_KEYS)
     if speaker is None:
         raise RowError(f"{what} has no `role`")
     role = at(turn, speaker)
@@ -101,7 +129,6 @@ def _turn(value: Any, place: int) -> Turn:
         raise RowError(f"`{speaker}` of {what} is {_kind(role)}, not text")
     role = role.strip().lower()
     role = ROLES.get(role, role)
-    key = _first(turn, ("content", "value", "text", "ground_truth.value"))
     if key is None:
         if not {"content", "value", "tool_calls", "function_call"} & set(turn):
             raise RowError(f"{what} has no `content`")
@@ -136,15 +163,12 @@ def _turn_key(row: Mapping[str, Any]) -> str | None:
         if isinstance(value, str) and value.lstrip()[:1] == "[" and "{" in value:
             return key
         one = value[0] if isinstance(value, list) and value else None
-        if isinstance(one, str) or (isinstance(one, Mapping) and _first(one, _SPEAKER_KEYS)):
+        if isinstance(one, str) or (isinstance(one, Mapping) and _first(one, SPEAKER_KEYS)):
             return key
     return None
 
 
-def messages(row: Any) -> Parsed:
-    """A list of turns: chat messages, ShareGPT, UltraChat's alternating texts."""
-    row = _mapping(row)
-    key = _turn_key(row) or _first(row, TURN_KEYS) or "messages"
+def _messages(row: Mapping[str, Any], key: str) -> Parsed:
     return _with_system(row, _turns(at(row, key), f"`{key}` of the row"), key)
 
 
@@ -156,46 +180,44 @@ def _with_system(row: Mapping[str, Any], turns: list[Turn], *used: str | None) -
     return turns, _others(row, *used)
 
 
-def turn_list(row: Any) -> Parsed:
+def _turn_list(row: list[Any]) -> Parsed:
     """A row that is the list of turns itself; Open-Reasoner-Zero: `[{from, value}, {from,
     ground_truth: {value, pass_at_n}}]`."""
-    if not isinstance(row, list) or not row:
+    if not row:
         raise RowError("the row is not a list of turns")
-    rest: dict[str, Any] = {}
-    for turn in row:
-        truth = turn.get("ground_truth") if isinstance(turn, Mapping) else None
-        rest |= truth if isinstance(truth, Mapping) else {}
+    truths = [turn.get("ground_truth") for turn in row if isinstance(turn, Mapping)]
+    rest = {k: v for truth in truths if isinstance(truth, Mapping) for k, v in truth.items()}
     return _turns(row, "the row"), _others(rest, "value")
 
 
-def pair(
-    row: Any,
-    questions: tuple[str, ...] = QUESTION_KEYS,
-    answers: tuple[str, ...] = ANSWER_KEYS,
-    contexts: tuple[str, ...] = CONTEXT_KEYS,
-    *,
-    alone: bool = False,
+def _pair(
+    row: Mapping[str, Any], question_field: str | None = None, answer_field: str | None = None
 ) -> Parsed:
-    """A question and an answer under the first of these names that the row has.
+    """A question and an answer under the names given, or the first known ones that the row has.
 
     Either may be text, a number or a list of turns; the context follows the question on a line of
-    its own. `alone`: a question will do.
+    its own. Where the question alone is named it need not have an answer.
     """
-    row = _mapping(row)
-    question, answer, context = _first(row, questions), _first(row, answers), None
+    question = _first(row, (question_field,) if question_field else QUESTION_KEYS)
+    answer = _first(row, (answer_field,) if answer_field else ANSWER_KEYS)
     if question is None:
-        raise RowError(f"the row has no `{questions[0]}`" if len(questions) == 1 else _unknown(row))
+        raise _lacking(row, question_field)
     asked, replied = at(row, question), at(row, answer) if answer else None
-    if answer is None and not alone and isinstance(asked, str):
-        raise RowError(f"the row has no `{answers[0]}`" if len(answers) < 3 else _unknown(row))
+    if answer is None and isinstance(asked, str) and (answer_field or not question_field):
+        raise _lacking(row, answer_field)
+    context = None
     if isinstance(asked, list):
         turns = _turns(asked, f"`{question}`")
     else:
         text = _plain(asked, question)
-        context = _first(row, tuple(key for key in contexts if key != question))
+        contexts = () if question_field else tuple(key for key in CONTEXT_KEYS if key != question)
+        context = _first(row, contexts)
         if context and _plain(at(row, context), context).strip():
             text = f"{text}\n{at(row, context)}" if text.strip() else ""
-        turns = _asked(text)
+        turns = transcript(text) or []
+        # A prompt may be a transcript that ends where the assistant begins.
+        ends = len(turns) > 1 and turns[-1].role == "assistant" and not turns[-1].content
+        turns = turns[:-1] if ends else [Turn("user", text)]
     if isinstance(replied, list):
         reply = _turns(replied, f"`{answer}`")
         turns = reply if any(turn.role == "user" for turn in reply) else turns + reply
@@ -206,30 +228,17 @@ def pair(
     return _with_system(row, turns, question, context, answer)
 
 
-def _asked(text: str) -> list[Turn]:
-    """The turns of a prompt that is a transcript ending where the assistant begins."""
-    turns = transcript(text) or []
-    ends = len(turns) > 1 and turns[-1].role == "assistant" and not turns[-1].content
-    return turns[:-1] if ends else [Turn("user", text)]
-
-
-def _unknown(row: Mapping[str, Any]) -> str:
+def _lacking(row: Mapping[str, Any], field: str | None) -> RowError:
+    if field:
+        return RowError(f"the row has no `{field}`")
     keys = ", ".join(f"`{key}`" for key in list(row)[:8])
-    return (
+    return RowError(
         f"none of its keys ({keys or 'it has none'}) is known to hold a question and its answer; "
         "name them: --question-field KEY --answer-field KEY"
     )
 
 
-def text(row: Any) -> Parsed:
-    """A bare `text`, such as pretraining has: all of it is the question."""
-    row = _mapping(row)
-    if _first(row, ("text",)) is None:
-        raise RowError("the row has no `text`")
-    return [Turn("text", _plain(at(row, "text"), "text"))], _others(row, "text")
-
-
-def tree(row: Mapping[str, Any]) -> Parsed:
+def _tree(row: Mapping[str, Any]) -> Parsed:
     """OpenAssistant's tree of messages: the best ranked reply to each, from the root down."""
 
     def rank(message: Mapping[str, Any]) -> float:
@@ -243,36 +252,3 @@ def tree(row: Mapping[str, Any]) -> Parsed:
         replies = [reply for reply in node.get("replies") or [] if isinstance(reply, Mapping)]
         node = min(replies, key=rank, default=None)
     return turns, _others(row, "prompt")
-
-
-def auto(row: Any) -> Parsed:
-    """The shape that the row's keys tell."""
-    if isinstance(row, list):
-        return turn_list(row)
-    row = _mapping(row)
-    if isinstance(at(row, "prompt"), Mapping) and "replies" in at(row, "prompt"):
-        return tree(row)
-    if _turn_key(row):
-        return messages(row)
-    if _first(row, QUESTION_KEYS) is not None:
-        return pair(row)
-    for key in ("chosen", "text"):
-        value = at(row, key)
-        if key == "chosen" and isinstance(value, list):
-            return _turns(value, "`chosen`"), _others(row, key)
-        if isinstance(value, str) and (turns := transcript(value)):
-            return turns, _others(row, key)
-    if at(row, "text") is not None:
-        return text(row)
-    return messages(row) if _first(row, TURN_KEYS[:3]) else pair(row)
-
-
-ADAPTERS: dict[FileFormat, Callable[[Any], Parsed]] = {
-    "auto": auto,
-    "messages": messages,
-    "orz": turn_list,
-    "gsm8k": functools.partial(pair, questions=("question",), answers=("answer",), contexts=()),
-    "alpaca": functools.partial(pair, questions=("instruction",), answers=("output", "response")),
-    "text": text,
-}
-"""What `read_rows` can be told; "auto" takes all that the others do."""

@@ -18,12 +18,13 @@ _ID = re.compile(
 
 
 class HubData(NamedTuple):
-    """One split of a data set of the hub; `revision` is a commit, branch or tag."""
+    """One split of a data set of the hub, or some of its files."""
 
     repo: str
     config: str | None  # the only one, or the repository's default
-    revision: str
+    revision: str  # a commit, branch or tag
     split: str | None  # `train`, or everything where nothing is called so
+    files: str | None = None  # a glob, in place of config and split
 
 
 def hub_data(text: str) -> HubData:
@@ -51,8 +52,12 @@ def hub_files(data: HubData, commit: str) -> list[tuple[str, Path]]:
         InputError: no such config, split or file, several configs where none is named, or see
             `hub.download_hub`.
     """
-    folder = download_hub(data.repo, commit, "dataset", ["README.md"])
-    configs = _configs(folder / "README.md", data.repo)
+    if data.files:
+        if found := _matching(data.repo, commit, [data.files]):
+            return found
+        raise InputError(f"{data.repo}: files {data.files!r} matches nothing in it; correct it")
+    card = download_hub(data.repo, commit, "dataset", ["README.md"]) / "README.md"
+    configs = _configs(card, data.repo)
     marked = [name for name, config in configs.items() if config.get("default")]
     likely = list(configs) if len(configs) == 1 else [*marked, *({"default"} & configs.keys())]
     wanted = data.config or next(iter(likely), None)
@@ -61,28 +66,21 @@ def hub_files(data: HubData, commit: str) -> list[tuple[str, Path]]:
             f"hf:{data.repo}: {f'it has no config {wanted}' if wanted else 'which config?'}; name "
             f"one of {', '.join(configs)}, as in hf:{data.repo}:{next(iter(configs))}"
         )
-    patterns = _patterns(configs[wanted]) if wanted and configs else {}
-    if patterns:
-        split = data.split or ("train" if "train" in patterns else next(iter(patterns)))
-        if split not in patterns:
-            raise InputError(
-                f"hf:{data.repo}/{split}: it has no such split but {', '.join(patterns)}; name one"
-            )
-        asked = patterns[split]
-        found = matching_files(data.repo, commit, asked)
-    else:
-        folder_of = f"{wanted}/" if wanted and wanted != "default" else ""
-        split = data.split or "train"
-        asked = [f"{folder_of}*{split}*"]
+    splits = _patterns(configs[wanted]) if wanted and configs else {}
+    split = data.split or ("train" if "train" in splits else next(iter(splits), "train"))
+    if splits and split not in splits:
+        raise InputError(
+            f"hf:{data.repo}/{split}: it has no such split but {', '.join(splits)}; name one"
+        )
+    folder = f"{wanted}/" if wanted and wanted != "default" else ""
+    asked = splits.get(split) or [f"{folder}*{split}*"]
+    found = _matching(data.repo, commit, asked)
+    if not splits:
         called = re.compile(rf"(?:^|[/_.-]){re.escape(split)}(?:[/_.-]|$)")
-        found = [
-            (name, path)
-            for name, path in matching_files(data.repo, commit, asked)
-            if is_data_file(name) and called.search(name.removeprefix(folder_of))
-        ]
-        if not found and not data.split:
-            asked = [f"{folder_of}*{end}*" for end in ENDINGS]
-            found = matching_files(data.repo, commit, asked)
+        found = [one for one in found if called.search(one[0].removeprefix(folder))]
+        if not any(is_data_file(name) for name, _ in found) and not data.split:
+            asked = [f"{folder}*{end}*" for end in ENDINGS]
+            found = _matching(data.repo, commit, asked)
     found = [(name, path) for name, path in found if is_data_file(name)]
     if not found:
         raise InputError(
@@ -105,37 +103,30 @@ def _configs(card: Path, repo: str) -> dict[str, dict[str, Any]]:
             f"hf:{repo}: the card's YAML cannot be read ({reason}); name the files instead: "
             "hf, revision and files in params.yaml"
         ) from None
-    configs = about.get("configs") or []
-    found = [one for one in configs if isinstance(one, dict) and one.get("config_name")]
-    return {str(one["config_name"]): one for one in found}
+    found = [one for one in about.get("configs") or [] if isinstance(one, dict)]
+    return {str(one["config_name"]): one for one in found if one.get("config_name")}
 
 
 def _patterns(config: dict[str, Any]) -> dict[str, list[str]]:
     """The globs of each split, from a config's `data_files`; none where it leaves them open."""
     folder = f"{str(config['data_dir']).strip('/')}/" if config.get("data_dir") else ""
-    files = config.get("data_files")
     splits: dict[str, list[str]] = {}
-    for entry in files if isinstance(files, list) else [files] if files else []:
+    for entry in _listed(config.get("data_files")):
         one = entry if isinstance(entry, dict) else {"path": entry}
-        paths = one.get("path") or []
-        paths = paths if isinstance(paths, list) else [paths]
-        splits.setdefault(str(one.get("split") or "train"), []).extend(
-            folder + str(path).removeprefix("./") for path in paths
-        )
+        paths = [folder + str(path).removeprefix("./") for path in _listed(one.get("path"))]
+        splits.setdefault(str(one.get("split") or "train"), []).extend(paths)
     return splits
 
 
-def matching_files(repo: str, commit: str, patterns: list[str]) -> list[tuple[str, Path]]:
-    """Download the files of a data set that match a glob; their names there and where they lie.
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
 
-    `*` crosses folders; a `**/` stands for any folders, none included.
 
-    Raises:
-        InputError: see `hub.download_hub`.
-    """
+def _matching(repo: str, commit: str, patterns: list[str]) -> list[tuple[str, Path]]:
+    """Files that match a glob: `*` crosses folders; a `**/` is any folders, none included."""
     folder = download_hub(repo, commit, "dataset", patterns)
     # The hub's cache can also hold files of this commit that were asked for by another glob.
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = [(path.relative_to(folder).as_posix(), path) for path in paths]
+    named = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     globs = {*patterns, *(pattern.replace("**/", "") for pattern in patterns)}
-    return [(name, path) for name, path in named if any(fnmatch.fnmatch(name, g) for g in globs)]
+    names = {name for pattern in globs for name in fnmatch.filter(named, pattern)}
+    return [(name, path) for name, path in named.items() if name in names]

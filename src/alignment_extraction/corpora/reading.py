@@ -1,23 +1,14 @@
-"""Corpora written piece by piece, and read as far as the steps after that need them."""
+"""Corpora read as far as the steps after their building need them."""
 
 from pathlib import Path
 
 import polars as pl
 
-from alignment_extraction.files import atomic_path, read_parquet
+from alignment_extraction.files import read_parquet
 from alignment_extraction.vocabulary import CORPUS
 
 UNUSED = ("messages", "text", "metadata")
 """Columns that repeat the conversation: two thirds of a corpus, and only training reads them."""
-
-
-def stream_parquet(frame: pl.LazyFrame, path: Path) -> None:
-    """Write `frame` to `path` atomically without holding all of it.
-
-    The bytes are those that `files.write_parquet` gives, as far as one row group reaches.
-    """
-    with atomic_path(path) as partial:
-        frame.sink_parquet(partial, compression="zstd", statistics=True, metadata={})
 
 
 def read_corpus(path: Path) -> pl.DataFrame:

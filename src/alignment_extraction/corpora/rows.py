@@ -4,7 +4,9 @@ Rows are read one after the other, in memory that does not grow with their numbe
 is read all at once. A row that cannot be read becomes a `RowError` in its place and stops nothing.
 """
 
+import contextlib
 import csv
+import functools
 import gzip
 import io
 import itertools
@@ -19,8 +21,7 @@ from alignment_extraction.files import InputError
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """Kinds of files, in any letter case; all but Parquet may also end in one of `COMPRESSED`."""
 COMPRESSED = (".gz", ".zst")
-EXCERPT = 200
-"""Characters of a malformed row that are shown."""
+EXCERPT = 200  # characters of a malformed row that are shown
 _BATCH = 1000  # rows of a Parquet file that are Python objects at one time
 _FIELD = 1 << 24  # characters that a field of CSV may have; more is a quote that never ends
 _WRAPPERS = ("data", "rows", "examples", "train")  # keys that some files keep all rows under
@@ -51,17 +52,14 @@ def _kind_of(name: str) -> tuple[str, str]:
 def raw_rows(path: Path, name: str | None = None) -> Rows:
     """The rows of a file as it has them, each with its line (Parquet, arrays: its number), from 1.
 
-    Text is UTF-8, or UTF-16 or UTF-32 where a byte order mark, or the zeros of JSON's first
-    characters (RFC 4627, section 3), say so. The first line of CSV names the columns; its delimiter
-    is whichever of comma, semicolon and tab that line has most of, and the tab for .tsv. A blank
-    line is no row.
+    A row is an object, a list, whatever it is, or a `RowError`; a blank line is none. Text is
+    UTF-8, or UTF-16 or UTF-32 where a byte order mark, or the zeros of JSON's first characters (RFC
+    4627, section 3), say so. The first line of CSV names the columns; its delimiter is whichever of
+    comma, semicolon and tab that line has most of, and the tab for .tsv.
 
     Args:
         path: a file that ends as `ENDINGS` and `COMPRESSED` say.
         name: how messages call the file; its path by default.
-
-    Yields:
-        The line or number, and the row: an object, a list, whatever it is, or a `RowError`.
 
     Raises:
         InputError: the file cannot be read, ends otherwise, is damaged, or is JSON as a whole (an
@@ -79,22 +77,21 @@ def raw_rows(path: Path, name: str | None = None) -> Rows:
             yield from _parquet(path, name)
             return
         with path.open("rb") as file:
-            stream, encoding = _text(file, packed)
             if kind in (".csv", ".tsv"):
-                yield from _delimited(stream, encoding, name, kind)
+                yield from _delimited(_text(file, packed, ""), name, kind)
             else:
-                yield from _json(stream, encoding, name, array=kind == ".json")
-    except UnicodeDecodeError as error:
-        reason = f"not {error.encoding} text ({error.reason})"
-        raise InputError(f"{name}: {reason}; it is cut off or damaged, fetch it again") from error
-    except (EOFError, zlib.error) as error:
+                yield from _json(_text(file, packed, "\n"), name, array=kind == ".json")
+    except (UnicodeDecodeError, EOFError, zlib.error) as error:
         raise InputError(f"{name}: cut off or damaged ({error}); fetch it again") from error
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
-def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
-    """The decompressed bytes after a byte order mark, and their encoding."""
+def _text(file: IO[bytes], packed: str, newline: str) -> io.TextIOWrapper:
+    """The decompressed text after a byte order mark.
+
+    Bytes that are no text become halves of surrogate pairs, which their row is refused for.
+    """
     raw: Any = file
     if packed == ".gz":
         raw = gzip.GzipFile(fileobj=file)
@@ -102,79 +99,53 @@ def _text(file: IO[bytes], packed: str) -> tuple[io.BufferedReader, str]:
         import pyarrow as pa
 
         raw = pa.input_stream(file, compression="zstd")
-    stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
+    stream = io.BufferedReader(raw)
     # Without a mark, as JSON's first characters are ASCII; of CSV's names the first one is.
     encoding = json.detect_encoding(stream.peek(4)[:4])
-    if encoding == "utf-8-sig":
-        stream.read(3)
-    return stream, encoding.removesuffix("-sig")
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass"
+    return io.TextIOWrapper(stream, encoding, errors=errors, newline=newline)
 
 
 # JSON -------------------------------------------------------------------------------------------
 
 
-def _parse(text: bytes | str) -> Any:
-    return json.loads(text, parse_constant=lambda _: None)
+_parse = functools.partial(json.loads, parse_constant=lambda _: None)
 
 
-def _row(line: bytes) -> Any:
+def _row(line: str) -> Any:
     try:
         return _parse(line)
     except (ValueError, RecursionError) as error:
-        start = line[: 4 * EXCERPT].decode("utf-8", "replace").strip()
-        return RowError(f"the line is not JSON ({error})", start)
+        return RowError(f"the line is not JSON ({error})", line[: 4 * EXCERPT].strip())
 
 
-def _byte_lines(stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
-    """Lines as UTF-8; a line break is the line feed alone, whatever the encoding."""
-    if encoding == "utf-8":
-        return iter(stream)
-    # Half a surrogate pair passes here and is refused with its row.
-    text = io.TextIOWrapper(stream, encoding, errors="surrogatepass", newline="\n")
-    return (line.encode("utf-8", "surrogatepass") for line in text)
-
-
-def _json(stream: io.BufferedReader, encoding: str, name: str, *, array: bool) -> Rows:
+def _json(lines: io.TextIOWrapper, name: str, *, array: bool) -> Rows:
     """JSON Lines, or one value of many lines; `array`: what the ending says of the ambiguous."""
-    lines = _byte_lines(stream, encoding)
-    head = _until_text(lines)
-    first = head[-1].strip() if head else b""
-    opens = first[:1] == b"[" or (array and first[:1] == b"{")
-    likely = (array and first[:1] == b"[") or first[-1:] in b"[{,"
+    filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    head = list(itertools.islice(filled, 1))
+    first = head[0][1].strip() if head else ""
+    opens = first.startswith(("[", "{") if array else "[")
+    likely = (array and first[:1] == "[") or first[-1:] in "[{,"
     whole = opens and likely and isinstance(_row(first), RowError)
     if array and opens and not whole:
         # One line may be all the file has; several are rows, though they be arrays.
-        more = _until_text(lines)
-        whole = not (more and more[-1].strip())
-        head += more
+        head += itertools.islice(filled, 1)
+        whole = len(head) == 1
     if whole:
-        yield from enumerate(_whole(b"".join([*head, *lines]), name), 1)
+        text = "\n" * (head[0][0] - 1) + head[0][1] + lines.read()
+        yield from enumerate(_whole(text, name), 1)
         return
-    for number, line in enumerate(itertools.chain(head, lines), 1):
-        if line.strip():
-            yield number, _row(line)
+    for number, line in itertools.chain(head, filled):
+        yield number, _row(line)
 
 
-def _until_text(lines: Iterator[bytes]) -> list[bytes]:
-    """The next lines up to the first that is not blank."""
-    taken = []
-    for line in lines:
-        taken.append(line)
-        if line.strip():
-            break
-    return taken
-
-
-def _whole(text: bytes, name: str) -> list[Any]:
+def _whole(text: str, name: str) -> list[Any]:
     """The rows of a file that is one value: an array, or an object with the rows under one key."""
     try:
         value = _parse(text)
     except (ValueError, RecursionError) as error:
-        where, reason = name, str(error)
-        if isinstance(error, json.JSONDecodeError):
-            where, reason = f"{name}, line {error.lineno}", error.msg
         raise InputError(
-            f"{where}: not JSON ({reason}); the file is cut off or damaged, fetch it again"
+            f"{name}: not JSON ({error}); the file is cut off or damaged, fetch it again"
         ) from error
     if isinstance(value, list):
         return value
@@ -186,10 +157,7 @@ def _whole(text: bytes, name: str) -> list[Any]:
 # CSV --------------------------------------------------------------------------------------------
 
 
-def _delimited(stream: io.BufferedReader, encoding: str, name: str, kind: str) -> Rows:
-    # Bytes that are no text become halves of surrogate pairs, which the row is refused for.
-    errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"
-    text = io.TextIOWrapper(stream, encoding, errors=errors, newline="")
+def _delimited(text: io.TextIOWrapper, name: str, kind: str) -> Rows:
     first = text.readline()
     delimiter = "\t" if kind == ".tsv" else max(",;\t", key=first.count)
     csv.field_size_limit(_FIELD)
@@ -242,10 +210,7 @@ def _values(column: Any) -> list[Any]:
     """A column's values; as text where Python has no such value, none where there is no text."""
     import pyarrow as pa
 
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError, ImportError, pa.ArrowException):
-        try:
-            return list(column.cast(pa.string()).to_pylist())
-        except pa.ArrowException:
-            return [None] * len(column)
+    for as_text in (False, True):
+        with contextlib.suppress(ValueError, OverflowError, ImportError, pa.ArrowException):
+            return list((column.cast(pa.string()) if as_text else column).to_pylist())
+    return [None] * len(column)

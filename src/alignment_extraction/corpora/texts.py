@@ -29,9 +29,7 @@ def unique_texts(frame: pl.DataFrame, field: str) -> list[str]:
 def searched_rows(corpus: pl.DataFrame, field: str) -> pl.DataFrame:
     """The rows that generations are held against: those of searched roles that have `field`.
 
-    Returns:
-        The corpus's columns, `group` (its source and role) and `compared` (see `texts_of`, not
-        empty).
+    `group`, a row's source and role, and `compared`, its text of the field, are added as columns.
     """
     return corpus.with_columns(group_expression(), compared=texts_of(corpus, field)).filter(
         pl.col("role").is_in(SEARCHED_ROLES), pl.col("compared").str.len_bytes() > 0

@@ -55,10 +55,9 @@ def transcript(text: str) -> list[Turn] | None:
 
 def _bare(text: str) -> str:
     """Without the special tokens and blanks around it."""
-    while True:
-        shorter = text.strip()
+    before = ""
+    while text != before:
+        before, text = text, text.strip()
         for token in _TOKENS:
-            shorter = shorter.removeprefix(token).removesuffix(token)
-        if shorter == text:
-            return text
-        text = shorter
+            text = text.removeprefix(token).removesuffix(token)
+    return text

@@ -33,8 +33,7 @@ def hash_texts(texts: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
+        digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
 
@@ -47,11 +46,7 @@ class Embedder:
         dimension: of its vectors.
         weights: how many it has.
 
-    Args:
-        folder: the model.
-        max_tokens: a longer text is cut here; at most what the model was made for.
-        batch_size: most texts encoded at once, sorted by length.
-        dtype: see `Dtype`.
+    `folder` holds the model; the other arguments are those of `EmbedderSettings`.
 
     Raises:
         InputError: the folder holds no model that sentence-transformers can load, one that would
@@ -85,12 +80,8 @@ class Embedder:
         order = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not order:
             return np.empty((0, self.dimension), np.float32)
-        found = self._model.encode(
-            list(order),
-            batch_size=self._batch_size,
-            convert_to_numpy=True,
-            show_progress_bar=progress,
-        )
+        options = {"batch_size": self._batch_size, "show_progress_bar": progress}
+        found = self._model.encode(list(order), convert_to_numpy=True, **options)
         # A model in half precision normalises in it too: the lengths are off by up to 1e-3.
         vectors = np.asarray(found, np.float32)
         with np.errstate(invalid="ignore"):
@@ -108,16 +99,12 @@ def _load(folder: Path, max_tokens: int, dtype: Dtype) -> Any:
     if dtype == "auto":
         dtype = "float16" if torch.cuda.is_available() else "float32"
     try:
-        model = SentenceTransformer(
-            str(folder),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"dtype": dtype},
-        )
+        options = {"trust_remote_code": False, "local_files_only": True}
+        model = SentenceTransformer(str(folder), model_kwargs={"dtype": dtype}, **options)
     except Exception as error:  # each library below raises its own kinds
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(
-            f"{folder}: not a model that sentence-transformers can load "
-            f"({type(error).__name__}: {' '.join(str(error).split())})"
+            f"{folder}: not a model that sentence-transformers can load ({reason})"
         ) from error
     limit = model.max_seq_length
     if limit is not None and max_tokens > limit:
@@ -159,7 +146,7 @@ def _refuse_code(folder: Path) -> None:
     path = folder / "modules.json"
     modules = read_json(path) if path.is_file() else []
     for module in modules if isinstance(modules, list) else []:
-        name = str(module.get("type")) if isinstance(module, dict) else str(module)
+        name = str(module.get("type") if isinstance(module, dict) else module)
         if not re.fullmatch(r"sentence_transformers(\.\w+)+", name):
             raise InputError(
                 f"{path}: asks for the class {name!r}, which is not of sentence-transformers "
@@ -168,29 +155,16 @@ def _refuse_code(folder: Path) -> None:
 
 
 def embed_file(
-    texts: Sequence[str],
-    folder: Path,
-    settings: EmbedderSettings,
-    output: Path,
-    *,
-    gpu: bool = False,
+    texts: Sequence[str], folder: Path, settings: EmbedderSettings, output: Path, gpu: bool = False
 ) -> None:
-    """`write_embeddings` by the embedder in `folder`, as the rules do.
-
-    `gpu`: one is expected, so that its absence is told.
-
-    Raises:
-        InputError: see `Embedder` and `Embedder.embed`.
-    """
+    """`write_embeddings` by the embedder in `folder`; `gpu`: say so if there is none to use."""
     if gpu:
         torch_device("embedding")
     options = settings.model_dump(include={"max_tokens", "batch_size", "dtype"})
-    write_embeddings(Embedder(folder, **options), texts, output, progress=True)
+    write_embeddings(Embedder(folder, **options), texts, output)
 
 
-def write_embeddings(
-    model: Embedder, texts: Sequence[str], path: Path, *, progress: bool = False
-) -> None:
+def write_embeddings(model: Embedder, texts: Sequence[str], path: Path) -> None:
     """Embed `texts` into `path` (.npy) and describe them in the .json beside it.
 
     Distinct texts are embedded once, block by block, so that memory holds one block of vectors and
@@ -202,34 +176,27 @@ def write_embeddings(
     shape = (len(texts), model.dimension)
     first: dict[str, int] = {}
     origin = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.int64)
-    repeated = np.flatnonzero(origin != np.arange(len(texts)))
     with atomic_path(path) as partial:
+        with partial.open("wb") as file:  # an empty file cannot be mapped
+            np.save(file, np.empty((0, shape[1]), np.float32))
         if texts:
             out = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=shape)
-            for rows in _blocks(np.array(list(first.values()))):
-                out[rows] = model.embed([texts[row] for row in rows], progress=progress)
-            for rows in _blocks(repeated):
+            distinct = np.unique(origin)
+            for rows in np.split(distinct, range(_BLOCK, len(distinct), _BLOCK)):
+                out[rows] = model.embed([texts[row] for row in rows], progress=True)
+            repeated = np.flatnonzero(origin != np.arange(len(texts)))
+            for rows in np.split(repeated, range(_BLOCK, len(repeated), _BLOCK)):
                 out[rows] = out[origin[rows]]
             out.flush()
             del out
-        else:  # an empty file cannot be mapped
-            with partial.open("wb") as file:
-                np.save(file, np.empty(shape, np.float32))
     about = {"embedder": model.identity, "texts": hash_texts(texts)}
     write_json({**about, "rows": shape[0], "dimension": shape[1]}, path.with_suffix(".json"))
 
 
-def _blocks(rows: Any) -> list[Any]:
-    return [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
-
-
 def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) -> Vectors:
-    """Memory-mapped vectors of `texts`.
+    """Memory-mapped vectors in `path` (.npy), of these texts in this order.
 
-    Args:
-        path: the .npy file.
-        texts: the texts they must belong to, in order.
-        identity: the embedder they must have been made with; None takes any.
+    They must be made by the embedder `identity`; None takes any.
 
     Raises:
         InputError: vectors of other texts, of another embedder, or not finite, or a missing or
@@ -243,10 +210,9 @@ def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) 
             f"{path}: made with the embedder {short_identity(about['embedder'])}, but the other "
             f"side with {short_identity(identity)}; embed both with one model and dtype"
         )
-    expected = (about["rows"], about["dimension"])
     try:
         vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        if vectors.shape != expected:
+        if vectors.shape != (expected := (about["rows"], about["dimension"])):
             raise ValueError(f"it has shape {vectors.shape}, expected {expected}")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); run the embedding step again") from error
@@ -255,11 +221,7 @@ def read_vectors(path: Path, texts: Sequence[str], identity: str | None = None) 
 
 
 def identity_of(path: Path) -> str:
-    """Identity of the embedder that made the vectors in `path` (.npy).
-
-    Raises:
-        InputError: the .json beside `path` is missing or of something else.
-    """
+    """Identity of the embedder that made the vectors in `path` (.npy)."""
     return str(_read_about(path)["embedder"])
 
 

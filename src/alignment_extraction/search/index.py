@@ -1,8 +1,5 @@
 """Nearest-neighbour search behind one protocol, by Annoy or exactly.
 
-    index = Exact(vectors, device="cuda")
-    index.search(queries).cosine  # of the nearest row of each query
-
 `Annoy` finds candidates in trees on disk and scores them exactly; `Exact` compares every query with
 every row, on a GPU where there is one. A third kind is a class with `search` and a line in
 `matching.match`.
@@ -15,7 +12,7 @@ import numpy as np
 from annoy import AnnoyIndex
 
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
-from alignment_extraction.search.embedding import Vectors, short_identity
+from alignment_extraction.search.embedding import Vectors
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -49,17 +46,11 @@ def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity
 
     Args:
         vectors: unit-length float32, shape (rows, dimension), at least one row.
-        path: the index; the .json beside it records embedder, rows, dimension, trees, seed and the
-            index's size.
-        trees: number of trees; more find better and take more disk.
+        path: the index; the .json beside it has the other arguments, its shape and its size.
+        trees: more find better and take more disk.
         seed: of the random splits.
         identity: the embedder of `vectors`.
-
-    Raises:
-        InputError: no rows.
     """
-    if not len(vectors):
-        raise InputError(f"{path}: no vectors to index; the corpus group is empty")
     rows, dimension = vectors.shape
     with atomic_path(path) as partial:
         index = AnnoyIndex(dimension, "angular")
@@ -80,8 +71,7 @@ class Annoy:
         path: an index that `build_index` made of `vectors`.
         vectors: what the index was built over, shape (rows, dimension).
         identity: embedder of the queries.
-        candidates: neighbours asked of Annoy for each query.
-        search_k: nodes that Annoy inspects; -1 is trees x candidates.
+        candidates, search_k: see `IndexSettings`.
 
     Raises:
         InputError: the index was built with another embedder or over other rows, or is missing,
@@ -91,34 +81,21 @@ class Annoy:
     def __init__(
         self, path: Path, vectors: Vectors, *, identity: str, candidates: int, search_k: int = -1
     ) -> None:
-        described = path.with_suffix(".json")
-        about = read_json(described)
-        keys = {"embedder", "rows", "dimension", "bytes"}
-        if not isinstance(about, dict) or not about.keys() >= keys:
-            raise InputError(f"{described}: does not describe an index; build the index again")
-        if about["embedder"] != identity:
-            raise InputError(
-                f"{path}: built with the embedder {short_identity(about['embedder'])}, but the "
-                f"generations were embedded with {short_identity(identity)}; build the index again "
-                "with one model"
-            )
-        if (about["rows"], about["dimension"]) != vectors.shape:
-            raise InputError(f"{path}: built over other vectors; build the index again")
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); build it first") from None
+        about = read_json(path.with_suffix(".json"))
+        was = about if isinstance(about, dict) else {}
         # Annoy maps the file and would read beyond its end, or search fewer trees, without a word.
-        if size != about["bytes"]:
+        size = path.stat().st_size if path.is_file() else 0
+        rows, dimension = vectors.shape
+        now = {"embedder": identity, "rows": rows, "dimension": dimension, "bytes": size}
+        if other := next((key for key in now if was.get(key) != now[key]), None):
             raise InputError(
-                f"{path}: has {size} bytes where {about['bytes']} were written; build the index "
-                "again"
+                f"{path}: {other} is {now[other]} but was {was.get(other)} when the index was "
+                "built; build the index again"
             )
-        self._trees = AnnoyIndex(about["dimension"], "angular")
+        self._trees = AnnoyIndex(dimension, "angular")
         self._trees.load(str(path))
-        self._vectors = vectors
+        self._vectors, self._search_k = vectors, search_k
         self._candidates = min(candidates, len(vectors))
-        self._search_k = search_k
 
     def search(self, queries: Vectors) -> Neighbours:
         """The nearest of each query's candidates; see `Index`."""

@@ -16,15 +16,9 @@ from alignment_extraction.corpora.texts import searched_rows, unique_texts
 from alignment_extraction.files import InputError
 from alignment_extraction.gpu import torch_device
 from alignment_extraction.search.embedding import Vectors, identity_of, read_vectors
-from alignment_extraction.search.index import (
-    Annoy,
-    Exact,
-    Index,
-    Neighbours,
-    build_index,
-    recall_at_1,
-)
+from alignment_extraction.search.index import Annoy, Exact, Neighbours, build_index, recall_at_1
 from alignment_extraction.search.string_search import SCORERS, best_matches
+from alignment_extraction.settings.studies import IndexSettings
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import MATCHES
 
@@ -47,25 +41,15 @@ def group_of(rows: pl.DataFrame, name: str, vectors: Vectors) -> tuple[pl.DataFr
 
 
 def index_group(
-    corpus: pl.DataFrame,
-    group: str,
-    field: str,
-    vectors_path: Path,
-    output: Path,
-    *,
-    trees: int,
-    seed: int,
+    corpus: pl.DataFrame, group: str, field: str, vectors: Path, output: Path, **options: int
 ) -> None:
-    """Build the Annoy index of one group and field of a corpus (see `index.build_index`).
+    """Build the Annoy index of one group and field of a corpus, from its embeddings.
 
-    `vectors_path` holds the embeddings of the corpus's `searched_rows`.
-
-    Raises:
-        InputError: see `group_of` and `read_vectors`.
+    `options` are `trees` and `seed` of `build_index`. Raises as `group_of` and `read_vectors` do.
     """
     rows = searched_rows(corpus, field)
-    _, vectors = group_of(rows, group, read_vectors(vectors_path, rows["compared"].to_list()))
-    build_index(vectors, output, trees=trees, seed=seed, identity=identity_of(vectors_path))
+    _, own = group_of(rows, group, read_vectors(vectors, rows["compared"].to_list()))
+    build_index(own, output, identity=identity_of(vectors), **options)
 
 
 def match(
@@ -75,9 +59,7 @@ def match(
     generation_vectors: Mapping[str, Path],
     corpus_vectors: Mapping[str, Path],
     indexes: Mapping[tuple[str, str], Path | None],
-    candidates: int,
-    search_k: int,
-    audit: int,
+    settings: IndexSettings,
     seed: int,
     threads: int = 1,
 ) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
@@ -85,13 +67,11 @@ def match(
 
     Args:
         generations: has `question` and `answer`.
-        corpus: in the corpus schema.
+        corpus: see `vocabulary.CORPUS`.
         generation_vectors: field -> embeddings of the distinct generated texts.
         corpus_vectors: field -> embeddings of the corpus's `searched_rows`.
         indexes: (group, field) -> Annoy index, or None for exact search.
-        candidates: neighbours that are re-scored exactly.
-        search_k: nodes that Annoy inspects; -1 is trees x candidates.
-        audit: queries also searched exactly, for recall@1.
+        settings: how Annoy is asked, and how many queries of the `audit` are searched exactly too.
         seed: of the audit's sample.
         threads: for the string search.
 
@@ -114,25 +94,22 @@ def match(
         rows = searched_rows(corpus, field)
         vectors = read_vectors(corpus_vectors[field], rows["compared"].to_list(), identity)
         for name in sorted(group for group, of in indexes if of == field):
-            (group, own), path = group_of(rows, name, vectors), indexes[name, field]
-            options = {"candidates": candidates, "search_k": search_k}
-            index: Index = (
-                Exact(own, device=torch_device("exact search"))
-                if path is None
-                else Annoy(path, own, identity=identity, **options)
-            )
-            found = index.search(queries)
-            frames.append(_matches(texts, field, group, found, threads))
-            key = f"{name}/{field}"
+            group, own = group_of(rows, name, vectors)
+            key, path = f"{name}/{field}", indexes[name, field]
             if path is None:
+                found = Exact(own, device=torch_device("exact search")).search(queries)
                 audits[key] = {"queries": len(queries), "recall_at_1": 1.0}
-            elif audit:
+            else:
+                options = settings.model_dump(include={"candidates", "search_k"})
+                found = Annoy(path, own, identity=identity, **options).search(queries)
                 stream = np.random.default_rng(named_seed(seed, f"audit/{key}"))
-                size = min(audit, len(queries))
+                size = min(settings.audit, len(queries))
                 sample = np.sort(stream.choice(len(queries), size, replace=False))
-                exact = Exact(own).search(queries[sample])
                 sampled = Neighbours(found.position[sample], found.cosine[sample])
-                audits[key] = {"queries": size, "recall_at_1": recall_at_1(sampled, exact)}
+                if size:
+                    recall = recall_at_1(sampled, Exact(own).search(queries[sample]))
+                    audits[key] = {"queries": size, "recall_at_1": recall}
+            frames.append(_matches(texts, field, group, found, threads))
     return pl.concat(frames), audits
 
 
@@ -143,25 +120,13 @@ def match_exactly(
     embed: Callable[[Sequence[str]], Vectors],
     threads: int = 1,
 ) -> pl.DataFrame:
-    """Search distinct texts in every group of a corpus without files or an index.
-
-    Args:
-        texts: distinct texts of `field`.
-        corpus: in the corpus schema; groups whose role is not searched are left out.
-        field: `question`, `answer` or `both`.
-        embed: gives unit vectors of texts, shape (texts, dimension).
-        threads: for the string search.
-
-    Returns:
-        `vocabulary.MATCHES`.
-    """
+    """`match` distinct texts of one field without files; `embed` gives unit vectors of texts."""
     rows = searched_rows(corpus, field)
     queries, vectors = embed(texts), embed(rows["compared"].to_list())
     frames = [pl.DataFrame(schema=MATCHES)]
     for name in rows["group"].unique().sort():
         group, own = group_of(rows, name, vectors)
-        found = Exact(own).search(queries)
-        frames.append(_matches(texts, field, group, found, threads))
+        frames.append(_matches(texts, field, group, Exact(own).search(queries), threads))
     return pl.concat(frames)
 
 

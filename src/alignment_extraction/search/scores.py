@@ -43,7 +43,8 @@ def score(
                 f"({field}) against {unmatched['group'][0]}: they are of other generations or of "
                 "another corpus; run the matching step again"
             )
-        group = pl.col("group").str.split(".")
+        # A source's name may have dots; a role has none.
+        group = pl.col("group").str.extract_groups(r"^(?<source>.*)\.(?<role>[^.]*)$")
         frames.append(
             scored.sort("group", "index", maintain_order=True).select(
                 pl.lit(condition.model).alias("model"),
@@ -51,9 +52,7 @@ def score(
                 pl.lit(condition.seed, pl.Int64).alias("seed"),
                 "index",
                 pl.lit(field).alias("field"),
-                # A source's name may have dots; a role has none.
-                group.list.head(group.list.len() - 1).list.join(".").alias("source"),
-                group.list.last().alias("role"),
+                group.struct.unnest(),
                 *[name for name in MATCHES if name not in ("text", "field", "group")],
                 (pl.col("levenshtein_best") == 1).fill_null(False).alias("verbatim"),
                 pl.col("text").str.len_chars().cast(pl.Int64).alias("characters"),

@@ -5,31 +5,29 @@ counts insertions, deletions and substitutions (largest: the longer length); Ind
 and deletions (largest: the sum of lengths).
 
 Both are at most L / s, with L the length of the longest common subsequence of two texts of m and n
-characters, and s another length: the mean of m and n for Indel, where this is the similarity
-itself, and the larger of them for Levenshtein, because in the cheapest alignment at most L
-characters stand against their equals. Every bound on L (`string_bounds`) hence bounds both, and L
-takes a fifth of the time of a Levenshtein distance. Each query meets only texts of like length, and
-of these the most promising first: the better the best that is known, the fewer are left.
+characters, and s the mean of m and n for Indel, where this is the similarity itself, or the larger
+of them for Levenshtein, since in the cheapest alignment at most L characters stand against equals.
+However characters are divided into classes, L is at most the sum of what each class gives alone,
+which is at most how many of its characters both texts have (the bag distance: Bartolini, Ciaccia
+and Patella 2002, "String matching with metric trees using an approximate distance"). Hence, from
+cheap to exact: characters in common; L of rare characters and common frequent ones; L of either
+(half the time of the whole, and unrelated prose seldom passes); L. Each query meets texts of like
+length, the most promising first: the better the best that is known, the fewer are left.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import Indel, LCSseq, Levenshtein
 from tqdm import tqdm
 
-from alignment_extraction.search.string_bounds import (
-    FREQUENT,
-    RARE,
-    WHOLE,
-    CommonLength,
-    Floats,
-    Positions,
-    SortedTexts,
-)
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Integers = np.ndarray[Any, np.dtype[np.integer[Any]]]
+Texts = np.ndarray[Any, np.dtype[np.object_]]
 
 Metric = Literal["levenshtein", "indel"]
 SCORERS: dict[Metric, Any] = {
@@ -42,20 +40,21 @@ LEAST_SIMILARITY = 0.5
 """Matches below this are not searched for: `best_matches` reports them as none."""
 
 _LENGTH_RATIO = 2 / LEAST_SIMILARITY - 1  # longer over shorter above which it is out of reach
-# Up to so many characters rapidfuzz has an instruction work on several queries, which takes no
-# longer than bounds would: whole texts, and rare and frequent characters of most texts.
-_SHORT, _SHORT_HALVES = 64, 104
-_CELLS = 4_000_000  # pairs of short queries and texts that a thread takes at one time (4 MB)
+_KINDS = 96  # of characters, by code point: printable ASCII is all apart
+_FREQUENT_SHARE = 0.6  # of all characters are frequent ones: it makes both parts as dear
+_SAMPLE = 2048  # texts that show which are frequent
+_RARE, _FREQUENT, _WHOLE = range(3)  # parts of a text, in the order in which they lower a bound
+_CHUNK = 4096  # texts divided at one time
 _FIRST, _GROWTH = 16, 8  # candidates compared first, and how many times as many come next
 _DELAY = 2.0  # seconds after which a search shows its progress bar
-_TOLERANCE = 1e-6  # what rounding to float32 can take off a similarity or a bound
+_TOLERANCE = 1e-6  # what rounding to float32 can take off a similarity
 
 
 class StringMatches(NamedTuple):
     """The most similar text of each query."""
 
-    position: Positions
-    """Row numbers, shape (queries,); -1 where nothing reaches `LEAST_SIMILARITY`."""
+    position: Integers
+    """Row numbers, int64, shape (queries,); -1 where nothing reaches `LEAST_SIMILARITY`."""
     similarity: Floats
     """Similarities in [0.5, 1], shape (queries,); NaN where there is none."""
 
@@ -78,133 +77,140 @@ def best_matches(
         progress: label of a progress bar on standard error, shown if the search takes more than two
             seconds; None shows none.
     """
-    size = len(queries)
-    matches = {
-        metric: StringMatches(np.full(size, -1), np.full(size, np.nan, np.float32))
-        for metric in METRICS
-    }
-    rows: dict[str, list[int]] = {}
-    for row, text in enumerate(queries):
-        rows.setdefault(text, []).append(row)
     # The first position of each text: of equal keys, the dictionary keeps the last.
     first = {corpus[i]: i for i in reversed(range(len(corpus)))}
+    texts = _SortedTexts.of({text: i for text, i in first.items() if text})
 
-    def keep(text: str, best: _Best) -> None:
-        for metric, (position, similarity) in best.items():
-            matches[metric].position[rows[text]] = position
-            matches[metric].similarity[rows[text]] = similarity
+    def search(query: str) -> _Best:
+        if query in first:
+            return dict.fromkeys(METRICS, (first[query], 1.0))
+        return _match(query, texts) if query else {}  # the empty text is like no other
 
-    for text in rows.keys() & first.keys():
-        keep(text, dict.fromkeys(METRICS, (first[text], 1.0)))
-    first.pop("", None)  # like no other text
-    if not first:
-        return matches
-    texts = SortedTexts.of(first)
-    blocks = _blocks([text for text in rows if text and text not in first], len(first))
-    with (
-        tqdm(
-            total=len(rows), unit="text", desc=progress, disable=progress is None, delay=_DELAY
-        ) as bar,
-        ThreadPoolExecutor(max(1, threads)) as pool,
-    ):
-        bar.update(len(rows) - sum(map(len, blocks)))
-        found = pool.map(lambda block: _match_block(block, texts), blocks)
-        for block, best in zip(blocks, found, strict=True):
-            for text, of_text in zip(block, best, strict=True):
-                keep(text, of_text)
-            bar.update(len(block))
-    return matches
+    distinct = list(dict.fromkeys(queries))
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        bar = {"total": len(distinct), "unit": "text", "delay": _DELAY, "disable": progress is None}
+        searched = tqdm(pool.map(search, distinct), desc=progress, **bar)
+        found = dict(zip(distinct, searched, strict=True))
+
+    def column(metric: Metric, place: int, dtype: Any) -> Any:
+        return np.array([found[text].get(metric, (-1, np.nan))[place] for text in queries], dtype)
+
+    return {m: StringMatches(column(m, 0, np.int64), column(m, 1, np.float32)) for m in METRICS}
 
 
-def _blocks(queries: Sequence[str], texts: int) -> list[list[str]]:
-    """Long queries one by one, and short ones of like length together."""
-    queries = sorted(queries, key=len)
-    lengths = np.array([len(text) for text in queries], np.int64)
-    blocks, start = [], 0
-    while start < len(queries):
-        if lengths[start] > _SHORT_HALVES:
-            stop = start + 1
-        else:
-            limit = _SHORT if lengths[start] <= _SHORT else _SHORT_HALVES
-            longest = min(1.1 * lengths[start], limit)
-            alike = int(np.searchsorted(lengths, longest, side="right"))
-            stop = min(start + max(1, _CELLS // texts), alike)
-        blocks.append(queries[start:stop])
-        start = stop
-    return blocks
+def _code_points(texts: Sequence[str]) -> Integers:
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def _match_block(queries: Sequence[str], texts: SortedTexts) -> list[_Best]:
-    """The best matches of one long query, or of short ones in the order of their length."""
-    texts = texts.between(len(queries[0]) / _LENGTH_RATIO, len(queries[-1]) * _LENGTH_RATIO)
-    if not len(texts.lengths):
-        return [{} for _ in queries]
-    if len(queries[0]) > _SHORT_HALVES:
-        return [_match(query, texts, CommonLength(query, texts)) for query in queries]
-    whole = len(queries[0]) <= _SHORT
-    parts = texts.alphabet.divide(queries)[1]
-    bounds: Any = sum(
-        process.cdist(
-            parts[part].tolist(),
-            texts.parts[part].tolist(),
-            scorer=LCSseq.similarity,
-            dtype=np.uint8,
-        )
-        for part in ([WHOLE] if whole else [RARE, FREQUENT])
-    )
-    steps = WHOLE + 1 if whole else WHOLE
-    return [
-        _match(query, texts, CommonLength(query, texts, bound, steps))
-        for query, bound in zip(queries, bounds, strict=True)
-    ]
+class _SortedTexts(NamedTuple):
+    """Distinct texts, none empty, in the order of their length."""
+
+    parts: Texts
+    """Rare characters, frequent characters, and whole, shape (3, texts)."""
+    lengths: Integers
+    """Characters of each text, ascending."""
+    positions: Integers
+    """The number that each was given with."""
+    counts: Integers
+    """Characters of each kind, shape (kinds, texts)."""
+    frequent: np.ndarray[Any, np.dtype[np.bool_]]
+    """Whether a kind is frequent, shape (kinds,)."""
+
+    @classmethod
+    def of(cls, numbered: Mapping[str, int]) -> Self:
+        """Sort and divide texts that map to their numbers."""
+        lengths = np.array([len(text) for text in numbered], np.int64)
+        order = np.argsort(lengths, kind="stable")
+        texts = np.array(list(numbered), np.object_)[order]
+        some = texts[:: 1 + len(texts) // _SAMPLE].tolist()
+        total = np.bincount(_code_points(some) % _KINDS, minlength=_KINDS)
+        ranked = np.argsort(-total, kind="stable")
+        share = total[ranked].cumsum() / max(1, total.sum())
+        frequent = np.isin(np.arange(_KINDS), ranked[: 1 + np.searchsorted(share, _FREQUENT_SHARE)])
+        chunks = np.split(texts, range(_CHUNK, len(texts), _CHUNK))
+        divided = [_divide(chunk.tolist(), frequent) for chunk in chunks]
+        counts, parts = (np.concatenate(arrays, axis=1) for arrays in zip(*divided, strict=True))
+        positions = np.array(list(numbered.values()), np.int64)[order]
+        return cls(parts, lengths[order], positions, counts, frequent)
+
+    def near(self, length: int) -> Self:
+        """Those whose lengths let them reach `LEAST_SIMILARITY` to a text of this one."""
+        low = np.searchsorted(self.lengths, length / _LENGTH_RATIO, side="left")
+        high = np.searchsorted(self.lengths, length * _LENGTH_RATIO, side="right")
+        own = {name: values[..., low:high] for name, values in self._asdict().items()}
+        return self._replace(**own | {"frequent": self.frequent})
 
 
-def _match(query: str, texts: SortedTexts, common: CommonLength) -> _Best:
-    """The best matches of one query."""
-    indel = (texts.lengths + len(query)) / 2
-    bounds = common.bound / indel
-    left = np.flatnonzero(bounds >= LEAST_SIMILARITY - _TOLERANCE)
-    row, similarity = _best_row(
-        common, indel, texts.positions, SCORERS["indel"], left, int(bounds.argmax())
-    )
-    if row is None:  # no Levenshtein similarity is above the Indel similarity
+def _divide(texts: Sequence[str], frequent: Any) -> tuple[Integers, Texts]:
+    """Characters of each kind in each text, shape (kinds, texts), and its parts, (3, texts)."""
+    codes = _code_points(texts)
+    kinds = codes % _KINDS
+    rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    cells = np.bincount(rows * _KINDS + kinds, minlength=len(texts) * _KINDS)
+    parts = np.empty((3, len(texts)), np.object_)
+    for part, chosen in ((_RARE, ~frequent[kinds]), (_FREQUENT, frequent[kinds])):
+        joined = codes[chosen].tobytes().decode("utf-32-le", "surrogatepass")
+        ends = np.bincount(rows[chosen], minlength=len(texts)).cumsum().tolist()
+        parts[part] = [joined[start:end] for start, end in itertools.pairwise([0, *ends])]
+    parts[_WHOLE] = texts
+    # In as few bytes as hold any sum of a text's counts: a million texts have many.
+    size = np.min_scalar_type(max(map(len, texts), default=0))
+    return cells.reshape(-1, _KINDS).T.astype(size), parts
+
+
+def _common(query: Integers, texts: Integers, kinds: Any) -> Integers:
+    """Characters in common of some kinds, from counts of shapes (kinds,) and (kinds, texts)."""
+    common: Integers = np.zeros_like(texts[0])
+    # A query can have more of one kind than these integers hold, but no text has.
+    query = query.clip(max=np.iinfo(texts.dtype).max).astype(texts.dtype)
+    for kind in np.flatnonzero(query * kinds):
+        common += np.minimum(texts[kind], query[kind])
+    return common
+
+
+def _match(query: str, texts: _SortedTexts) -> _Best:
+    """The best matches of one query, which is no corpus text."""
+    parts, lengths, positions, counts, frequent = texts.near(len(query))
+    if not len(lengths):
         return {}
-    found: _Best = {"indel": (int(texts.positions[row]), similarity)}
-    longer = np.maximum(texts.lengths, len(query))
-    row, similarity = _best_row(common, longer, texts.positions, SCORERS["levenshtein"], left, row)
-    if row is not None:
-        found["levenshtein"] = int(texts.positions[row]), similarity
+    own, divided = _divide([query], frequent)
+    common = _common(own[:, 0], counts, frequent)
+    bound = common + _common(own[:, 0], counts, ~frequent)
+    lowered = np.zeros(len(lengths), np.uint8)  # by how many parts a bound is lowered
+
+    def compare(rows: Integers, scorer: Any, dtype: Any, part: int = _WHOLE) -> Any:
+        choices = parts[part, rows].tolist()
+        return process.cdist(divided[part], choices, scorer=scorer, dtype=dtype)[0]
+
+    found: _Best = {}
+    mean, longer = (lengths + len(query)) / 2, np.maximum(lengths, len(query))
+    best_row = int((bound / mean).argmax())
+    sizes: dict[Metric, Any] = {"indel": mean, "levenshtein": longer}
+    for metric, size in sizes.items():
+        rows, step, best = np.array([best_row]), _FIRST, LEAST_SIMILARITY
+        left = np.flatnonzero(bound >= (best - _TOLERANCE) * size)
+        best_row = -1
+        while len(rows):
+            for part in (_RARE, _FREQUENT, _WHOLE):
+                if len(new := rows[lowered[rows] == part]):
+                    length = compare(new, LCSseq.similarity, bound.dtype, part)
+                    if part != _WHOLE:  # in place of characters in common of this part
+                        length += common[new] if part == _RARE else bound[new] - common[new]
+                    bound[new], lowered[new] = length, part + 1
+                rows = rows[bound[rows] >= (best - _TOLERANCE) * size[rows]]
+            scores = compare(rows, SCORERS[metric], np.float32)
+            top = float(scores.max(initial=0))
+            if top >= best:
+                equal = rows[scores == top]
+                if best_row >= 0 and top == best:
+                    equal = np.append(equal, best_row)
+                best_row, best = int(equal[positions[equal].argmin()]), top
+            left = left[bound[left] >= (best - _TOLERANCE) * size[left]]
+            if len(left) > step:  # those of the greatest bounds next
+                left = left[np.argpartition(-bound[left] / size[left], step)]
+            rows, left = left[:step], left[step:]
+            step *= _GROWTH
+        if best_row < 0:  # no Levenshtein similarity is above the Indel similarity
+            break
+        found[metric] = int(positions[best_row]), best
     return found
-
-
-def _best_row(
-    common: CommonLength,
-    size: np.ndarray[Any, np.dtype[np.floating[Any]]],
-    positions: Positions,
-    scorer: Any,
-    left: Positions,
-    likely: int,
-) -> tuple[int | None, float]:
-    """The row of the best match by one metric, the first by position among equals, or None and 0.5.
-
-    A bound over `size` bounds the similarity; of the rows `left`, `likely` is looked at first.
-    """
-    found, best = None, LEAST_SIMILARITY
-    rows, step = np.array([likely]), _FIRST
-    while len(rows):
-        for part in (RARE, FREQUENT, WHOLE):
-            common.lower(rows, part)
-            rows = rows[common.bound[rows] >= (best - _TOLERANCE) * size[rows]]
-        scores = common.compare(rows, scorer, np.float32)
-        top = float(scores.max(initial=0))
-        if top >= best:
-            first = rows[scores == top]
-            if found is not None and top == best:
-                first = np.append(first, found)
-            found, best = int(first[positions[first].argmin()]), top
-        left = left[common.bound[left] >= (best - _TOLERANCE) * size[left]]
-        if len(left) > step:  # those of the greatest bounds next
-            left = left[np.argpartition(-common.bound[left] / size[left], step)]
-        rows, left = left[:step], left[step:]
-        step *= _GROWTH
-    return found, best

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.corpora.conversations import Conversation, conversations, read_rows
-from alignment_extraction.corpora.formats import ADAPTERS, FileFormat, at, auto
+from alignment_extraction.corpora.formats import at, parse
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.transcript import transcript
 
@@ -192,8 +192,8 @@ def test_usable_rows(tmp_path: Path, name: str, ending: str) -> None:
             assert json.loads(found.metadata or "null") == metadata
 
 
-def only(row: Any, form: FileFormat = "auto") -> Conversation:
-    [found] = conversations(ADAPTERS[form](row))
+def only(row: Any) -> Conversation:
+    [found] = conversations(parse(row))
     return found
 
 
@@ -238,9 +238,8 @@ def test_blank_answers_are_none() -> None:
 def test_a_bare_text() -> None:
     found = only({"text": "Once upon a time.", "url": "x"})
     assert found == Conversation([], "Once upon a time.", None, '{"url": "x"}')
-    # A heading is no marker of a turn; the format "text" takes transcripts as they are.
+    # A heading is no marker of a turn.
     assert only({"text": "### Response: none"}).messages == []
-    assert only({"text": "### Human: q"}, "text").question == "### Human: q"
 
 
 def test_a_prompt_that_speaks_of_turns_is_no_transcript() -> None:
@@ -312,7 +311,7 @@ REFUSED: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("row", "reason"), REFUSED)
 def test_refused_rows(row: Any, reason: str) -> None:
     with pytest.raises(RowError) as error:
-        conversations(auto(row))
+        conversations(parse(row))
     assert str(error.value) == reason
 
 
@@ -322,26 +321,9 @@ def test_refused_rows(row: Any, reason: str) -> None:
 def test_keys_that_no_format_has_are_named(row: dict[str, str]) -> None:
     keys = ", ".join(f"`{key}`" for key in row) or "it has none"
     with pytest.raises(RowError) as error:
-        auto(row)
+        parse(row)
     assert str(error.value).startswith(f"none of its keys ({keys}) is known to hold a question")
     assert str(error.value).endswith("name them: --question-field KEY --answer-field KEY")
-
-
-@pytest.mark.parametrize(
-    ("form", "row", "reason"),
-    [
-        ("messages", {"question": Q, "answer": A}, "`messages` of the row is no list of messages"),
-        ("orz", {"from": "human"}, "the row is not a list of turns"),
-        ("gsm8k", {"question": Q}, "the row has no `answer`"),
-        ("gsm8k", {"instruction": Q, "output": A}, "the row has no `question`"),
-        ("alpaca", {"instruction": Q}, "the row has no `output`"),
-        ("text", {"question": Q}, "the row has no `text`"),
-    ],
-)
-def test_a_format_that_is_named_takes_no_other(form: FileFormat, row: Any, reason: str) -> None:
-    with pytest.raises(RowError) as error:
-        ADAPTERS[form](row)
-    assert str(error.value) == reason
 
 
 def test_dotted_paths() -> None:

@@ -12,18 +12,18 @@ import pytest
 from alignment_extraction.corpora import hub_data as module
 from alignment_extraction.corpora.hub_data import hub_data, hub_files
 from alignment_extraction.files import InputError
-from alignment_extraction.models.lock import read_lock
+from alignment_extraction.models.lock import LOCK, read_lock
 from tests.hub import COMMIT, Hub, client_environment, serve
 
 ASK = """
-import json, pathlib, sys
+import json, sys
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError
 for path in json.loads(sys.argv[1]):
     source = CorpusSource(name="x", role="member", path=path)
     assert source.local_files() == []
     try:
-        found = source_files(source, pathlib.Path(sys.argv[2]))
+        found = source_files(source)
         print(json.dumps([[name, file.read_text()] for name, file in found]))
     except InputError as error:
         print(json.dumps(str(error)))
@@ -33,7 +33,8 @@ for path in json.loads(sys.argv[1]):
 def ask(hub: Hub, folder: Path, *paths: str) -> list[Any]:
     """The files, or the refusal, of each id; in one process, as it takes seconds."""
     done = subprocess.run(
-        [sys.executable, "-c", ASK, json.dumps(paths), str(folder / "lock.yaml")],
+        [sys.executable, "-c", ASK, json.dumps(paths)],
+        cwd=folder,
         env=client_environment(hub.url, folder / "cache"),
         capture_output=True,
         text=True,
@@ -54,7 +55,7 @@ def ask(hub: Hub, folder: Path, *paths: str) -> list[Any]:
     ],
 )
 def test_ids(text: str, parts: tuple[str | None, str, str | None]) -> None:
-    assert hub_data(text) == ("a/b", *parts)
+    assert hub_data(text) == ("a/b", *parts, None)
 
 
 @pytest.mark.parametrize("text", ["hf:a", "hf:a/b@v1:c", "hf:../b", "hf:a/b/c/d", "hf:", "hf:a/b:"])
@@ -114,7 +115,7 @@ def test_a_card_says_which_files(tmp_path: Path) -> None:
         assert found[3] == (
             "hf:owner/model/validation: it has no such split but train, test; name one"
         )
-        lock = read_lock(tmp_path / "lock.yaml")
+        lock = read_lock(tmp_path / LOCK)
         assert "dataset hf:owner/model:main/test" in lock
         assert {entry.commit for entry in lock.values()} == {COMMIT}
         # The branch moves on, and what was locked is what comes; other bytes are refused.

@@ -141,7 +141,7 @@ def test_lines_that_are_not_json_are_numbered_and_shown(write: Write) -> None:
     for (_, error), line in zip(found, bad, strict=True):
         assert isinstance(error, RowError)
         assert str(error).startswith("the line is not JSON (")
-        assert error.excerpt == line.decode("utf-8", "replace")[:EXCERPT]
+        assert error.excerpt == line.decode("ascii", "replace").replace("\ufffd", "?")[:EXCERPT]
     # A damaged first line costs itself alone.
     assert values(write("x.jsonl", '[{"a": \n{}\n'))[1:] == [{}]
     assert values(write("x.json", '{"question": "a\n{}\n'))[1:] == [{}]
@@ -194,10 +194,11 @@ def test_a_damaged_parquet_file(write: Write, tmp_path: Path) -> None:
 
 def test_a_value_that_is_cut_off(write: Write) -> None:
     whole = json.dumps([{"question": "q", "answer": "a"}] * 3, indent=1)
-    with pytest.raises(InputError, match=r"rows.json, line 11: not JSON \(.*cut off or damaged"):
+    with pytest.raises(InputError, match=r"rows.json: not JSON \(.* line 11 .*cut off or damaged"):
         values(write("rows.json", whole[: whole.rindex('"answer"')].rstrip()))
-    with pytest.raises(InputError, match=r"rows.json: not JSON \('utf-8' codec"):
-        values(write("rows.json", b'["\xff"]'))
+    # Refused as conversations.
+    assert values(write("rows.json", b'["\xff"]')) == ["\udcff"]
+    assert values(write("rows.jsonl", b'["\xff"]')) == [["\udcff"]]
     with pytest.raises(InputError, match=r"rows.json: not JSON \(maximum recursion"):
         values(write("rows.json", b"[" * 10**5))
 
@@ -213,8 +214,8 @@ def test_a_value_that_is_cut_off(write: Write) -> None:
         ("x.jsonl.gz", b"not packed", r"x.jsonl.gz: cannot be read \(Not a gzipped file"),
         ("x.jsonl.zst", b"not packed", r"x.jsonl.zst: cannot be read \(ZSTD decompress failed"),
         ("x.csv", b'a,b\n"1,2\n', r"x.csv, line 2: not CSV \(unexpected end of data\); a quote"),
-        ("x.csv", "a,b\n1,2\n".encode("utf-16")[:-1], "x.csv: not utf-16-le text"),
-        ("x.jsonl", "{}\n".encode("utf-16")[:-1], "x.jsonl: not utf-16-le text .truncated data"),
+        ("x.csv", "a,b\n1,2\n".encode("utf-16")[:-1], "x.csv: cut off or damaged .*codec"),
+        ("x.jsonl", "{}\n".encode("utf-16")[:-1], "x.jsonl: cut off or damaged .*codec"),
     ],
 )  # fmt: skip
 def test_files_that_are_refused(write: Write, name: str, data: bytes, reason: str) -> None:

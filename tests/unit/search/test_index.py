@@ -120,33 +120,29 @@ def test_the_same_vectors_give_the_same_bytes(path: Path, tmp_path: Path) -> Non
     assert path.with_suffix(".json").read_bytes() == again.with_suffix(".json").read_bytes()
 
 
-def test_no_rows(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no vectors to index; the corpus group is empty"):
-        build(tmp_path / "x.ann", VECTORS[:0])
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_index_of_another_embedder_is_refused(path: Path) -> None:
-    message = "embedder 0123456789ab at 256 tokens.*embedded with 0123456789ab at 8 tokens; build"
+    message = "embedder is 0123456789abcdef/8 but was 0123456789abcdef/256 when the index was built"
     with pytest.raises(InputError, match=message):
         Annoy(path, VECTORS, identity="0123456789abcdef/8", candidates=10).search(QUERIES)
 
 
 def test_index_over_other_rows_is_refused(path: Path) -> None:
-    with pytest.raises(InputError, match="built over other vectors; build the index again"):
+    with pytest.raises(InputError, match="rows is 599 but was 600 when the index was built; build"):
         Annoy(path, VECTORS[:-1], identity=EMBEDDER, candidates=10).search(QUERIES)
 
 
 @pytest.mark.parametrize("cut", [1, 4 * (3 + 24), 10_000])
 def test_truncated_index_is_refused(path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(InputError, match=r"bytes where \d+ were written; build the index again"):
+    with pytest.raises(
+        InputError, match=r"bytes is \d+ but was \d+ when the index was built; build"
+    ):
         find(path)
 
 
 def test_missing_index(path: Path) -> None:
     path.unlink()
-    with pytest.raises(InputError, match=r"cannot be read .*build it first"):
+    with pytest.raises(InputError, match=r"bytes is 0 but was \d+ when the index was built; build"):
         find(path)
 
 
@@ -159,7 +155,9 @@ def test_missing_description(path: Path) -> None:
 @pytest.mark.parametrize("about", [[], {}, {"rows": 600}])
 def test_something_else_beside_the_index(path: Path, about: object) -> None:
     path.with_suffix(".json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="does not describe an index; build the index again"):
+    with pytest.raises(
+        InputError, match=r"is \S+ but was None when the index was built; build the"
+    ):
         find(path)
 
 

@@ -17,6 +17,7 @@ from alignment_extraction.search.matching import (
     match,
     match_exactly,
 )
+from alignment_extraction.settings.studies import IndexSettings
 from alignment_extraction.vocabulary import CORPUS, MATCHES
 from tests.vectors import write_vectors
 
@@ -100,14 +101,12 @@ class Study:
         return group_of(rows, name, read_vectors(path, rows["compared"].to_list()))
 
     def match(
-        self, fields: tuple[str, ...] = FIELDS, **changes: Any
+        self, fields: tuple[str, ...] = FIELDS, audit: int = 3, **changes: Any
     ) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
         settings = {
             "generations": self.generations,
             "corpus": self.corpus,
-            "candidates": 10,
-            "search_k": 10**6,
-            "audit": 3,
+            "settings": IndexSettings(candidates=10, search_k=10**6, audit=audit),
             "seed": 0,
             **self.files,
         }

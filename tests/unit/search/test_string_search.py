@@ -3,6 +3,7 @@
 import random
 import string
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,30 +12,27 @@ from hypothesis import strategies as st
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-from alignment_extraction.search import string_bounds, string_search
-from alignment_extraction.search.string_bounds import (
-    FREQUENT,
-    RARE,
-    WHOLE,
-    CommonLength,
-    SortedTexts,
+from alignment_extraction.search import string_search
+from alignment_extraction.search.string_search import (
+    METRICS,
+    SCORERS,
+    _common,
+    _divide,
+    _SortedTexts,
+    best_matches,
 )
-from alignment_extraction.search.string_search import METRICS, SCORERS, best_matches
 
 # Few letters, some outside ASCII, one outside the basic plane: likely to match in part.
 TEXTS = st.lists(st.text("abé世😀", max_size=12), max_size=12)
 WORDS = ("some", "of", "the", "letters", "are", "more", "frequent", "than", "others", "2 + 2 =")
 
 
-@pytest.fixture(scope="module", params=[None, 100, 0], ids=["whole", "halves", "counts"])
+@pytest.fixture(scope="module", params=[(16, 8), (1, 2)], ids=["many", "few"])
 def steps(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Queries as they come, or as if they were longer, with few candidates at a time."""
+    """Many candidates at a time, or few."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param is not None:
-            patch.setattr(string_search, "_SHORT", 0)
-            patch.setattr(string_search, "_SHORT_HALVES", request.param)
-            patch.setattr(string_search, "_FIRST", 1)
-            patch.setattr(string_search, "_GROWTH", 2)
+        patch.setattr(string_search, "_FIRST", request.param[0])
+        patch.setattr(string_search, "_GROWTH", request.param[1])
         yield
 
 
@@ -85,11 +83,9 @@ def prose(rng: random.Random, words: int) -> str:
     return " ".join(rng.choices(WORDS, k=words))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("cells", [string_search._CELLS, 500])
-def test_texts_of_many_lengths(cells: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(string_search, "_CELLS", cells)
-    monkeypatch.setattr(string_bounds, "_CHARACTERS", 1000)
+@pytest.mark.parametrize(("threads", "chunk"), [(1, 4096), (2, 7)])
+def test_texts_of_many_lengths(chunk: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(string_search, "_CHUNK", chunk)
     rng = random.Random(0)
     corpus = [
         "".join(rng.choices(string.ascii_lowercase + " ", k=rng.randrange(20, 300)))
@@ -107,13 +103,13 @@ def test_texts_of_many_lengths(cells: int, threads: int, monkeypatch: pytest.Mon
 def test_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """An edited row is found among many others of the same words with a few comparisons."""
     compared = []
-    compare = CommonLength.compare
+    cdist = process.cdist
 
-    def counting(self: CommonLength, rows: np.ndarray, *rest: object) -> object:  # type: ignore[type-arg]
-        compared.append(len(rows))
-        return compare(self, rows, *rest)  # type: ignore[arg-type]
+    def counting(queries: list[str], choices: list[str], **options: Any) -> Any:
+        compared.append(len(choices))
+        return cdist(queries, choices, **options)
 
-    monkeypatch.setattr(CommonLength, "compare", counting)
+    monkeypatch.setattr(process, "cdist", counting)
     rng = random.Random(0)
     corpus = [prose(rng, 40) for _ in range(2000)]
     found = best_matches([corpus[1234][:-5] + "12345"], corpus)
@@ -127,21 +123,20 @@ def test_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     st.sets(st.text("abcé世😀\ud800", min_size=1)),
 )
 @example("a" * 300, {"a" * 255, "ab"})
-def test_bounds_fall_to_the_length(query: str, corpus: set[str]) -> None:
-    texts = SortedTexts.of({text: i for i, text in enumerate(sorted(corpus | {"a"}))})
-    length = process.cdist([query], texts.parts[-1].tolist(), scorer=LCSseq.similarity)[0]
+def test_parts_bound_the_length(query: str, corpus: set[str]) -> None:
+    texts = _SortedTexts.of({text: i for i, text in enumerate(sorted(corpus | {"a"}))})
     assert (np.diff(texts.lengths) >= 0).all()
-    common = CommonLength(query, texts)
-    rows = np.arange(len(length))
-    bounds = [common.bound.copy()]
-    assert (bounds[0] <= np.minimum(texts.lengths, len(query))).all()
-    for part in (RARE, FREQUENT, WHOLE):
-        common.lower(rows[::2], part)
-        common.lower(rows, part)
-        bounds.append(common.bound.copy())
-        assert (length <= bounds[-1]).all()
-        assert (bounds[-1] <= bounds[-2]).all()
-    assert bounds[-1].tolist() == length.tolist()
+    counts, divided = _divide([query], texts.frequent)
+    rare, frequent, length = (
+        process.cdist([one], of.tolist(), scorer=LCSseq.similarity)[0]
+        for one, of in zip(divided[:, 0], texts.parts, strict=True)
+    )
+    common = _common(counts[:, 0], texts.counts, texts.frequent)
+    others = _common(counts[:, 0], texts.counts, ~texts.frequent)
+    assert (common + others <= np.minimum(texts.lengths, len(query))).all()
+    assert (length <= rare + frequent).all()
+    assert (rare <= others).all()
+    assert (frequent <= common).all()
 
 
 def test_progress_counts_every_query(
