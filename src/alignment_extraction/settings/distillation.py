@@ -1,9 +1,6 @@
-"""Settings of the distillation experiment: whose generations, which students, how many steps.
+"""Settings of the distillation experiment: whose generations, which students, how many steps."""
 
-This module imports nothing heavy, because the schema of params.yaml contains these settings.
-"""
-
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -15,7 +12,7 @@ Family = Literal["sft", "rl"]
 Arm = Literal["original", "extracted", "extracted-without-copies", "other"]
 """What students are trained on."""
 
-ARMS = ("start", "original", "extracted", "extracted-without-copies", "other")
+ARMS = ("start", *get_args(Arm))
 """All arms in the order of the tables; `start` is the untrained model that all start from."""
 
 
@@ -24,9 +21,7 @@ class SftStudentSettings(Settings):
 
     model: str = Field(description="model in `models` whose generations they learn from")
     source: str = Field("sft", description="source that this model was trained on")
-    other: str = Field(
-        "pretraining", description="source whose member rows are the arm `other`, a control"
-    )
+    other: str = Field("pretraining", description="source of the arm `other`'s rows, a control")
     start: str = Field("base", description="trained model that the students start from")
     steps: PositiveInt = Field(250, description="optimiser steps of each student")
 
@@ -51,7 +46,7 @@ class DistillationSettings(Settings):
         (0, 1, 2), min_length=1, description="one student of each arm for each seed"
     )
     arms: tuple[Arm, ...] = Field(
-        ("original", "extracted", "extracted-without-copies", "other"),
+        get_args(Arm),
         description="what students are trained on; the smallest decides the rows of all",
     )
     near_duplicate: float = Field(
@@ -69,18 +64,13 @@ class DistillationSettings(Settings):
         "stated before any student is trained",
     )
     questions: PositiveInt = Field(1500, description="evaluation questions at most")
-    max_answer_tokens: PositiveInt = Field(
-        128, description="longest answer in the evaluation, in tokens"
-    )
+    max_answer_tokens: PositiveInt = Field(128, description="longest evaluated answer, in tokens")
 
     @property
     def families(self) -> dict[Family, SftStudentSettings]:
         """The kinds of training that students are asked for."""
-        named: tuple[tuple[Family, SftStudentSettings | None], ...] = (
-            ("sft", self.sft),
-            ("rl", self.rl),
-        )
-        return {family: about for family, about in named if about}
+        named: dict[Family, SftStudentSettings | None] = {"sft": self.sft, "rl": self.rl}
+        return {family: about for family, about in named.items() if about}
 
     @model_validator(mode="after")
     def _something_to_compare(self) -> Self:

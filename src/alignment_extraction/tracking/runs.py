@@ -43,15 +43,9 @@ class RunContent(NamedTuple):
     """SHA-256 of each file of results that goes with the run, by file name."""
 
     def fingerprint(self) -> str:
-        """SHA-256 of all of it."""
-        return digest(
-            [self.name, self.kind, self.params, self.metrics.rows(), self.data, self.tables]
-        )
-
-
-def digest(values: Any) -> str:
-    """SHA-256, in hex, of values that JSON can hold."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        """SHA-256, in hex, of all of it."""
+        content = {**self._asdict(), "metrics": self.metrics.rows()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def study_runs(
@@ -61,7 +55,10 @@ def study_runs(
     data: Mapping[str, Path],
     curves: Mapping[str, Path],
 ) -> list[RunContent]:
-    """Give the runs of a study: itself, its conditions, its scored models and training stages.
+    """The runs of a study: itself, its conditions, scored models, training stages and students.
+
+    Students of one data set have a run with the results over all seeds, and one for each seed with
+    its curves, whose metrics are named alike in all so that MLflow lays them over each other.
 
     Args:
         name: the study's key in params.yaml.
@@ -105,6 +102,16 @@ def study_runs(
     for stage, path in curves.items():
         curve = _valid(read_parquet(path).rename({"metric": "key"}))
         runs.append(run(f"training/{stage}", "training", {"stage": stage}, curve))
+    if (folder / "distillation.parquet").exists():
+        found = read_parquet(folder / "distillation.parquet")
+        drawn = read_parquet(folder / "distillation_curves.parquet").rename({"metric": "key"})
+        for (family, arm), own in found.group_by("family", "arm", maintain_order=True):
+            place, params = f"distillation/{family}/{arm}", {"family": family, "arm": arm}
+            runs.append(run(place, "student", params, _student_metrics(own)))
+            of_arm = drawn.filter(family=family, arm=arm)
+            for (seed,), curve in of_arm.group_by("seed", maintain_order=True):
+                own_params = {**params, "seed": seed}
+                runs.append(run(f"{place}/seed-{seed}", "student", own_params, _valid(curve)))
     return runs
 
 
@@ -128,11 +135,8 @@ def _leaves(values: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 def _condition_params(study: StudySettings, condition: Condition) -> dict[str, Any]:
     shared = {"corpus", "embedder", "fields", "index", "thresholds"}
-    params = {
-        **condition._asdict(),
-        **study.model_dump(mode="json", include=shared),
-        "sampling": study.sampling_of(condition).model_dump(mode="json"),
-    }
+    params = condition._asdict() | study.model_dump(mode="json", include=shared)
+    params["sampling"] = study.sampling_of(condition).model_dump(mode="json")
     prefix = study.prefix_of(condition)
     return params if isinstance(prefix, str) else {**params, "prefix_text": prefix.text}
 
@@ -149,27 +153,20 @@ def _valid(metrics: pl.DataFrame) -> pl.DataFrame:
 def _metrics(
     frame: pl.DataFrame,
     keys: Sequence[str],
-    values: Mapping[str, str],
+    columns: Mapping[str, str],
     step: pl.Expr | None = None,
 ) -> pl.DataFrame:
-    """Metrics `quantity/key/key/...` of a table; `values` gives the column of each quantity."""
-    wide = frame.select(*keys, step=pl.lit(0) if step is None else step, **values)
-    long = wide.unpivot(list(values), index=[*keys, "step"], variable_name="quantity")
+    """Metrics `quantity/key/key/...` of a table; `columns` gives the column of each quantity."""
+    wide = frame.select(*keys, step=pl.lit(0) if step is None else step, **columns)
+    long = wide.unpivot(list(columns), index=[*keys, "step"], variable_name="quantity")
     return _valid(long.with_columns(key=pl.concat_str("quantity", *keys, separator="/")))
-
-
-def _intervals(quantity: str, columns: Sequence[str]) -> dict[str, str]:
-    return dict(zip((quantity, f"{quantity}_low", f"{quantity}_high"), columns, strict=True))
 
 
 def _condition_metrics(attribution: pl.DataFrame) -> pl.DataFrame:
     keys = ["source", "level", "field", "metric"]
-    names = ["n", "member_wins", "twin_wins", "attributable", "false_discovery_rate"]
-    fixed = {
-        **{name: name for name in names},
-        "attributable_low": "low",
-        "attributable_high": "high",
-    }
+    alike = ("n", "member_wins", "twin_wins", "attributable", "false_discovery_rate")
+    fixed = dict(zip(alike, alike, strict=True))
+    fixed |= {"attributable_low": "low", "attributable_high": "high"}
     swept = {"sweep_attributable": "attributable", "sweep_fdr": "false_discovery_rate"}
     # Not the point's number, so that sweeps over different ranges lie on one axis.
     thousandths = (pl.col("threshold") * 1000).round()
@@ -184,18 +181,12 @@ def _condition_metrics(attribution: pl.DataFrame) -> pl.DataFrame:
 def _model_metrics(
     risk: pl.DataFrame, shift: pl.DataFrame, membership: pl.DataFrame
 ) -> pl.DataFrame:
-    shift, membership = (
-        table.with_columns(
-            form=pl.when("template")
-            .then(pl.lit("with-template"))
-            .otherwise(pl.lit("without-template"))
-        )
-        for table in (shift, membership)
-    )
+    form = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
+    changes = {"shift": "difference", "shift_low": "low", "shift_high": "high"}
+    attacks = {"auc": "auc", "auc_low": "low", "auc_high": "high"}
+    attacks |= {name: name for name in ("tpr", "tpr_low", "tpr_high")}
     curves = {"rows_at_risk": "at_risk", "expected_distinct": "expected_distinct"}
-    changes = _intervals("shift", ["difference", "low", "high"])
-    attacks = _intervals("auc", ["auc", "low", "high"])
-    attacks |= _intervals("tpr", ["tpr", "tpr_low", "tpr_high"])
+    shift, membership = (table.with_columns(form=form) for table in (shift, membership))
     return pl.concat(
         [
             _metrics(risk, ["source", "role"], curves, pl.col("samples")),
@@ -203,3 +194,9 @@ def _model_metrics(
             _metrics(membership, ["source", "target", "form", "attack"], attacks),
         ]
     )
+
+
+def _student_metrics(results: pl.DataFrame) -> pl.DataFrame:
+    quantities = ("value", "difference", "recovered")
+    columns = {name + end: name + end for name in quantities for end in ("", "_low", "_high")}
+    return _metrics(results, ["benchmark", "measure"], columns)
