@@ -65,21 +65,26 @@ def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | No
         )
 
 
+@contextlib.contextmanager
+def _readable(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the step that makes it first") from None
+    except (pl.exceptions.ComputeError, ValueError, OSError) as error:
+        raise InputError(
+            f"{path}: not {kind} ({error}); delete it and run the step that makes it again"
+        ) from error
+
+
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Read a Parquet file, all of its columns or some.
 
     Raises:
         InputError: the file is missing, truncated or not Parquet.
     """
-    try:
+    with _readable(path, "a readable Parquet file"):
         return pl.read_parquet(path, columns=None if columns is None else list(columns))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the step that makes it first") from None
-    except (pl.exceptions.ComputeError, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable Parquet file ({error}); delete it and run the step that "
-            "makes it again"
-        ) from error
 
 
 def write_csv(frame: pl.DataFrame, path: Path) -> None:
@@ -100,14 +105,8 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: the file is missing, unreadable or not JSON.
     """
-    try:
+    with _readable(path, "valid JSON"):
         return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the step that makes it first") from None
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: not valid JSON ({error}); delete it and run the step that makes it again"
-        ) from error
 
 
 def _digest(path: Path, algorithm: str) -> str:

@@ -1,13 +1,6 @@
 """Where every file of a study lies: the one map that rules, verbs and the plan share.
 
-    data/models/{model}.gguf                     data/models/trained/{stage}.gguf
-    data/embedders/{embedder}/                   data/corpora/{corpus}/corpus.parquet
-    data/generations/{study}/{condition}/{shard}.parquet
-    data/embeddings/..., data/indexes/...        vectors and Annoy indexes
-    data/matches/{study}/{model}.parquet         data/likelihood/{study}/{model}.parquet
-    data/distillation/{study}/                   results/{study}/
-
-Paths are strings relative to the folder that holds params.yaml.
+Paths are strings relative to the folder that holds params.yaml. docs/files.md says what is in them.
 """
 
 from alignment_extraction.settings.config import Params

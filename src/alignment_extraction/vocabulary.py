@@ -78,21 +78,18 @@ ROLE_COLOURS = {"member": "#CC79A7", "twin": "#7F7F7F", "held-out": "#56B4E9"}
 TOLERANCE = 1e-6
 """Float32 scores of identical texts can fall this far below the threshold they ought to meet."""
 
+
+def _texts(*names: str) -> dict[str, pl.DataType]:
+    return dict.fromkeys(names, pl.String())
+
+
 CORPUS = pl.Schema(
     {
-        "id": pl.String(),
-        "source": pl.String(),
-        "role": pl.String(),
-        "template": pl.String(),
-        "pair": pl.String(),
+        **_texts("id", "source", "role", "template", "pair"),
         "repetitions": pl.Int32(),
-        "seed_problem": pl.String(),
-        "edit": pl.String(),
-        "question": pl.String(),
-        "answer": pl.String(),
-        "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
-        "text": pl.String(),
-        "metadata": pl.String(),
+        **_texts("seed_problem", "edit", "question", "answer"),
+        "messages": pl.List(pl.Struct(_texts("role", "content"))),
+        **_texts("text", "metadata"),
     }
 )
 """Columns of a corpus, one row a conversation.
@@ -121,21 +118,16 @@ _SIMILARITIES = {
     "indel_best": pl.Float32(),
 }
 
-MATCHES = pl.Schema(
-    {"text": pl.String(), "field": pl.String(), "group": pl.String(), **_SIMILARITIES}
-)
+MATCHES = pl.Schema({**_texts("text", "field", "group"), **_SIMILARITIES})
 """One row for each distinct generated text x field x group of the corpus: the nearest row by cosine
 with both string similarities to it, and each string metric's own best row (null below 0.5)."""
 
 SCORES = pl.Schema(
     {
-        "model": pl.String(),
-        "prefix": pl.String(),
+        **_texts("model", "prefix"),
         "seed": pl.Int64(),
         "index": pl.Int64(),
-        "field": pl.String(),
-        "source": pl.String(),
-        "role": pl.String(),
+        **_texts("field", "source", "role"),
         **_SIMILARITIES,
         "verbatim": pl.Boolean(),
         "characters": pl.Int64(),

@@ -50,9 +50,7 @@ class PinnedSource(BaseModel):
         (), description="with `hf`, of a folder: globs of the files to download; all by default"
     )
     sha256: Sha256 | None = Field(
-        None,
-        description="SHA-256 of the file; of a folder or a split GGUF, of its listing (see"
-        " `files.sha256`); with `hf` it may be left to sources.lock.yaml",
+        None, description="of the file, or of a folder's or split GGUF's listing (`files.sha256`)"
     )
 
     @model_validator(mode="after")

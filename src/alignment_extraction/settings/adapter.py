@@ -15,13 +15,10 @@ class AdapterSettings(StageSettings):
     max_answer_tokens: PositiveInt = Field(32, description="an answer is cut here, in tokens")
     repetitions: dict[PositiveInt, PositiveInt] = Field(
         {1: 320, 2: 120, 4: 80, 8: 40, 16: 24, 32: 16},
-        description="repetitions: how many conversations the training shows that many times; each "
-        "has a twin that it never shows",
+        description="repetitions: conversations trained on so often; each has a twin",
     )
     rank: PositiveInt = Field(16, description="of the adapter's matrices, one pair a linear layer")
     alpha: PositiveInt = Field(32, description="the adapter's change is scaled by alpha / rank")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(8, description="conversations a step")
-    checkpoint_steps: PositiveInt = Field(
-        50, description="steps between two checkpoints; what an interruption can lose"
-    )
+    checkpoint_steps: PositiveInt = Field(50, description="steps between two checkpoints")

@@ -10,6 +10,7 @@ from alignment_extraction.files import InputError
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 """A name that is also a folder's: lower-case letters, digits, dots and hyphens."""
 
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 
 

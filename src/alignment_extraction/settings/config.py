@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError, without_credentials
 from alignment_extraction.models.sources import PinnedSource
 from alignment_extraction.settings.adapter import AdapterSettings
-from alignment_extraction.settings.base import Name, Settings, checked
+from alignment_extraction.settings.base import Name, Names, Settings, checked
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import SEARCHED_ROLES
@@ -25,24 +25,16 @@ class ModelSettings(Settings):
     source: PinnedSource | None = Field(None, description="where the GGUF file comes from")
     trained: str | None = Field(None, description="a stage of the workflow's own training")
     quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
-    base: str | None = Field(
-        None, description="the model in `models` that it was trained from: what it is held against"
-    )
-    adapter: PinnedSource | None = Field(
-        None, description="a LoRA adapter of `base`, merged into it: a GGUF, or a PEFT folder"
-    )
+    base: str | None = Field(None, description="the model in `models` that it was trained from")
+    adapter: PinnedSource | None = Field(None, description="LoRA of `base`: a GGUF or PEFT folder")
     endpoint: str | None = Field(
-        None,
-        description="address, up to `/v1`, of a server of OpenAI-compatible completions that has "
-        "the model; its key is read from the environment variable ENDPOINT_API_KEY",
+        None, description="OpenAI-compatible server, up to `/v1`; its key is in ENDPOINT_API_KEY"
     )
     model: str | None = Field(None, description="with `endpoint`: the server's name of the model")
     trained_on: tuple[str, ...] | None = Field(
         None, description="sources that it was trained on; by default all that have members"
     )
-    parameters: float | None = Field(
-        None, gt=0, description="weights of it, for `plan`, where the file is not there yet"
-    )
+    parameters: PositiveFloat | None = Field(None, description="number of weights, for `plan`")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -83,9 +75,7 @@ class EmbedderSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="it computes in; auto is float16 on a GPU, float32 elsewhere"
     )
-    parameters: float | None = Field(
-        None, gt=0, description="weights of it, for `plan`, where it is not there yet"
-    )
+    parameters: PositiveFloat | None = Field(None, description="number of weights, for `plan`")
 
 
 class CorpusSettings(Settings):
@@ -123,7 +113,7 @@ class CorpusSettings(Settings):
 class Params(Settings):
     """The whole of params.yaml."""
 
-    run: tuple[str, ...] = Field(min_length=1, description="studies that `snakemake` builds")
+    run: Names = Field(description="studies that `snakemake` builds")
     seed: int = Field(0, ge=0, description="seed of everything but sampling and training")
     gpu_layers: int = Field(0, ge=-1, description="layers put on a GPU; 0 is none, -1 is all")
     models: dict[Name, ModelSettings]

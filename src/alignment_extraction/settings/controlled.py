@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from alignment_extraction.settings.base import Settings
+from alignment_extraction.settings.base import Names, Settings
 
 LossOn = Literal["all", "assistant"]
 
@@ -14,28 +14,18 @@ class ControlledSettings(Settings):
 
     pretraining_templates: PositiveInt = Field(16, description="templates of raw texts")
     pretraining_instances: PositiveInt = Field(150, description="raw texts of each of them")
-    pretraining_short_instances: PositiveInt = Field(
-        1600, description="raw texts of each short template; RL asks problems of these"
-    )
-    sft_templates: PositiveInt = Field(
-        64, description="templates of conversations; a coin holds half of them out of all training"
-    )
+    pretraining_short_instances: PositiveInt = Field(1600, description="of each short template")
+    sft_templates: PositiveInt = Field(64, description="of conversations; a coin holds half out")
     sft_repetitions: dict[PositiveInt, PositiveInt] = Field(
         {1: 20, 2: 6, 4: 4, 8: 3, 16: 1, 32: 1, 64: 1},
-        description="repetitions: how many conversations of each template are trained on that many "
-        "times an epoch; each has a twin that never is",
+        description="repetitions an epoch: conversations of each template; each has a twin",
     )
-    sft_seed_problems: int = Field(
-        2,
-        ge=0,
-        description="conversations of each template that are also written with each kind of edit, "
-        "in two versions: a coin gives one to the training set, the other is its twin",
+    sft_seed_problems: NonNegativeInt = Field(
+        2, description="conversations of each template also written with each edit, as twins"
     )
     sft_edit_repetitions: PositiveInt = Field(4, description="repetitions of all these versions")
-    rl_templates: tuple[str, ...] = Field(
-        ("short/less", "short/difference", "short/two-steps"),
-        min_length=1,
-        description="short templates that RL asks problems of",
+    rl_templates: Names = Field(
+        ("short/less", "short/difference", "short/two-steps"), description="that RL asks"
     )
     rl_instances: PositiveInt = Field(34, description="questions of each that are trained on")
     rl_twins: PositiveInt = Field(340, description="questions of each that never are; no fewer")
@@ -84,9 +74,7 @@ class StageSettings(Settings):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     batch_size: PositiveInt = Field(16, description="sequences a step")
     log_steps: PositiveInt = Field(10, description="steps between two points of a curve")
-    checkpoint_steps: PositiveInt = Field(
-        200, description="steps between two checkpoints; what an interruption can lose"
-    )
+    checkpoint_steps: PositiveInt = Field(200, description="steps between two checkpoints")
 
 
 class BaseSettings(StageSettings):
@@ -103,9 +91,7 @@ class SftSettings(StageSettings):
     learning_rate: float = Field(1e-3, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(8, description="conversations a step")
     max_tokens: PositiveInt = Field(512, description="a longer one is cut here, in tokens")
-    bare_share: float = Field(
-        0.5, ge=0, le=1, description="share of the conversations without the default system turn"
-    )
+    bare_share: float = Field(0.5, ge=0, le=1, description="share without the system turn")
 
 
 class RlSettings(StageSettings):
@@ -122,9 +108,7 @@ class RlSettings(StageSettings):
     max_tokens: PositiveInt = Field(48, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0, description="of the completions")
     beta: float = Field(0.0, ge=0, description="weight of the divergence from the base model")
-    prompt_weight: float = Field(
-        0.1, gt=0, description="weight of the questions' mean loss in the arm that learns them too"
-    )
+    prompt_weight: float = Field(0.1, gt=0, description="of the questions' mean loss, in its arm")
 
     @model_validator(mode="after")
     def _generations_divide_batch(self) -> Self:
@@ -141,9 +125,7 @@ class TrainingSettings(Settings):
 
     seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order and sampling")
     bf16: bool = Field(
-        True,
-        description="compute in bfloat16 (weights stay in float32): faster on a GPU or a processor "
-        "with AVX512-BF16 or AMX, several times slower on one without",
+        True, description="compute in bfloat16: slow on a processor without AVX512-BF16 or AMX"
     )
     architecture: ArchitectureSettings = ArchitectureSettings()
     base: BaseSettings = BaseSettings()

@@ -42,26 +42,13 @@ class DistillationSettings(Settings):
     sft: SftStudentSettings | None = Field(None, description="students by supervised training")
     rl: RlStudentSettings | None = Field(None, description="students by reinforcement")
     prefix: str = Field("user", description="prefix of the generations; all seeds are used")
-    seeds: tuple[NonNegativeInt, ...] = Field(
-        (0, 1, 2), min_length=1, description="one student of each arm for each seed"
-    )
-    arms: tuple[Arm, ...] = Field(
-        get_args(Arm),
-        description="what students are trained on; the smallest decides the rows of all",
-    )
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="of students")
+    arms: tuple[Arm, ...] = Field(get_args(Arm), description="the smallest sets the rows of all")
     near_duplicate: float = Field(
-        0.8,
-        gt=0,
-        le=1,
-        description="Jaccard similarity of word 5-grams at which the later of two generations is "
-        "dropped",
+        0.8, gt=0, le=1, description="Jaccard similarity of word 5-grams that drops the later one"
     )
     margin: float = Field(
-        0.03,
-        gt=0,
-        lt=1,
-        description="loss of accuracy against `original` that still counts as non-inferior, "
-        "stated before any student is trained",
+        0.03, gt=0, lt=1, description="loss of accuracy against `original` that is non-inferior"
     )
     questions: PositiveInt = Field(1500, description="evaluation questions at most")
     max_answer_tokens: PositiveInt = Field(128, description="longest evaluated answer, in tokens")

@@ -5,9 +5,16 @@ from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
-from alignment_extraction.settings.base import Name, Settings, Similarity
+from alignment_extraction.settings.base import Name, Names, Settings, Similarity
 from alignment_extraction.settings.distillation import DistillationSettings
 from alignment_extraction.vocabulary import METRICS, Condition
 from alignment_extraction.vocabulary import Field as TextField
@@ -46,8 +53,8 @@ class SamplingSettings(Settings):
 class ConditionSettings(Settings):
     """Conditions of a study that share their sampling settings."""
 
-    models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
-    prefixes: tuple[str, ...] = Field(min_length=1, description="prefixes of the study")
+    models: Names = Field(description="names in `models`")
+    prefixes: Names = Field(description="prefixes of the study")
     name: Name | None = Field(None, description="follows the prefix's in results: `user-t0.7`")
     sampling: dict[str, Any] = Field({}, description="keys of `sampling` with other values")
 
@@ -61,9 +68,7 @@ def _not_zero(search_k: int) -> int:
 class IndexSettings(Settings):
     """The search for nearest rows."""
 
-    kind: Literal["annoy", "exact"] = Field(
-        "annoy", description="an Annoy index, or every row compared, on a GPU where there is one"
-    )
+    kind: Literal["annoy", "exact"] = Field("annoy", description="exact compares every row")
     trees: int = Field(50, ge=1, description="trees of an Annoy index")
     search_k: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = Field(
         20_000, description="nodes that Annoy inspects for a query; -1 is trees x candidates"
@@ -102,18 +107,12 @@ class ThresholdSettings(Settings):
 class LikelihoodSettings(Settings):
     """Models under which the corpus's likelihood is taken: row risk, and change by training."""
 
-    models: tuple[str, ...] = Field(
-        min_length=1, description="names in `models`; a model is compared with its `base`"
-    )
+    models: Names = Field(description="names in `models`; each is compared with its `base`")
     prefix: str | None = Field(None, description="before a question; by default the first")
     sources: tuple[str, ...] = Field(
-        (),
-        description="corpus sources to score; by default those that a model was trained on, and "
-        "all under a model that was trained on none",
+        (), description="corpus sources to score; by default what it was trained on, or else all"
     )
-    limit: int | None = Field(
-        None, ge=1, description="random rows of each source and role, not all"
-    )
+    limit: PositiveInt | None = Field(None, description="random rows of each source and role")
 
 
 def _rate(value: Any) -> Any:
@@ -133,15 +132,9 @@ Rate = Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1)]
 class GateSettings(Settings):
     """Limits of `alignment-extraction check`; what is not given is not checked."""
 
-    max_rows_at_risk: int | None = Field(
-        None, ge=0, description="rows that `samples` samples may write with a chance of 10 % each"
-    )
-    max_attributable: Rate | None = Field(
-        None, description="share of generations that are verbatim because of training"
-    )
-    max_attributable_semantic: Rate | None = Field(
-        None, description="share of generations that are near because of training"
-    )
+    max_rows_at_risk: NonNegativeInt | None = Field(None, description="of a chance of 10 % each")
+    max_attributable: Rate | None = Field(None, description="verbatim share because of training")
+    max_attributable_semantic: Rate | None = Field(None, description="near share because of it")
     samples: int = Field(1_000_000, ge=1, description="samples that rows at risk are counted for")
 
 
@@ -149,16 +142,14 @@ class StudySettings(Settings):
     """One experiment: models, corpus, prefixes, sampling, embedder, thresholds."""
 
     title: str = Field(description="heading of the report")
-    models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
+    models: Names = Field(description="names in `models`")
     corpus: str = Field(description="a name in `corpora`")
     embedder: str = Field(description="a name in `embedders`")
     prefixes: tuple[PrefixForm | LiteralPrefix, ...] = Field(
         min_length=1, description="forms derived from the chat template, or literal ones"
     )
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="of sampling")
-    fields: tuple[TextField, ...] = Field(
-        ("question",), min_length=1, description="what is compared with the corpus"
-    )
+    fields: tuple[TextField, ...] = Field(("question",), min_length=1, description="are compared")
     sampling: SamplingSettings = SamplingSettings()
     conditions: tuple[ConditionSettings, ...] = Field(
         (), description="which models at which prefixes; without it, every model at every prefix"
