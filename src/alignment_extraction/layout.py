@@ -14,12 +14,7 @@ CONVERSATIONS = f"{TRAINED}/conversations.parquet"
 ADAPTER = f"{TRAINED}/adapter.gguf"
 
 ATTRIBUTION_TABLES = (
-    "attribution",
-    "repetitions",
-    "kinds",
-    "ratios",
-    "comparisons",
-    "exchangeability",
+    *("attribution", "repetitions", "kinds", "ratios", "comparisons", "exchangeability"),
 )
 """Tables that scores and corpus give."""
 RISK_TABLES = ("rows", "risk", "calibration", "shift", "tails", "membership")
@@ -141,11 +136,7 @@ def result(study: str, name: str) -> str:
 
 def fields_of(study: StudySettings, model: str) -> tuple[Field, ...]:
     """What is compared of a model's generations: the question alone where none has an answer."""
-    answers = any(
-        study.sampling_of(condition).answer
-        for condition in study.all_conditions()
-        if condition.model == model
-    )
+    answers = any(study.sampling_of(c).answer for c in study.all_conditions() if c.model == model)
     return study.fields if answers else ("question",)
 
 

@@ -1,8 +1,7 @@
 """What a study takes, before anything of it is downloaded: samples, tokens, hours, disk, memory.
 
 Sampling and embedding, which take nearly all of it, are measured for some seconds on this machine
-and scaled to the study's models by their number of weights: one token takes about two operations
-per weight. That is a rough guide; the tokens are the most that the limits allow.
+and scaled by numbers of weights: a rough guide. The tokens are the most that the limits allow.
 """
 
 import os
@@ -32,10 +31,9 @@ _LARGE_EMBEDDER = 1e8
 
 
 class Rates(NamedTuple):
-    """What this machine does in a second."""
+    """What this machine does in a second, and where: on `GPU` or `CPU`."""
 
     device: str
-    """`GPU` or `CPU`: where sampling, embedding and exact search run."""
     sampling: float
     """Tokens times weights of a model."""
     embedding: float
@@ -43,7 +41,10 @@ class Rates(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One kind of job of a study: its name, the amount of work, where it runs and what it takes."""
+    """One kind of job of a study: its name, the amount of work, where it runs and what it takes.
+
+    In bytes: what it leaves on disk, and what the largest of its jobs needs of memory.
+    """
 
     name: str
     amount: float
@@ -51,9 +52,7 @@ class Step(NamedTuple):
     device: str = ""
     seconds: float = 0
     disk: float = 0
-    """Bytes of what it leaves."""
     memory: float = 0
-    """Bytes that the largest of its jobs needs; on a GPU, mostly of the GPU's."""
 
 
 def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int = 0) -> Rates:
@@ -153,8 +152,8 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
         cache = about.slots * (limit + _PREFIX) * 4 * (weights * _HEAD / 12) ** (2 / 3) / _HEAD
         most = max(most, size + cache)
     folder = Path(layout.embedder_folder(study.embedder))
-    weights_here = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 4
-    embedder = _known(study.embedder, params.embedders[study.embedder].parameters, weights_here)
+    here = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 4
+    embedder = _known(study.embedder, params.embedders[study.embedder].parameters, here)
     dimension = 1024 if embedder > _LARGE_EMBEDDER else 384
     texts, queries, index = (rows + samples) * fields, samples * fields, study.index
     vectors, pairs = texts * dimension * 4, queries * rows

@@ -21,7 +21,7 @@ from alignment_extraction.attribution.intervals import (
     spread,
 )
 from alignment_extraction.attribution.tables import COMPARED, schema, table
-from alignment_extraction.settings.studies import ThresholdSettings
+from alignment_extraction.settings.studies import SWEEP, ThresholdSettings
 from alignment_extraction.vocabulary import METRICS
 
 SCHEMA = schema(f"{COMPARED} comparison metric semantic:f string:f ratio:f low:f high:f")
@@ -43,7 +43,7 @@ def ratios(contests: Iterable[Contest], thresholds: ThresholdSettings) -> pl.Dat
         comparison = contest.comparison
         found = {metric: wins(contest, metric) for metric in ("cosine", *_STRINGS)}
         blocks = {metric: block_wins(each, comparison) for metric, each in found.items()}
-        share, lowest = block_ratio(comparison), thresholds.sweep.start
+        share, lowest = block_ratio(comparison), SWEEP[0]
         at: dict[str, dict[str, float | None]] = {
             name: {m: discovery_threshold(each, share, rate, lowest) for m, each in blocks.items()}
             for name, rate in DISCOVERY_RATES.items()

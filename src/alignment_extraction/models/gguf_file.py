@@ -1,7 +1,7 @@
-"""GGUF files: whether one is a whole language model, and parts or adapters made into one.
+"""GGUF files: whether one is a whole language model, and the parts of a split one.
 
-What llama.cpp cannot sample from - half of a model, an encoder, a projector - is refused here in a
-sentence that says what it is, before a loader that may die of it sees the file.
+What llama.cpp cannot sample from is refused here in a sentence that says what it is, before a
+loader that may die of it sees the file.
 """
 
 import re
@@ -71,9 +71,8 @@ def check_gguf(path: Path) -> None:
     Of a split model one part will do whose other parts lie beside it.
 
     Raises:
-        InputError: missing, not GGUF, big-endian, cut off or damaged; without tensors (a vocabulary
-            alone); an adapter, a projector or an importance matrix; an encoder, with a decoder or
-            not, or an embedding model; a part of a split model without the others.
+        InputError: as `open_gguf`; an adapter, projector, importance matrix, vocabulary, encoder or
+            embedding model; a part of a split model without the others.
     """
     parts = part_files(path)
     readers = [open_gguf(part) for part in parts]

@@ -92,11 +92,7 @@ def download_hub(
     """Download the files of a hub repository that match globs, whose `*` crosses folders.
 
     A dropped connection is taken up where it stopped; a file that arrived whole in an earlier call
-    is not asked for again.
-
-    Returns:
-        `folder`, or one in the hub's own cache (`HF_HOME`), that holds the files under their paths
-        in the repository.
+    is not asked for again. Gives `folder`, or one in the hub's own cache (`HF_HOME`).
 
     Raises:
         InputError: no such repository, commit or access, or no connection.

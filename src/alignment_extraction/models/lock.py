@@ -1,8 +1,7 @@
 """The lock file: what came from the hub at the first download, so that nothing else comes later.
 
-A branch moves, and the hash of a file that nobody here has had cannot be written down beforehand.
-The first download records both in a YAML file that belongs into version control; every later one,
-on any machine, takes the recorded commit and must get the recorded bytes.
+The first download records commit and hash in a YAML file that belongs into version control; every
+later one, on any machine, takes the recorded commit and must get the recorded bytes.
 
     model owner/name@main:model.gguf: {commit: 0123..., sha256: 4567...}
 """

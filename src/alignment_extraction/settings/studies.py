@@ -5,14 +5,7 @@ from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from alignment_extraction.settings.base import Name, Names, Settings, Similarity
 from alignment_extraction.settings.distillation import DistillationSettings
@@ -59,30 +52,20 @@ class ConditionSettings(Settings):
     sampling: dict[str, Any] = Field({}, description="keys of `sampling` with other values")
 
 
-def _not_zero(search_k: int) -> int:
-    if search_k == 0:
-        raise ValueError("0 nodes find nothing; give a number of nodes, or -1")
-    return search_k
-
-
 class IndexSettings(Settings):
     """The search for nearest rows."""
 
     kind: Literal["annoy", "exact"] = Field("annoy", description="exact compares every row")
     trees: int = Field(50, ge=1, description="trees of an Annoy index")
-    search_k: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = Field(
+    search_k: PositiveInt | Literal[-1] = Field(
         20_000, description="nodes that Annoy inspects for a query; -1 is trees x candidates"
     )
     candidates: int = Field(50, ge=1, description="Annoy's neighbours that are re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
 
 
-class SweepSettings(Settings):
-    """The thresholds at which rates are drawn."""
-
-    start: Similarity = Field(0.5, description="first threshold")
-    stop: Similarity = Field(1.0, description="last threshold")
-    points: int = Field(51, ge=2, le=1001, description="number of thresholds")
+SWEEP = np.linspace(0.5, 1, 51)
+"""The thresholds at which rates are drawn."""
 
 
 class ThresholdSettings(Settings):
@@ -90,7 +73,6 @@ class ThresholdSettings(Settings):
 
     semantic: Similarity = Field(0.95, description="cosine similarity (the paper's 0.95)")
     string: Similarity = Field(0.9, description="Levenshtein, Indel similarity (the paper's 0.9)")
-    sweep: SweepSettings = SweepSettings()
 
     def fixed(self, metric: str) -> float:
         """The fixed threshold of a metric; equality is a score of 1."""
@@ -99,9 +81,7 @@ class ThresholdSettings(Settings):
 
     def grid(self, metric: str) -> Any:
         """The thresholds of a metric that are swept, float64; none for equality."""
-        if METRICS[metric].threshold is None:
-            return np.empty(0)
-        return np.linspace(self.sweep.start, self.sweep.stop, self.sweep.points)
+        return SWEEP[: 0 if METRICS[metric].threshold is None else None]
 
 
 class LikelihoodSettings(Settings):
