@@ -1,6 +1,6 @@
 """The words that every other module shares: conditions, roles, fields, metrics, columns.
 
-Each is defined here and nowhere else, so that code, columns, settings and documents agree.
+Each is defined here alone, so that code, columns, settings and documents agree.
 """
 
 from typing import Literal, NamedTuple
@@ -44,11 +44,10 @@ class Metric(NamedTuple):
     label: str
     """What tables and figures call it."""
     colour: str
-    """Of the metric in every figure (Okabe and Ito's palette, safe for colour-blind readers)."""
+    """In every figure (Okabe and Ito's palette, safe for colour-blind readers)."""
     score: str
-    """Column of scores.parquet with the best score in a group, 0 to 1 (a cosine: -1 to 1)."""
     id: str
-    """Column of scores.parquet with the id of the row that has this score."""
+    """Columns of scores.parquet: the best score in a group, at most 1, and the row that has it."""
     kind: Literal["semantic", "string", "verbatim"]
     """The kind of memorisation that it stands for."""
 

@@ -131,12 +131,9 @@ def find_model(given: str, name: str) -> AuditModel:
         InputError: it is not there, or no GGUF model that text can be drawn from.
     """
     if given.startswith("hf:"):
-        wanted = hub_model(given)
-        file = wanted.file
-        if not file:
-            _, names = look_up(wanted.repo, wanted.revision, "model")
-            file = choose_gguf(wanted.repo, names)
-        source = {"hf": wanted.repo, "revision": wanted.revision, "file": file}
+        repo, file, revision = hub_model(given)
+        file = file or choose_gguf(repo, look_up(repo, revision, "model")[1])
+        source = {"hf": repo, "revision": revision, "file": file}
         path = Path("data/models", f"{name}.gguf")
         # What an earlier run of this audit brought stays; another model's file does not.
         known = config.read(PARAMS)["models"].get(name, {}) if PARAMS.exists() else {}

@@ -87,11 +87,7 @@ def check_gguf(path: Path) -> None:
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether it is a LoRA adapter in GGUF.
-
-    Raises:
-        InputError: not GGUF, cut off or damaged.
-    """
+    """Whether it is a LoRA adapter in GGUF; raises as `open_gguf`."""
     return bool(value(open_gguf(path), "general.type") == "adapter")
 
 
@@ -118,8 +114,6 @@ def _unlike_a_model(reader: Any) -> str | None:
         what = f"an embedding model or encoder ({architecture}), which writes no text"
     elif causal is False:
         what = f"an encoder or diffusion model ({architecture}: attention is not causal)"
-    elif architecture.startswith("wavtokenizer"):
-        what = f"a decoder of sound ({architecture}), which writes no text"
     else:
         return None
     return f"{what}; give a language model that predicts the next token"

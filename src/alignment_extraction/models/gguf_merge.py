@@ -15,8 +15,7 @@ _NAME_IT = "name the model that it was trained on"
 def merge_parts(parts: Sequence[Path], output: Path) -> None:
     """Write the parts of a split model as one GGUF, with the same entries and tensors.
 
-    Raises:
-        InputError: a part is no GGUF, or cut off.
+    Raises as `open_gguf`.
     """
     _write(output, [open_gguf(part) for part in parts], {})
 
@@ -44,14 +43,14 @@ def merge_adapter(base: Path, adapter: Path, output: Path) -> None:
         )
     if "adapter.alora.invocation_tokens" in lora.fields:
         raise InputError(f"{adapter}: an adapter that some tokens switch on (aLoRA); give a LoRA")
-    kinds = [str(value(one, "general.architecture")) for one in (lora, readers[0])]
+    kind, own = (str(value(one, "general.architecture")) for one in (lora, readers[0]))
     matrices = {tensor.name: tensor for tensor in lora.tensors}
     tensors = {tensor.name: tensor for reader in readers for tensor in reader.tensors}
     stems = {name.rsplit(".lora_", 1)[0] for name in matrices}
-    if kinds[0] != kinds[1] or not stems <= set(tensors):
+    if kind != own or not stems <= set(tensors):
         raise InputError(
-            f"{adapter}: an adapter of another model ({kinds[0]}; {base} is {kinds[1]} and has not "
-            f"all matrices that it changes); {_NAME_IT}"
+            f"{adapter}: an adapter of another model ({kind}; {base} is {own} and has not all "
+            f"matrices that it changes); {_NAME_IT}"
         )
     alpha = float(value(lora, "adapter.lora.alpha") or 0)
     changed = {}

@@ -43,13 +43,11 @@ def _explained(
     except errors.GatedRepoError:
         message = "is gated; accept its terms there, and set HF_TOKEN to a token of that account"
     except errors.RepositoryNotFoundError:
-        message = (
-            f"is no {repo_type} that can be read; check the name, or set HF_TOKEN to a token that "
-            "may read it"
-        )
+        token = "check the name, or set HF_TOKEN to a token that may read it"
+        message = f"is no {repo_type} that can be read; {token}"
     except errors.RevisionNotFoundError:
-        kind = "commit" if is_commit(revision) else "branch or tag"
-        message = f"has no {kind} {revision}; correct the key revision"
+        wanted = "commit" if is_commit(revision) else "branch or tag"
+        message = f"has no {wanted} {revision}; correct the key revision"
     except Exception as error:
         # The exceptions of its transport library differ between versions of the client.
         lines = str(error.__cause__ or error).strip().splitlines()
@@ -70,11 +68,7 @@ def _hide_credentials(record: logging.LogRecord) -> bool:
 
 
 def look_up(repo: str, revision: str, repo_type: RepoType) -> tuple[str, list[str]]:
-    """The commit that a branch or tag is at now, and the paths of all files in it.
-
-    Raises:
-        InputError: see `download_hub`.
-    """
+    """The commit that a branch or tag is at now, and its files; raises as `download_hub`."""
     from huggingface_hub import HfApi
 
     with _explained(repo, revision, repo_type):

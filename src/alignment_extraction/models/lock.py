@@ -52,8 +52,7 @@ def read_lock(path: Path) -> dict[str, LockedSource]:
 def locked_commit(path: Path, name: str, repo: str, revision: str, repo_type: RepoType) -> str:
     """The commit to download: `revision`, if it is one, or the locked one, or the branch's now.
 
-    Raises:
-        InputError: no such repository, branch or access, or no connection; or see `read_lock`.
+    Raises as `read_lock` and `hub.look_up`.
     """
     if is_commit(revision):
         return revision

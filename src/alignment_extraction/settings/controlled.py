@@ -53,17 +53,9 @@ class ArchitectureSettings(Settings):
     hidden: PositiveInt = Field(256, description="width; K-quants need multiples of 256")
     feed_forward: PositiveInt = Field(768, description="width of the feed-forward layers")
     layers: PositiveInt = Field(6, description="transformer blocks")
-    heads: PositiveInt = Field(4, description="attention heads; they divide the width")
+    heads: PositiveInt = Field(4, description="attention heads; twice as many divide the width")
     vocabulary: int = Field(1536, ge=300, description="tokens of the byte-level BPE")
     context: PositiveInt = Field(1024, description="longest sequence of the model, in tokens")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.hidden % (2 * self.heads):
-            raise ValueError(
-                f"hidden = {self.hidden} is not a multiple of 2 x heads = {self.heads}"
-            )
-        return self
 
 
 class StageSettings(Settings):
@@ -104,20 +96,11 @@ class RlSettings(StageSettings):
     steps: PositiveInt = Field(408, description="optimiser steps")
     learning_rate: float = Field(2e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(64, description="completions a step")
-    generations: int = Field(4, ge=2, description="completions of one question, in one batch")
+    generations: int = Field(4, ge=2, description="of one question; they divide the batch")
     max_tokens: PositiveInt = Field(48, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0, description="of the completions")
     beta: float = Field(0.0, ge=0, description="weight of the divergence from the base model")
     prompt_weight: float = Field(0.1, gt=0, description="of the questions' mean loss, in its arm")
-
-    @model_validator(mode="after")
-    def _generations_divide_batch(self) -> Self:
-        if self.batch_size % self.generations:
-            raise ValueError(
-                f"batch_size = {self.batch_size} is not a multiple of generations = "
-                f"{self.generations}"
-            )
-        return self
 
 
 class TrainingSettings(Settings):

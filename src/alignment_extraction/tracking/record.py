@@ -36,6 +36,7 @@ EXPERIMENT = "alignment-extraction"
 """MLflow's experiment that holds the runs of all studies."""
 
 _SQLITE = "sqlite:///"
+_ALL = {"max_results": 50_000}  # the most that MLflow gives for one query
 
 
 class TrackedRun(NamedTuple):
@@ -82,7 +83,7 @@ def track(
     with _connection(uri, "cannot log to", advice) as client:
         experiment = _experiment_id(client, uri)
         known = {}
-        for run in _search(client, experiment, f"tags.study = '{study_name}'"):
+        for run in client.search_runs([experiment], f"tags.study = '{study_name}'", **_ALL):
             if run.info.status == "FINISHED":
                 known[run.data.tags["fingerprint"]] = run
             elif run.data.tags.get("logged_from") == origin:
@@ -111,14 +112,9 @@ def track(
         for run in known.values():
             if run.data.tags["current"] == "true":
                 client.set_tag(run.info.run_id, "current", "false")
-    about = {
-        "uri": without_credentials(uri),
-        "experiment": EXPERIMENT,
-        "experiment_id": experiment,
-        "study": study_name,
-        "runs": [{k: v for k, v in run._asdict().items() if k != "added"} for run in runs],
-    }
-    write_json(about, output)
+    kept = [dict(zip(TrackedRun._fields[:3], run, strict=False)) for run in runs]
+    about = {"uri": without_credentials(uri), "experiment": EXPERIMENT, "study": study_name}
+    write_json({**about, "experiment_id": experiment, "runs": kept}, output)
     return runs
 
 
@@ -139,7 +135,9 @@ def find_run(name_or_id: str, uri: str | None = None) -> Run:
                 return client.get_run(name_or_id)
         experiment = client.get_experiment_by_name(EXPERIMENT)
         query = "tags.current = 'true'"
-        current = _search(client, experiment.experiment_id, query) if experiment else []
+        current = (
+            client.search_runs([experiment.experiment_id], query, **_ALL) if experiment else []
+        )
     named = {run.info.run_name: run for run in current}
     if name_or_id in named:
         return named[name_or_id]
@@ -193,11 +191,6 @@ def _experiment_id(client: MlflowClient, uri: str) -> str:
             if (found := client.get_experiment_by_name(EXPERIMENT)) is None:
                 raise
     return str(found.experiment_id)
-
-
-def _search(client: MlflowClient, experiment: str, query: str) -> list[Run]:
-    # The most that MLflow gives for one query.
-    return list(client.search_runs([experiment], query, max_results=50_000))
 
 
 def _log(
