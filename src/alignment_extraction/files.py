@@ -60,9 +60,7 @@ def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | No
     What the rows were made with, `about`, is kept in the file's key-value metadata.
     """
     with atomic_path(path) as partial:
-        frame.write_parquet(
-            partial, compression="zstd", statistics=True, metadata=dict(about or {})
-        )
+        frame.write_parquet(partial, compression="zstd", metadata=dict(about or {}))
 
 
 @contextlib.contextmanager

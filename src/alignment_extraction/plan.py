@@ -41,10 +41,7 @@ class Rates(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One kind of job of a study: its name, the amount of work, where it runs and what it takes.
-
-    In bytes: what it leaves on disk, and what the largest of its jobs needs of memory.
-    """
+    """A kind of job of a study: its work, and the bytes that it leaves and its largest job needs."""
 
     name: str
     amount: float
@@ -56,11 +53,7 @@ class Step(NamedTuple):
 
 
 def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int = 0) -> Rates:
-    """Measure this machine's rates, for about `seconds` each, with a GGUF and an embedder's folder.
-
-    Raises:
-        InputError: one of them cannot be loaded.
-    """
+    """Measure rates here, `seconds` each, with a GGUF and an embedder; `InputError` if unloadable."""
     import llama_cpp
 
     from alignment_extraction.engine.model import Model

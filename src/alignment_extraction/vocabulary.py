@@ -1,7 +1,4 @@
-"""The words that every other module shares: conditions, roles, fields, metrics, columns.
-
-Each is defined here alone, so that code, columns, settings and documents agree.
-"""
+"""The words that all other modules share, once: conditions, roles, fields, metrics, columns."""
 
 from typing import Literal, NamedTuple
 
@@ -15,8 +12,7 @@ Role = Literal["member", "twin", "held-out", "control", "unknown"]
 
 - `member`: in the source's training set;
 - `twin`: drawn like a member, and kept out of the training set by a coin;
-- `held-out`: kept out without a coin of its own: a row of a template that was held out, or a
-  user's held-out row;
+- `held-out`: kept out without a coin of its own, with its template or by a user;
 - `control`: not to be extracted, and not searched;
 - `unknown`: may have been trained on.
 """

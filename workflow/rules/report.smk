@@ -77,7 +77,7 @@ rule track:
         corpus=lambda wildcards: layout.corpus_file(study_of(wildcards).corpus),
         generations=study_shards,
         curves=stage_curves,
-        code=code("track"),
+        code=[*code("track"), str(SOURCE / "tracking/metrics.toml")],
     output:
         "results/{study}/tracked.json",
     log:

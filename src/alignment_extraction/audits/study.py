@@ -16,9 +16,15 @@ from alignment_extraction.corpora.corpus import check_rejects
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_model
-from alignment_extraction.models.gguf_file import LONE_ADAPTER, check_gguf, is_adapter, part_files
+from alignment_extraction.models.gguf_file import (
+    LONE_ADAPTER,
+    check_gguf,
+    is_adapter,
+    part_files,
+    pinned_sha256,
+)
 from alignment_extraction.models.hub import look_up
-from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
+from alignment_extraction.models.sources import PinnedSource, fetch
 from alignment_extraction.settings import config
 from alignment_extraction.settings.base import checked
 from alignment_extraction.settings.studies import PrefixForm

@@ -78,7 +78,5 @@ def choose_gguf(repo: str, names: Iterable[str]) -> str:
             break
     if len(models) == 1:
         return models[0]
-    raise InputError(
-        f"hf:{repo}: several models ({', '.join(models[:5])}{', ...' if len(models) > 5 else ''}); "
-        f"name one, as in hf:{repo}:{models[0]}"
-    )
+    shown = ", ".join([*models[:5], *(["..."] if len(models) > 5 else [])])
+    raise InputError(f"hf:{repo}: several models ({shown}); name one, as in hf:{repo}:{models[0]}")

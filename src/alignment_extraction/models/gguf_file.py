@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, listing_sha256, sha256
 
 _PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _ENCODERS = re.compile(r".*bert.*|t5encoder|gemma-embedding|llama-embed|pangu-embed", re.IGNORECASE)
@@ -137,6 +137,12 @@ def part_files(path: Path) -> list[Path]:
             f"folder, or give the merged model ({_MERGE})"
         )
     return parts
+
+
+def pinned_sha256(path: Path) -> str:
+    """The SHA-256 that pins a GGUF; of a split one, of all its parts. Raises as `part_files`."""
+    parts = part_files(path)
+    return sha256(path) if len(parts) == 1 else listing_sha256([(p.name, p) for p in parts])
 
 
 def part_names(name: str) -> list[str]:

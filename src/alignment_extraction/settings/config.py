@@ -27,13 +27,11 @@ class ModelSettings(Settings):
     quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
     base: str | None = Field(None, description="the model in `models` that it was trained from")
     adapter: PinnedSource | None = Field(None, description="LoRA of `base`: a GGUF or PEFT folder")
-    endpoint: str | None = Field(
-        None, description="OpenAI-compatible server, up to `/v1`; its key is in ENDPOINT_API_KEY"
-    )
+    endpoint: str | None = None
+    """server of OpenAI-compatible completions, up to `/v1`; its key is in ENDPOINT_API_KEY"""
     model: str | None = Field(None, description="with `endpoint`: the server's name of the model")
-    trained_on: tuple[str, ...] | None = Field(
-        None, description="sources that it was trained on; by default all that have members"
-    )
+    trained_on: tuple[str, ...] | None = None
+    """sources that it was trained on; by default all that have members"""
     parameters: PositiveFloat | None = Field(None, description="number of weights, for `plan`")
 
     @model_validator(mode="after")
@@ -72,9 +70,8 @@ class EmbedderSettings(Settings):
     source: PinnedSource = Field(description="where the model's folder comes from")
     batch_size: int = Field(64, ge=1, description="texts encoded at once")
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="it computes in; auto is float16 on a GPU, float32 elsewhere"
-    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """what it computes in; auto is float16 on a GPU, float32 elsewhere"""
     parameters: PositiveFloat | None = Field(None, description="number of weights, for `plan`")
 
 
@@ -157,9 +154,7 @@ class Params(Settings):
                         f"base {base!r}, so both must be files or both served"
                     )
             if study.distillation and not self.corpora[study.corpus].controlled:
-                raise ValueError(
-                    f"studies.{name}.distillation: the study's corpus must have `controlled: true`"
-                )
+                raise ValueError(f"studies.{name}.distillation: needs a `controlled: true` corpus")
         return self
 
     def trained_on(self, study: str) -> dict[str, tuple[str, ...]]:
@@ -189,11 +184,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def validate(values: Any, origin: str = "params.yaml") -> Params:
-    """Check the values of a params.yaml.
-
-    Raises:
-        InputError: one line that names `origin` and the first offending key.
-    """
+    """Check the values of a params.yaml; an `InputError` names `origin` and the first wrong key."""
     return cast(Params, checked(Params, values, origin))
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from alignment_extraction.settings.base import Names, Settings
 
 LossOn = Literal["all", "assistant"]
+Repetitions = dict[PositiveInt, PositiveInt]
 
 
 class ControlledSettings(Settings):
@@ -16,17 +17,13 @@ class ControlledSettings(Settings):
     pretraining_instances: PositiveInt = Field(150, description="raw texts of each of them")
     pretraining_short_instances: PositiveInt = Field(1600, description="of each short template")
     sft_templates: PositiveInt = Field(64, description="of conversations; a coin holds half out")
-    sft_repetitions: dict[PositiveInt, PositiveInt] = Field(
-        {1: 20, 2: 6, 4: 4, 8: 3, 16: 1, 32: 1, 64: 1},
-        description="repetitions an epoch: conversations of each template; each has a twin",
-    )
-    sft_seed_problems: NonNegativeInt = Field(
-        2, description="conversations of each template also written with each edit, as twins"
-    )
+    sft_repetitions: Repetitions = Field({1: 20, 2: 6, 4: 4, 8: 3, 16: 1, 32: 1, 64: 1})
+    """repetitions an epoch: how many conversations of each template; each has a twin"""
+    sft_seed_problems: NonNegativeInt = 2
+    """conversations of each template also written with each kind of edit; each has a twin"""
     sft_edit_repetitions: PositiveInt = Field(4, description="repetitions of all these versions")
-    rl_templates: Names = Field(
-        ("short/less", "short/difference", "short/two-steps"), description="that RL asks"
-    )
+    rl_templates: Names = ("short/less", "short/difference", "short/two-steps")
+    """short templates that RL asks problems of"""
     rl_instances: PositiveInt = Field(34, description="questions of each that are trained on")
     rl_twins: PositiveInt = Field(340, description="questions of each that never are; no fewer")
 
@@ -41,9 +38,7 @@ class ControlledSettings(Settings):
                 f"{seeds} conversations with sft_edit_repetitions = {self.sft_edit_repetitions}"
             )
         if self.rl_twins < self.rl_instances:
-            raise ValueError(
-                f"rl_twins = {self.rl_twins} is less than rl_instances = {self.rl_instances}"
-            )
+            raise ValueError(f"rl_twins = {self.rl_twins} < rl_instances = {self.rl_instances}")
         return self
 
 
@@ -107,9 +102,8 @@ class TrainingSettings(Settings):
     """Training of the controlled study's models: tokenizer, base, SFT, RL."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order and sampling")
-    bf16: bool = Field(
-        True, description="compute in bfloat16: slow on a processor without AVX512-BF16 or AMX"
-    )
+    bf16: bool = True
+    """compute in bfloat16, weights in float32: slow on a processor without AVX512-BF16 or AMX"""
     architecture: ArchitectureSettings = ArchitectureSettings()
     base: BaseSettings = BaseSettings()
     sft: SftSettings = SftSettings()

@@ -31,9 +31,8 @@ class RlStudentSettings(SftStudentSettings):
 
     source: str = Field("rl", description="source that this model was trained on")
     steps: PositiveInt = Field(100, description="optimiser steps of each student")
-    batch_size: PositiveInt = Field(
-        64, description="completions in a step; a multiple of `train.rl.generations`"
-    )
+    batch_size: PositiveInt = 64
+    """completions in a step; a multiple of `train.rl.generations`"""
 
 
 class DistillationSettings(Settings):
@@ -44,12 +43,10 @@ class DistillationSettings(Settings):
     prefix: str = Field("user", description="prefix of the generations; all seeds are used")
     seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="of students")
     arms: tuple[Arm, ...] = Field(get_args(Arm), description="the smallest sets the rows of all")
-    near_duplicate: float = Field(
-        0.8, gt=0, le=1, description="Jaccard similarity of word 5-grams that drops the later one"
-    )
-    margin: float = Field(
-        0.03, gt=0, lt=1, description="loss of accuracy against `original` that is non-inferior"
-    )
+    near_duplicate: float = Field(0.8, gt=0, le=1)
+    """Jaccard similarity of word 5-grams at which the later of two generations is dropped"""
+    margin: float = Field(0.03, gt=0, lt=1)
+    """loss of accuracy against `original` that still counts as non-inferior"""
     questions: PositiveInt = Field(1500, description="evaluation questions at most")
     max_answer_tokens: PositiveInt = Field(128, description="longest evaluated answer, in tokens")
 

@@ -45,11 +45,10 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if field.is_required():
         return "required"
-    if value is None or isinstance(value, BaseModel) or value == ():
+    if value in (None, ()) or isinstance(value, BaseModel):
         return ""
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f"`[{', '.join(map(str, value))}]`" if isinstance(value, tuple) else f"`{value}`"
+    shown = f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+    return f"`{shown.lower() if isinstance(value, bool) else shown}`"
 
 
 def rows(model: type[BaseModel] = Params, path: str = "") -> Iterator[tuple[str, str, str, str]]:

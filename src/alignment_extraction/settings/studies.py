@@ -57,9 +57,8 @@ class IndexSettings(Settings):
 
     kind: Literal["annoy", "exact"] = Field("annoy", description="exact compares every row")
     trees: int = Field(50, ge=1, description="trees of an Annoy index")
-    search_k: PositiveInt | Literal[-1] = Field(
-        20_000, description="nodes that Annoy inspects for a query; -1 is trees x candidates"
-    )
+    search_k: PositiveInt | Literal[-1] = 20_000
+    """nodes that Annoy inspects for a query; -1 is trees x candidates"""
     candidates: int = Field(50, ge=1, description="Annoy's neighbours that are re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
 
@@ -89,9 +88,8 @@ class LikelihoodSettings(Settings):
 
     models: Names = Field(description="names in `models`; each is compared with its `base`")
     prefix: str | None = Field(None, description="before a question; by default the first")
-    sources: tuple[str, ...] = Field(
-        (), description="corpus sources to score; by default what it was trained on, or else all"
-    )
+    sources: tuple[str, ...] = ()
+    """corpus sources to score; by default those that a model was trained on, or else all"""
     limit: PositiveInt | None = Field(None, description="random rows of each source and role")
 
 
@@ -131,9 +129,8 @@ class StudySettings(Settings):
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="of sampling")
     fields: tuple[TextField, ...] = Field(("question",), min_length=1, description="are compared")
     sampling: SamplingSettings = SamplingSettings()
-    conditions: tuple[ConditionSettings, ...] = Field(
-        (), description="which models at which prefixes; without it, every model at every prefix"
-    )
+    conditions: tuple[ConditionSettings, ...] = ()
+    """which models at which prefixes; without it, every model at every prefix"""
     index: IndexSettings = IndexSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     likelihood: LikelihoodSettings | None = None

@@ -10,8 +10,6 @@ from alignment_extraction.files import InputError
 from alignment_extraction.statistics import Interval, subtract
 from alignment_extraction.tracking.record import find_run
 
-_RATE = "attributable/"
-
 
 class Comparison(NamedTuple):
     """Two runs side by side."""
@@ -100,7 +98,7 @@ def describe(comparison: Comparison) -> str:
 def _rates(run: Run) -> dict[str, list[float]]:
     """Attributable rates and their bounds by `source/level/field/metric`."""
     metrics = run.data.metrics
-    names = [key.removeprefix(_RATE) for key in metrics if key.startswith(_RATE)]
+    names = [key.partition("/")[2] for key in metrics if key.startswith("attributable/")]
     if not names:
         raise InputError(
             f"run {run.info.run_name} has no attributable rates; name a run of a model, a prefix "

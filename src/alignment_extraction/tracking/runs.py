@@ -1,13 +1,12 @@
 """What the MLflow runs of a study hold: parameters, metrics, curves and data of each.
 
-Metrics are named `quantity/source/level/field/metric`, such as
-`attributable/sft/rows/question/verbatim`. The steps of curves are thresholds in thousandths,
-numbers of samples, or training steps.
+metrics.toml names the metrics of conditions, models and students.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from alignment_extraction.layout import condition_folder
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import Condition
 
+_METRICS = tomllib.loads((Path(__file__).parent / "metrics.toml").read_text())
 _LARGE = ("scores", "rows")
 """Tables as large as the data: they stay with DVC."""
 
@@ -90,13 +90,15 @@ def study_runs(
     runs = [run("", "study", study.model_dump(mode="json"), _valid(metrics), hashes)]
     attribution = read_parquet(folder / "attribution.parquet")
     for condition in study.all_conditions():
-        own = _condition_metrics(attribution.filter(**condition._asdict()))
+        table = attribution.filter(**condition._asdict())
+        own = pl.concat([_metrics(at, table.filter(at=at)) for at in ("fixed", "sweep")])
         params = _condition_params(study, condition)
         runs.append(run(condition_folder(condition), "condition", params, own))
     if about := study.likelihood:
-        tables = [read_parquet(folder / f"{n}.parquet") for n in ("risk", "shift", "membership")]
+        kinds = ("risk", "shift", "membership")
+        tables = {kind: read_parquet(folder / f"{kind}.parquet") for kind in kinds}
         for model in about.models:
-            own = _model_metrics(*(table.filter(model=model) for table in tables))
+            own = pl.concat([_metrics(k, t.filter(model=model)) for k, t in tables.items()])
             params = {"model": model, **about.model_dump(mode="json", exclude={"models"})}
             runs.append(run(f"models/{model}", "model", params, own))
     for stage, path in curves.items():
@@ -107,7 +109,7 @@ def study_runs(
         drawn = read_parquet(folder / "distillation_curves.parquet").rename({"metric": "key"})
         for (family, arm), own in found.group_by("family", "arm", maintain_order=True):
             place, params = f"distillation/{family}/{arm}", {"family": family, "arm": arm}
-            runs.append(run(place, "student", params, _student_metrics(own)))
+            runs.append(run(place, "student", params, _metrics("distillation", own)))
             of_arm = drawn.filter(family=family, arm=arm)
             for (seed,), curve in of_arm.group_by("seed", maintain_order=True):
                 own_params = {**params, "seed": seed}
@@ -150,53 +152,14 @@ def _valid(metrics: pl.DataFrame) -> pl.DataFrame:
     ).filter(pl.col("value").is_finite())
 
 
-def _metrics(
-    frame: pl.DataFrame,
-    keys: Sequence[str],
-    columns: Mapping[str, str],
-    step: pl.Expr | None = None,
-) -> pl.DataFrame:
-    """Metrics `quantity/key/key/...` of a table; `columns` gives the column of each quantity."""
-    wide = frame.select(*keys, step=pl.lit(0) if step is None else step, **columns)
+def _metrics(kind: str, table: pl.DataFrame) -> pl.DataFrame:
+    """Metrics of a table of results, as metrics.toml has them."""
+    keys, columns = _METRICS[kind]["keys"], _METRICS[kind]["quantities"]
+    step, scale = _METRICS[kind].get("step"), _METRICS[kind].get("scale", 1)
+    steps = (pl.col(step) * scale).round() if step else pl.lit(0)
+    if "form" in keys:
+        forms = pl.when("template").then(pl.lit("with-template"))
+        table = table.with_columns(form=forms.otherwise(pl.lit("without-template")))
+    wide = table.select(*keys, step=steps, **columns)
     long = wide.unpivot(list(columns), index=[*keys, "step"], variable_name="quantity")
     return _valid(long.with_columns(key=pl.concat_str("quantity", *keys, separator="/")))
-
-
-def _condition_metrics(attribution: pl.DataFrame) -> pl.DataFrame:
-    keys = ["source", "level", "field", "metric"]
-    alike = ("n", "member_wins", "twin_wins", "attributable", "false_discovery_rate")
-    fixed = dict(zip(alike, alike, strict=True))
-    fixed |= {"attributable_low": "low", "attributable_high": "high"}
-    swept = {"sweep_attributable": "attributable", "sweep_fdr": "false_discovery_rate"}
-    # Not the point's number, so that sweeps over different ranges lie on one axis.
-    thousandths = (pl.col("threshold") * 1000).round()
-    return pl.concat(
-        [
-            _metrics(attribution.filter(at="fixed"), keys, fixed),
-            _metrics(attribution.filter(at="sweep"), keys, swept, thousandths),
-        ]
-    )
-
-
-def _model_metrics(
-    risk: pl.DataFrame, shift: pl.DataFrame, membership: pl.DataFrame
-) -> pl.DataFrame:
-    form = pl.when("template").then(pl.lit("with-template")).otherwise(pl.lit("without-template"))
-    changes = {"shift": "difference", "shift_low": "low", "shift_high": "high"}
-    attacks = {"auc": "auc", "auc_low": "low", "auc_high": "high"}
-    attacks |= {name: name for name in ("tpr", "tpr_low", "tpr_high")}
-    curves = {"rows_at_risk": "at_risk", "expected_distinct": "expected_distinct"}
-    shift, membership = (table.with_columns(form=form) for table in (shift, membership))
-    return pl.concat(
-        [
-            _metrics(risk, ["source", "role"], curves, pl.col("samples")),
-            _metrics(shift, ["base", "source", "target", "form", "per"], changes),
-            _metrics(membership, ["source", "target", "form", "attack"], attacks),
-        ]
-    )
-
-
-def _student_metrics(results: pl.DataFrame) -> pl.DataFrame:
-    quantities = ("value", "difference", "recovered")
-    columns = {name + end: name + end for name in quantities for end in ("", "_low", "_high")}
-    return _metrics(results, ["benchmark", "measure"], columns)

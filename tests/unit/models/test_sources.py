@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256
-from alignment_extraction.models.gguf_file import check_gguf
+from alignment_extraction.models.gguf_file import check_gguf, pinned_sha256
 from alignment_extraction.models.lock import LockedSource, read_lock
-from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
+from alignment_extraction.models.sources import PinnedSource, fetch
 from tests.hub import COMMIT, FILES, Hub, client_environment, digest, serve
 from tests.tiny_models import make_tiny_gguf
 from tests.unit.models.files import write_split
@@ -221,7 +221,7 @@ FETCH = """
 import json, sys
 from pathlib import Path
 from alignment_extraction.files import InputError
-from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
+from alignment_extraction.models.sources import PinnedSource, fetch
 try:
     fetch(PinnedSource(**json.loads(sys.argv[1])), *map(Path, sys.argv[2:]))
 except InputError as error:
