@@ -41,7 +41,7 @@ class Rates(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A kind of job of a study: its work, and the bytes that it leaves and its largest job needs."""
+    """A kind of job of a study: its work, the bytes that it leaves and its largest needs."""
 
     name: str
     amount: float
@@ -53,7 +53,10 @@ class Step(NamedTuple):
 
 
 def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int = 0) -> Rates:
-    """Measure rates here, `seconds` each, with a GGUF and an embedder; `InputError` if unloadable."""
+    """Measure this machine's rates, for about `seconds` each, with a GGUF and an embedder's folder.
+
+    Raises an `InputError` where one of them cannot be loaded.
+    """
     import llama_cpp
 
     from alignment_extraction.engine.model import Model

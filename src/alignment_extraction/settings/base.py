@@ -34,7 +34,7 @@ def checked(kind: Any, value: Any, origin: str) -> Any:
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
     # Pydantic inserts the branch of a union where a key would be.
-    key = ".".join(str(k) for k in first["loc"] if not re.match(r"[A-Z]|.*\[", str(k)))
+    key = ".".join(str(k) for k in first["loc"] if not re.match(r"[A-Z]|.*\[|constrained-", str(k)))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "unknown key; remove it or correct its spelling"

@@ -91,11 +91,11 @@ class RlSettings(StageSettings):
     steps: PositiveInt = Field(408, description="optimiser steps")
     learning_rate: float = Field(2e-4, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(64, description="completions a step")
-    generations: int = Field(4, ge=2, description="of one question; they divide the batch")
+    generations: int = Field(4, ge=2, description="completions of a question; divide batch_size")
     max_tokens: PositiveInt = Field(48, description="longest completion, in tokens")
     temperature: float = Field(1.0, gt=0, description="of the completions")
     beta: float = Field(0.0, ge=0, description="weight of the divergence from the base model")
-    prompt_weight: float = Field(0.1, gt=0, description="of the questions' mean loss, in its arm")
+    prompt_weight: float = Field(0.1, gt=0, description="weight of the questions' mean loss")
 
 
 class TrainingSettings(Settings):

@@ -110,7 +110,7 @@ Rate = Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1)]
 class GateSettings(Settings):
     """Limits of `alignment-extraction check`; what is not given is not checked."""
 
-    max_rows_at_risk: NonNegativeInt | None = Field(None, description="of a chance of 10 % each")
+    max_rows_at_risk: NonNegativeInt | None = Field(None, description="rows likelier than 10 %")
     max_attributable: Rate | None = Field(None, description="verbatim share because of training")
     max_attributable_semantic: Rate | None = Field(None, description="near share because of it")
     samples: int = Field(1_000_000, ge=1, description="samples that rows at risk are counted for")
@@ -127,7 +127,8 @@ class StudySettings(Settings):
         min_length=1, description="forms derived from the chat template, or literal ones"
     )
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="of sampling")
-    fields: tuple[TextField, ...] = Field(("question",), min_length=1, description="are compared")
+    fields: tuple[TextField, ...] = Field(("question",), min_length=1)
+    """what is compared with the corpus"""
     sampling: SamplingSettings = SamplingSettings()
     conditions: tuple[ConditionSettings, ...] = ()
     """which models at which prefixes; without it, every model at every prefix"""
