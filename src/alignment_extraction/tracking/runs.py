@@ -1,7 +1,4 @@
-"""What the MLflow runs of a study hold: parameters, metrics, curves and data of each.
-
-metrics.toml names the metrics of conditions, models and students.
-"""
+"""What the MLflow runs of a study hold; metrics.toml names their metrics."""
 
 import hashlib
 import json
@@ -161,5 +158,6 @@ def _metrics(kind: str, table: pl.DataFrame) -> pl.DataFrame:
         forms = pl.when("template").then(pl.lit("with-template"))
         table = table.with_columns(form=forms.otherwise(pl.lit("without-template")))
     wide = table.select(*keys, step=steps, **columns)
-    long = wide.unpivot(list(columns), index=[*keys, "step"], variable_name="quantity")
-    return _valid(long.with_columns(key=pl.concat_str("quantity", *keys, separator="/")))
+    long = wide.unpivot(list(columns), index=[*keys, "step"], value_name="number")
+    named = pl.concat_str("variable", *keys, separator="/")
+    return _valid(long.select("step", key=named, value="number"))
