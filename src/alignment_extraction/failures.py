@@ -20,8 +20,7 @@ def explain(error: BaseException) -> str | None:
     """One line on bad input or a failure of the machine or a model; None for a bug's error.
 
     Libraries wrap such failures in exceptions of their own: Rust's name the number in their text,
-    numpy's of a full disk says how many items were written, and Polars' does not say why the last
-    bytes of a file could not be.
+    numpy's and Polars' of a full disk do not.
     """
     if isinstance(error, InputError):
         return str(error)

@@ -60,9 +60,19 @@ def write_parquet(frame: pl.DataFrame, path: Path, about: Mapping[str, str] | No
     What the rows were made with, `about`, is kept in the file's key-value metadata.
     """
     with atomic_path(path) as partial:
-        frame.write_parquet(
-            partial, compression="zstd", statistics=True, metadata=dict(about or {})
-        )
+        frame.write_parquet(partial, compression="zstd", metadata=dict(about or {}))
+
+
+@contextlib.contextmanager
+def _readable(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the step that makes it first") from None
+    except (pl.exceptions.ComputeError, ValueError, OSError) as error:
+        raise InputError(
+            f"{path}: not {kind} ({error}); delete it and run the step that makes it again"
+        ) from error
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -71,15 +81,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
     Raises:
         InputError: the file is missing, truncated or not Parquet.
     """
-    try:
+    with _readable(path, "a readable Parquet file"):
         return pl.read_parquet(path, columns=None if columns is None else list(columns))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the step that makes it first") from None
-    except (pl.exceptions.ComputeError, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable Parquet file ({error}); delete it and run the step that "
-            "makes it again"
-        ) from error
 
 
 def write_csv(frame: pl.DataFrame, path: Path) -> None:
@@ -100,14 +103,8 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: the file is missing, unreadable or not JSON.
     """
-    try:
+    with _readable(path, "valid JSON"):
         return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the step that makes it first") from None
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: not valid JSON ({error}); delete it and run the step that makes it again"
-        ) from error
 
 
 def _digest(path: Path, algorithm: str) -> str:
@@ -121,20 +118,15 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file in hex: the name under which DVC keeps it.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """MD5 of a file in hex: the name under which DVC keeps it; raises as `sha256`."""
     return _digest(path, "md5")
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file in hex; of a folder, of its sorted listing `sha256  relative/path`.
 
-    The folder's value is what `find * -type f | sort | xargs sha256sum | sha256sum` prints when run
-    inside it with `LC_ALL=C`. Files at the folder's top whose names begin with a dot are left out,
-    as they are there: tools keep their own notes in them.
+    That is what `find * -type f | sort | xargs sha256sum | sha256sum` prints inside it with
+    `LC_ALL=C`: without hidden files at its top, where tools keep notes.
 
     Raises:
         InputError: it cannot be read.
@@ -159,25 +151,20 @@ def unchanged(path: Path, pinned: str | None = None) -> Iterator[str]:
     Raises:
         InputError: it is missing, another file than the pinned one, or was replaced in the block.
     """
-    begin = _state(path)
-    found = sha256(path)
+
+    def state() -> tuple[int, ...]:
+        about = path.stat() if path.exists() else None
+        return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns) if about else ()
+
+    begin, found = state(), sha256(path)
     if pinned is not None and found != pinned:
         raise InputError(
             f"{path}: its sha256 is {found} where params.yaml pins {pinned}; it was replaced since "
             "it was fetched: delete it and run again, which fetches it, or correct the key sha256"
         )
     yield found
-    if _state(path) != begin:
+    if state() != begin:
         raise InputError(
             f"{path}: was replaced while it was in use, so what came out is thrown away; run this "
             "step again"
         )
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced or written to; nothing where there is none."""
-    try:
-        about = path.stat()
-    except OSError:
-        return ()
-    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns

@@ -1,13 +1,7 @@
 """Where every file of a study lies: the one map that rules, verbs and the plan share.
 
-    data/models/{model}.gguf                     data/models/trained/{stage}.gguf
-    data/embedders/{embedder}/                   data/corpora/{corpus}/corpus.parquet
-    data/generations/{study}/{condition}/{shard}.parquet
-    data/embeddings/..., data/indexes/...        vectors and Annoy indexes
-    data/matches/{study}/{model}.parquet         data/likelihood/{study}/{model}.parquet
-    data/distillation/{study}/                   results/{study}/
-
-Paths are strings relative to the folder that holds params.yaml.
+Paths are strings relative to the folder that holds params.yaml; docs/files.md says what they hold.
+Where one is a pattern, it is called with what fills it, in order.
 """
 
 from alignment_extraction.settings.config import Params
@@ -21,12 +15,7 @@ CONVERSATIONS = f"{TRAINED}/conversations.parquet"
 ADAPTER = f"{TRAINED}/adapter.gguf"
 
 ATTRIBUTION_TABLES = (
-    "attribution",
-    "repetitions",
-    "kinds",
-    "ratios",
-    "comparisons",
-    "exchangeability",
+    *("attribution", "repetitions", "kinds", "ratios", "comparisons", "exchangeability"),
 )
 """Tables that scores and corpus give."""
 RISK_TABLES = ("rows", "risk", "calibration", "shift", "tails", "membership")
@@ -55,14 +44,12 @@ def model_files(params: Params, name: str) -> list[str]:
     return [] if params.models[name].served else [model_file(params, name)]
 
 
-def embedder_folder(name: str) -> str:
-    """The folder of an embedder."""
-    return f"data/embedders/{name}"
+embedder_folder = "data/embedders/{}".format
+"""The folder of an embedder."""
 
 
-def corpus_file(corpus: str) -> str:
-    """The rows of a corpus."""
-    return corpus_files(corpus)[0]
+corpus_file = "data/corpora/{}/corpus.parquet".format
+"""The rows of a corpus."""
 
 
 def corpus_files(corpus: str) -> list[str]:
@@ -71,14 +58,10 @@ def corpus_files(corpus: str) -> list[str]:
     return [f"data/corpora/{corpus}/{name}" for name in names]
 
 
-def corpus_vectors(corpus: str, embedder: str, field: str) -> str:
-    """Embeddings of one field of a corpus."""
-    return f"data/embeddings/corpora/{corpus}/{embedder}/{field}.npy"
-
-
-def corpus_index(corpus: str, embedder: str, trees: int | str, group: str, field: str) -> str:
-    """The Annoy index of one field of one group of a corpus."""
-    return f"data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{field}.ann"
+corpus_vectors = "data/embeddings/corpora/{}/{}/{}.npy".format
+"""Embeddings: of a corpus, by an embedder, of a field."""
+corpus_index = "data/indexes/{}/{}/{}-trees/{}.{}.ann".format
+"""The Annoy index: of a corpus, by an embedder, of so many trees, of a group, of a field."""
 
 
 def about(path: str) -> str:
@@ -86,9 +69,8 @@ def about(path: str) -> str:
     return f"{path.rpartition('.')[0]}.json"
 
 
-def condition_folder(condition: Condition) -> str:
-    """Where a condition's files lie below a study's folder."""
-    return f"{condition.model}/{condition.prefix}/seed-{condition.seed}"
+condition_folder = "{0.model}/{0.prefix}/seed-{0.seed}".format
+"""Where a condition's files lie below a study's folder."""
 
 
 def shard_sizes(study: StudySettings, condition: Condition) -> list[tuple[int, int]]:
@@ -116,29 +98,16 @@ def model_shards(
     }
 
 
-def generation_vectors(study: str, model: str, field: str) -> str:
-    """Embeddings of the distinct texts that a model wrote in a study."""
-    return f"data/embeddings/generations/{study}/{model}/{field}.npy"
-
-
-def matches_file(study: str, model: str) -> str:
-    """The nearest rows of the distinct texts that a model wrote in a study."""
-    return f"data/matches/{study}/{model}.parquet"
-
-
-def likelihood_file(study: str, model: str) -> str:
-    """The likelihood of the corpus under one model."""
-    return f"data/likelihood/{study}/{model}.parquet"
-
-
-def base_likelihood_file(study: str, model: str) -> str:
-    """The likelihood of the corpus under a model's base, in the model's own chat template."""
-    return f"data/likelihood/{study}/base-of/{model}.parquet"
-
-
-def results_folder(study: str) -> str:
-    """The folder of a study's results."""
-    return f"results/{study}"
+generation_vectors = "data/embeddings/generations/{}/{}/{}.npy".format
+"""Embeddings of the distinct texts: of a study, by a model, of a field."""
+matches_file = "data/matches/{}/{}.parquet".format
+"""The nearest rows of the distinct texts: of a study, by a model."""
+likelihood_file = "data/likelihood/{}/{}.parquet".format
+"""The likelihood of the corpus: in a study, under a model."""
+base_likelihood_file = "data/likelihood/{}/base-of/{}.parquet".format
+"""The likelihood of the corpus under a model's base, in the model's own chat template."""
+results_folder = "results/{}".format
+"""The folder of a study's results."""
 
 
 def result(study: str, name: str) -> str:
@@ -148,11 +117,7 @@ def result(study: str, name: str) -> str:
 
 def fields_of(study: StudySettings, model: str) -> tuple[Field, ...]:
     """What is compared of a model's generations: the question alone where none has an answer."""
-    answers = any(
-        study.sampling_of(condition).answer
-        for condition in study.all_conditions()
-        if condition.model == model
-    )
+    answers = any(study.sampling_of(c).answer for c in study.all_conditions() if c.model == model)
     return study.fields if answers else ("question",)
 
 

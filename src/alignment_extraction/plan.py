@@ -1,8 +1,7 @@
 """What a study takes, before anything of it is downloaded: samples, tokens, hours, disk, memory.
 
 Sampling and embedding, which take nearly all of it, are measured for some seconds on this machine
-and scaled to the study's models by their number of weights: one token takes about two operations
-per weight. That is a rough guide; the tokens are the most that the limits allow.
+and scaled by numbers of weights: a rough guide. The tokens are the most that the limits allow.
 """
 
 import os
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from alignment_extraction import layout
 from alignment_extraction.files import InputError, read_json
 from alignment_extraction.settings.config import Params
+from alignment_extraction.vocabulary import SEARCHED_ROLES
 
 _BITS = {"Q4": 4.9, "Q5": 5.7, "Q6": 6.6, "Q8": 8.5}
 """Bits per weight of llama.cpp's quantisations; 16 of any other."""
@@ -23,7 +23,6 @@ rows in 1.41 GB."""
 _HEAD = 128
 """Width of an attention head; models of 12 layers x width^2 weights have width / 128 layers."""
 _TEXT_TOKENS, _PREFIX = 256, 128  # tokens of a row and of a prefix, roughly
-_ROW_RATE, _SCORE_RATE = 5e3, 5e4  # rows read and scores made per second, roughly
 _PAIR_RATE, _PRODUCT_RATE, _GPU_PRODUCT_RATE = 1e7, 5e10, 1e13
 """Pairs of texts compared by string per second and core; products of numbers per second and core,
 and per second on a GPU (docs/scale.md)."""
@@ -32,10 +31,9 @@ _LARGE_EMBEDDER = 1e8
 
 
 class Rates(NamedTuple):
-    """What this machine does in a second."""
+    """What this machine does in a second, and where: on `GPU` or `CPU`."""
 
     device: str
-    """`GPU` or `CPU`: where sampling, embedding and exact search run."""
     sampling: float
     """Tokens times weights of a model."""
     embedding: float
@@ -43,24 +41,21 @@ class Rates(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One kind of job of a study: its name, the amount of work, where it runs and what it takes."""
+    """A kind of job of a study: its work, the bytes that it leaves and its largest needs."""
 
     name: str
     amount: float
     unit: str
-    device: str
-    seconds: float
-    disk: float
-    """Bytes of what it leaves."""
-    memory: float
-    """Bytes that the largest of its jobs needs; on a GPU, mostly of the GPU's."""
+    device: str = ""
+    seconds: float = 0
+    disk: float = 0
+    memory: float = 0
 
 
 def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int = 0) -> Rates:
     """Measure this machine's rates, for about `seconds` each, with a GGUF and an embedder's folder.
 
-    Raises:
-        InputError: one of them cannot be loaded.
+    Raises an `InputError` where one of them cannot be loaded.
     """
     import llama_cpp
 
@@ -111,13 +106,15 @@ def _model(params: Params, name: str) -> tuple[float, float]:
 
 
 def _rows(params: Params, corpus: str) -> int:
-    """Rows of a corpus, as it was built, or else as the settings say."""
+    """Rows of a corpus that are searched, as it was built, or else as the settings say."""
     built = Path(layout.corpus_files(corpus)[2])
     if built.exists():
-        return int(read_json(built)["usable"])
+        roles = read_json(built)["roles"]
+        return sum(roles.get(role, 0) for role in SEARCHED_ROLES)
     counts = [
         source.limit or source.rows or sum(source.datasets.values())
         for source in params.corpora[corpus].sources
+        if source.role in SEARCHED_ROLES
     ]
     return int(_known(f"corpora.{corpus}", all(counts) and sum(counts)))
 
@@ -151,12 +148,11 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
         cache = about.slots * (limit + _PREFIX) * 4 * (weights * _HEAD / 12) ** (2 / 3) / _HEAD
         most = max(most, size + cache)
     folder = Path(layout.embedder_folder(study.embedder))
-    weights_here = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 4
-    embedder = _known(study.embedder, params.embedders[study.embedder].parameters, weights_here)
+    here = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 4
+    embedder = _known(study.embedder, params.embedders[study.embedder].parameters, here)
     dimension = 1024 if embedder > _LARGE_EMBEDDER else 384
-    texts, pairs, scores = (rows + samples) * fields, samples * rows * fields, samples * fields * 2
-    vectors, index = texts * dimension * 4, study.index
-    generating, embedding = work / rates.sampling, texts * embedder / rates.embedding
+    texts, queries, index = (rows + samples) * fields, samples * fields, study.index
+    vectors, pairs = texts * dimension * 4, queries * rows
     if index.kind == "exact":
         place, trees = device, 0
         rate = _GPU_PRODUCT_RATE if device == "GPU" else _PRODUCT_RATE * cores
@@ -165,25 +161,21 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
         # Annoy looks at so many rows for a query, on one thread, slower than a product by far.
         inspected = index.search_k if index.search_k > 0 else index.trees * index.candidates
         place, trees = "CPU", rows * dimension * 6
-        products = samples * fields * min(rows, inspected) * dimension
-        searching = 10 * products / _PRODUCT_RATE
+        searching = 10 * queries * min(rows, inspected) * dimension / _PRODUCT_RATE
     scored = [models[model] for model in (study.likelihood.models if study.likelihood else ())]
-    scored_tokens = rows * 2 * _TEXT_TOKENS  # with and without the template
-    scoring = scored_tokens * sum(weights for weights, _ in scored) / rates.sampling
+    read = rows * 2 * _TEXT_TOKENS  # with and without the template
+    scoring = read * sum(weights for weights, _ in scored) / rates.sampling
     largest = max((size for _, size in scored), default=0)
     files, comparing = sum(size for _, size in models.values()), pairs / _PAIR_RATE / cores
-    written, read = tokens * _TOKEN_BYTES, rows * _ROW_BYTES
+    generating, embedding = work / rates.sampling, texts * embedder / rates.embedding
     return [
-        Step("models", len(models), "files", "", 0, files, 0),
-        Step("corpus", rows, "rows", "CPU", rows / _ROW_RATE, read, 2e9),
-        Step("generate", tokens, "tokens", device, generating, written, most),
+        Step("models", len(models), "files", disk=files),
+        Step("corpus", rows, "rows", disk=rows * _ROW_BYTES, memory=2e9),
+        Step("generate", tokens, "tokens", device, generating, tokens * _TOKEN_BYTES, most),
         Step("embed", texts, "texts", device, embedding, vectors, embedder * 4),
         Step("search", pairs, "pairs", place, searching, trees, vectors),
         Step("strings", pairs, "pairs", "CPU", comparing, samples * 200, rows * 2500),
-        Step(
-            "row risk", len(scored) * scored_tokens, "tokens", device, scoring, rows * 400, largest
-        ),
-        Step("analyse", scores, "scores", "CPU", scores / _SCORE_RATE, scores * 40, scores * 1500),
+        Step("row risk", len(scored) * read, "tokens", device, scoring, rows * 400, largest),
     ]
 
 

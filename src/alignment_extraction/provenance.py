@@ -13,19 +13,8 @@ from alignment_extraction.generations.shards import model_sha256, prefix_tokens
 from alignment_extraction.vocabulary import Condition
 
 PACKAGES = (
-    "llama-cpp-python",
-    "sentence-transformers",
-    "torch",
-    "transformers",
-    "trl",
-    "annoy",
-    "rapidfuzz",
-    "polars",
-    "numpy",
-    "snakemake",
-    "dvc",
-    "mlflow",
-    "reasoning-gym",
+    *("llama-cpp-python", "sentence-transformers", "torch", "transformers", "trl", "annoy"),
+    *("rapidfuzz", "polars", "numpy", "snakemake", "dvc", "mlflow", "reasoning-gym"),
 )
 
 

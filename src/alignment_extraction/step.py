@@ -12,11 +12,7 @@ from alignment_extraction.failures import explain
 
 
 class Given(NamedTuple):
-    """Settings as a parameter of a rule.
-
-    Of a tuple Snakemake compares the text, and so runs a step again whose settings changed; of any
-    other object that is not built in it compares nothing.
-    """
+    """Settings as a parameter of a rule; of a tuple Snakemake sees whether the text changed."""
 
     settings: Any
 

@@ -1,7 +1,4 @@
-"""The words that every other module shares: conditions, roles, fields, metrics, columns.
-
-Each is defined here and nowhere else, so that code, columns, settings and documents agree.
-"""
+"""The words that all other modules share, once: conditions, roles, fields, metrics, columns."""
 
 from typing import Literal, NamedTuple
 
@@ -15,8 +12,7 @@ Role = Literal["member", "twin", "held-out", "control", "unknown"]
 
 - `member`: in the source's training set;
 - `twin`: drawn like a member, and kept out of the training set by a coin;
-- `held-out`: kept out without a coin of its own: a row of a template that was held out, or a
-  user's held-out row;
+- `held-out`: kept out without a coin of its own, with its template or by a user;
 - `control`: not to be extracted, and not searched;
 - `unknown`: may have been trained on.
 """
@@ -44,11 +40,10 @@ class Metric(NamedTuple):
     label: str
     """What tables and figures call it."""
     colour: str
-    """Of the metric in every figure (Okabe and Ito's palette, safe for colour-blind readers)."""
+    """In every figure (Okabe and Ito's palette, safe for colour-blind readers)."""
     score: str
-    """Column of scores.parquet with the best score in a group, 0 to 1 (a cosine: -1 to 1)."""
     id: str
-    """Column of scores.parquet with the id of the row that has this score."""
+    """Columns of scores.parquet: the best score in a group, at most 1, and the row that has it."""
     kind: Literal["semantic", "string", "verbatim"]
     """The kind of memorisation that it stands for."""
 
@@ -78,21 +73,18 @@ ROLE_COLOURS = {"member": "#CC79A7", "twin": "#7F7F7F", "held-out": "#56B4E9"}
 TOLERANCE = 1e-6
 """Float32 scores of identical texts can fall this far below the threshold they ought to meet."""
 
+
+def _texts(*names: str) -> dict[str, pl.DataType]:
+    return dict.fromkeys(names, pl.String())
+
+
 CORPUS = pl.Schema(
     {
-        "id": pl.String(),
-        "source": pl.String(),
-        "role": pl.String(),
-        "template": pl.String(),
-        "pair": pl.String(),
+        **_texts("id", "source", "role", "template", "pair"),
         "repetitions": pl.Int32(),
-        "seed_problem": pl.String(),
-        "edit": pl.String(),
-        "question": pl.String(),
-        "answer": pl.String(),
-        "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
-        "text": pl.String(),
-        "metadata": pl.String(),
+        **_texts("seed_problem", "edit", "question", "answer"),
+        "messages": pl.List(pl.Struct(_texts("role", "content"))),
+        **_texts("text", "metadata"),
     }
 )
 """Columns of a corpus, one row a conversation.
@@ -121,21 +113,16 @@ _SIMILARITIES = {
     "indel_best": pl.Float32(),
 }
 
-MATCHES = pl.Schema(
-    {"text": pl.String(), "field": pl.String(), "group": pl.String(), **_SIMILARITIES}
-)
+MATCHES = pl.Schema({**_texts("text", "field", "group"), **_SIMILARITIES})
 """One row for each distinct generated text x field x group of the corpus: the nearest row by cosine
 with both string similarities to it, and each string metric's own best row (null below 0.5)."""
 
 SCORES = pl.Schema(
     {
-        "model": pl.String(),
-        "prefix": pl.String(),
+        **_texts("model", "prefix"),
         "seed": pl.Int64(),
         "index": pl.Int64(),
-        "field": pl.String(),
-        "source": pl.String(),
-        "role": pl.String(),
+        **_texts("field", "source", "role"),
         **_SIMILARITIES,
         "verbatim": pl.Boolean(),
         "characters": pl.Int64(),

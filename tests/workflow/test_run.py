@@ -73,8 +73,10 @@ def test_logging_again_adds_no_run(project: Project) -> None:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
         found = client.search_runs([experiment.experiment_id])
-        assert all(len(run.data.tags["params_fingerprint"]) == 64 for run in found)
-        assert all(len(run.data.tags["md5.corpus"]) == 32 for run in found)
+        digests = [
+            {d.dataset.name: d.dataset.digest for d in run.inputs.dataset_inputs} for run in found
+        ]
+        assert all(len(named["corpus"]) == 32 for named in digests)
         return {run.info.run_id: run.info.run_name for run in found}
 
     before = runs()

@@ -74,7 +74,7 @@ rule track:
         corpus=corpus_of,
         generations=shard_files,
         curves=stage_curves,
-        code=code("track"),
+        code=[*code("track"), str(SOURCE / "tracking/metrics.toml")],
     output:
         "results/{study}/tracked.json",
     log:

@@ -8,7 +8,7 @@ import polars as pl
 from alignment_extraction.attribution import competition, intervals
 from alignment_extraction.attribution.contests import Contest, Wins, wins
 from alignment_extraction.attribution.tables import COMPARED, SCHEMAS, table
-from alignment_extraction.settings.studies import ThresholdSettings
+from alignment_extraction.settings.studies import SWEEP, ThresholdSettings
 from alignment_extraction.vocabulary import METRICS
 
 _STRINGS = tuple(name for name, metric in METRICS.items() if metric.kind == "string")
@@ -24,7 +24,7 @@ def ratios(contests: Iterable[Contest], thresholds: ThresholdSettings) -> pl.Dat
     for contest in contests:
         comparison = contest.comparison
         found = {metric: wins(contest, metric) for metric in ("cosine", *_STRINGS)}
-        share, lowest = competition.block_ratio(comparison), thresholds.sweep.start
+        share, lowest = competition.block_ratio(comparison), SWEEP[0]
         blocks = {m: competition.block_wins(each, comparison) for m, each in found.items()}
         at: dict[str, dict[str, float | None]] = {
             name: {

@@ -16,9 +16,15 @@ from alignment_extraction.corpora.corpus import check_rejects
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_model
-from alignment_extraction.models.gguf_file import LONE_ADAPTER, check_gguf, is_adapter, part_files
-from alignment_extraction.models.hub import list_files, resolve_commit
-from alignment_extraction.models.sources import PinnedSource, fetch, pinned_sha256
+from alignment_extraction.models.gguf_file import (
+    LONE_ADAPTER,
+    check_gguf,
+    is_adapter,
+    part_files,
+    pinned_sha256,
+)
+from alignment_extraction.models.hub import look_up
+from alignment_extraction.models.sources import PinnedSource, fetch
 from alignment_extraction.settings import config
 from alignment_extraction.settings.base import checked
 from alignment_extraction.settings.studies import PrefixForm
@@ -131,12 +137,9 @@ def find_model(given: str, name: str) -> AuditModel:
         InputError: it is not there, or no GGUF model that text can be drawn from.
     """
     if given.startswith("hf:"):
-        wanted = hub_model(given)
-        file = wanted.file
-        if not file:
-            commit = resolve_commit(wanted.repo, wanted.revision, "model")
-            file = choose_gguf(wanted.repo, list_files(wanted.repo, commit, "model"))
-        source = {"hf": wanted.repo, "revision": wanted.revision, "file": file}
+        repo, file, revision = hub_model(given)
+        file = file or choose_gguf(repo, look_up(repo, revision, "model")[1])
+        source = {"hf": repo, "revision": revision, "file": file}
         path = Path("data/models", f"{name}.gguf")
         # What an earlier run of this audit brought stays; another model's file does not.
         known = config.read(PARAMS)["models"].get(name, {}) if PARAMS.exists() else {}

@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from alignment_extraction.files import InputError
 from alignment_extraction.models.gguf_file import part_names
@@ -22,25 +21,14 @@ _QUANTISATIONS = (
 _OTHER_FILES = re.compile(r"mmproj|imatrix|(^|[-_./])lora([-_./]|$)|ggml-vocab", re.IGNORECASE)
 
 
-class HubModel(NamedTuple):
-    """A model of the hub, `hf:owner/name[:file][@revision]`."""
-
-    repo: str
-    """`owner/name`."""
-    file: str | None
-    """None for the one that `choose_gguf` gives."""
-    revision: str
-    """A commit, branch or tag; "main" unless given."""
-
-
-def hub_model(text: str) -> HubModel:
-    """Read a model's id.
+def hub_model(text: str) -> tuple[str, str | None, str]:
+    """Repository, file (None is `choose_gguf`'s) and revision of `hf:owner/name[:file][@revision]`.
 
     Raises:
         InputError: it is written otherwise.
     """
     if found := _ID.fullmatch(text):
-        return HubModel(found["repo"], found["file"], found["revision"] or "main")
+        return found["repo"], found["file"], found["revision"] or "main"
     raise InputError(
         f"{text}: not a model of the hub; write hf:owner/name, hf:owner/name:FILE.gguf or "
         "either with @revision behind it"
@@ -48,12 +36,7 @@ def hub_model(text: str) -> HubModel:
 
 
 def folder_refusal(folder: Path | str, names: Iterable[str]) -> str:
-    """What a folder, or a repository of the hub, is that holds no GGUF, and the command that helps.
-
-    Args:
-        folder: its path, or `hf:owner/name`.
-        names: of the files in it.
-    """
+    """What a folder, or `hf:owner/name`, without a GGUF is by its files, and what command helps."""
     found, what = set(names), str(folder).removeprefix("hf:")
     remote, quoted = str(folder).startswith("hf:"), shlex.quote(what)
     stem = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(what).name) or "model"
@@ -83,13 +66,9 @@ def choose_gguf(repo: str, names: Iterable[str]) -> str:
         InputError: no GGUF, or several of which none comes first.
     """
     names = sorted(names)
-    models = [
-        name
-        for name in names
-        if name.lower().endswith(".gguf")
-        and not _OTHER_FILES.search(name)
-        and part_names(Path(name).name)[0] == Path(name).name
-    ]
+    models = [name for name in names if name.lower().endswith(".gguf")]
+    models = [name for name in models if not _OTHER_FILES.search(name)]
+    models = [name for name in models if part_names(Path(name).name)[0] == Path(name).name]
     if not models:
         raise InputError(folder_refusal(f"hf:{repo}", {Path(name).name for name in names}))
     for kind in _QUANTISATIONS:
@@ -99,7 +78,5 @@ def choose_gguf(repo: str, names: Iterable[str]) -> str:
             break
     if len(models) == 1:
         return models[0]
-    raise InputError(
-        f"hf:{repo}: several models ({', '.join(models[:5])}{', ...' if len(models) > 5 else ''}); "
-        f"name one, as in hf:{repo}:{models[0]}"
-    )
+    shown = ", ".join([*models[:5], *(["..."] if len(models) > 5 else [])])
+    raise InputError(f"hf:{repo}: several models ({shown}); name one, as in hf:{repo}:{models[0]}")

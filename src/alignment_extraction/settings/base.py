@@ -10,13 +10,17 @@ from alignment_extraction.files import InputError
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 """A name that is also a folder's: lower-case letters, digits, dots and hyphens."""
 
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 
 
 class Settings(BaseModel):
-    """Base of every section: immutable, and a misspelt key is an error."""
+    """Base of every section: immutable, and a misspelt key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A meaning that is too long for its field's line follows it as a docstring.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def checked(kind: Any, value: Any, origin: str) -> Any:
@@ -30,7 +34,7 @@ def checked(kind: Any, value: Any, origin: str) -> Any:
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
     # Pydantic inserts the branch of a union where a key would be.
-    key = ".".join(str(k) for k in first["loc"] if not re.match(r"[A-Z]|.*\[", str(k)))
+    key = ".".join(str(k) for k in first["loc"] if not re.match(r"[A-Z]|.*\[|constrained-", str(k)))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "unknown key; remove it or correct its spelling"

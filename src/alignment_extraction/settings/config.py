@@ -1,19 +1,20 @@
 """The schema of params.yaml: every setting that changes a result, checked before any job starts."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError, without_credentials
 from alignment_extraction.models.sources import PinnedSource
 from alignment_extraction.settings.adapter import AdapterSettings
-from alignment_extraction.settings.base import Name, Settings, checked
+from alignment_extraction.settings.base import Name, Names, Settings, checked
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.settings.studies import StudySettings
-from alignment_extraction.vocabulary import SEARCHED_ROLES, Condition, group_name
+from alignment_extraction.vocabulary import SEARCHED_ROLES
 
 Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
 
@@ -22,38 +23,24 @@ class ModelSettings(Settings):
     """A GGUF model that exists somewhere or that this workflow trains, or one that is served."""
 
     source: PinnedSource | None = Field(None, description="where the GGUF file comes from")
-    trained: str | None = Field(
-        None, description="a stage of the controlled study's training, which this workflow runs"
-    )
+    trained: str | None = Field(None, description="a stage of the workflow's own training")
     quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
-    base: str | None = Field(
-        None, description="the model in `models` that it was trained from: what it is held against"
-    )
-    adapter: PinnedSource | None = Field(
-        None,
-        description="a LoRA adapter of `base`, into which it is merged: a GGUF, or a PEFT folder",
-    )
-    endpoint: str | None = Field(
-        None,
-        description="address, up to `/v1`, of a server of OpenAI-compatible completions that has "
-        "the model; its key is read from the environment variable ENDPOINT_API_KEY",
-    )
+    base: str | None = Field(None, description="the model in `models` that it was trained from")
+    adapter: PinnedSource | None = Field(None, description="LoRA of `base`: a GGUF or PEFT folder")
+    endpoint: str | None = None
+    """server of OpenAI-compatible completions, up to `/v1`; its key is in ENDPOINT_API_KEY"""
     model: str | None = Field(None, description="with `endpoint`: the server's name of the model")
-    trained_on: tuple[str, ...] | None = Field(
-        None, description="sources that it was trained on; by default all that have members"
-    )
-    parameters: float | None = Field(
-        None, gt=0, description="weights of it, for `plan`, where the file is not there yet"
-    )
+    trained_on: tuple[str, ...] | None = None
+    """sources that it was trained on; by default all that have members"""
+    parameters: PositiveFloat | None = Field(None, description="number of weights, for `plan`")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        origins = (self.source, self.trained, self.adapter, self.endpoint)
-        if sum(origin is not None for origin in origins) != 1:
+        if sum(map(bool, (self.source, self.trained, self.adapter, self.endpoint))) != 1:
             raise ValueError(
                 "give one of `source` (with its sha256), `trained`, `adapter` and `endpoint`"
             )
-        if (self.endpoint is None) != (self.model is None):
+        if bool(self.endpoint) != bool(self.model):
             raise ValueError("`endpoint` and `model`, the server's name of it, go together")
         if self.endpoint and without_credentials(self.endpoint) != self.endpoint:
             raise ValueError(
@@ -74,8 +61,7 @@ class ModelSettings(Settings):
     @property
     def sha256(self) -> str | None:
         """What its GGUF must be; None where that is not known beforehand."""
-        source = self.source
-        return None if source is None or source.split else source.sha256
+        return self.source.sha256 if self.source and not self.source.split else None
 
 
 class EmbedderSettings(Settings):
@@ -84,13 +70,9 @@ class EmbedderSettings(Settings):
     source: PinnedSource = Field(description="where the model's folder comes from")
     batch_size: int = Field(64, ge=1, description="texts encoded at once")
     max_tokens: int = Field(256, ge=1, description="a longer text is cut here, in tokens")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
-        description="numbers that it computes in; auto is float16 on a GPU, float32 elsewhere",
-    )
-    parameters: float | None = Field(
-        None, gt=0, description="weights of it, for `plan`, where it is not there yet"
-    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """what it computes in; auto is float16 on a GPU, float32 elsewhere"""
+    parameters: PositiveFloat | None = Field(None, description="number of weights, for `plan`")
 
 
 class CorpusSettings(Settings):
@@ -104,8 +86,7 @@ class CorpusSettings(Settings):
     def _one_origin(self) -> Self:
         if bool(self.sources) + self.controlled + self.conversations != 1:
             raise ValueError("give one of `sources`, `controlled: true` and `conversations: true`")
-        names = [(source.name, source.role) for source in self.sources]
-        if len(set(names)) < len(names):
+        if len({source.group for source in self.sources}) < len(self.sources):
             raise ValueError("two sources have one name and role")
         return self
 
@@ -117,73 +98,63 @@ class CorpusSettings(Settings):
             return ("sft.member", "sft.twin", "sft.held-out", "rl.member", "rl.twin")
         if self.conversations:
             return ("conversations.member", "conversations.twin")
-        return tuple(
-            group_name(source.name, source.role)
-            for source in self.sources
-            if source.role in SEARCHED_ROLES
-        )
+        return tuple(source.group for source in self.sources if source.role in SEARCHED_ROLES)
 
     @property
     def member_sources(self) -> tuple[str, ...]:
         """Sources that have members: what a model can have been trained on."""
-        if self.controlled:
-            return ("sft", "rl")
-        if self.conversations:
-            return ("conversations",)
-        return tuple(source.name for source in self.sources if source.role == "member")
+        groups = [group.rpartition(".") for group in self.groups]
+        return tuple(source for source, _, role in groups if role == "member")
 
 
 class Params(Settings):
     """The whole of params.yaml."""
 
-    run: tuple[str, ...] = Field(min_length=1, description="studies that `snakemake` builds")
+    run: Names = Field(description="studies that `snakemake` builds")
     seed: int = Field(0, ge=0, description="seed of everything but sampling and training")
     gpu_layers: int = Field(0, ge=-1, description="layers put on a GPU; 0 is none, -1 is all")
     models: dict[Name, ModelSettings]
     embedders: dict[Name, EmbedderSettings]
     corpora: dict[Name, CorpusSettings]
     studies: dict[Name, StudySettings]
-    controlled: ControlledSettings = Field(
-        default_factory=ControlledSettings, description="data of the controlled study"
-    )
-    train: TrainingSettings = Field(
-        default_factory=TrainingSettings, description="training of the controlled study's models"
-    )
-    adapter: AdapterSettings = Field(
-        default_factory=AdapterSettings,
-        description="a model's own conversations, and the adapter that half of them train",
-    )
+    controlled: ControlledSettings = ControlledSettings()
+    train: TrainingSettings = TrainingSettings()
+    adapter: AdapterSettings = AdapterSettings()
+
+    def _references(self) -> Iterator[tuple[str, str, str]]:
+        """Every name of an entry of a section: the key that gives it, the name, the section."""
+        yield from ((f"run.{i}", name, "studies") for i, name in enumerate(self.run))
+        if any(corpus.conversations for corpus in self.corpora.values()):
+            yield "adapter.base", self.adapter.base, "models"
+        for name, model in self.models.items():
+            if model.base is not None:
+                yield f"models.{name}.base", model.base, "models"
+        for name, study in self.studies.items():
+            at = f"studies.{name}"
+            yield f"{at}.corpus", study.corpus, "corpora"
+            yield f"{at}.embedder", study.embedder, "embedders"
+            scored = study.likelihood.models if study.likelihood else ()
+            for key, models in (("models", study.models), ("likelihood.models", scored)):
+                yield from ((f"{at}.{key}.{i}", name, "models") for i, name in enumerate(models))
 
     @model_validator(mode="after")
-    def _references(self) -> Self:
-        def known(key: str, name: str, names: Any, section: str) -> None:
-            if name not in names:
-                raise ValueError(f"{key}: {name!r} is not in `{section}` ({', '.join(names)})")
-
-        for i, name in enumerate(self.run):
-            known(f"run.{i}", name, self.studies, "studies")
-        if any(corpus.conversations for corpus in self.corpora.values()):
-            known("adapter.base", self.adapter.base, self.models, "models")
-        for name, about in self.models.items():
-            if about.base is not None:
-                known(f"models.{name}.base", about.base, self.models, "models")
-                if about.adapter and self.models[about.base].served:
-                    raise ValueError(f"models.{name}.base: {about.base!r} is served, not a file")
-        for study_name, study in self.studies.items():
-            at = f"studies.{study_name}"
-            known(f"{at}.corpus", study.corpus, self.corpora, "corpora")
-            known(f"{at}.embedder", study.embedder, self.embedders, "embedders")
-            for i, model in enumerate(study.models):
-                known(f"{at}.models.{i}", model, self.models, "models")
-            for i, model in enumerate(study.likelihood.models if study.likelihood else ()):
-                known(f"{at}.likelihood.models.{i}", model, self.models, "models")
-                base = self.models[model].base or model
-                if len({self.models[name].served is None for name in (model, base)}) > 1:
+    def _consistent(self) -> Self:
+        for key, name, section in self._references():
+            if name not in (known := getattr(self, section)):
+                raise ValueError(f"{key}: {name!r} is not in `{section}` ({', '.join(known)})")
+        for name, model in self.models.items():
+            if model.adapter and model.base and self.models[model.base].served:
+                raise ValueError(f"models.{name}.base: {model.base!r} is served, not a file")
+        for name, study in self.studies.items():
+            for i, scored in enumerate(study.likelihood.models if study.likelihood else ()):
+                base = self.models[scored].base or scored
+                if bool(self.models[scored].served) != bool(self.models[base].served):
                     raise ValueError(
-                        f"{at}.likelihood.models.{i}: {model!r} is compared with its base "
-                        f"{base!r}, so both must be files or both served"
+                        f"studies.{name}.likelihood.models.{i}: {scored!r} is compared with its "
+                        f"base {base!r}, so both must be files or both served"
                     )
-            _check_distillation(at, study, self)
+            if study.distillation and not self.corpora[study.corpus].controlled:
+                raise ValueError(f"studies.{name}.distillation: needs a `controlled: true` corpus")
         return self
 
     def trained_on(self, study: str) -> dict[str, tuple[str, ...]]:
@@ -197,52 +168,24 @@ class Params(Settings):
         }
 
 
-def _check_distillation(at: str, study: StudySettings, params: Params) -> None:
-    """Raise ValueError where a study's students could not be made from what it has."""
-    if study.distillation is None:
-        return
-    at, about = f"{at}.distillation", study.distillation
-    if not params.corpora[study.corpus].controlled:
-        raise ValueError(f"{at}: the study's corpus must have `controlled: true`")
-    for family, own in about.families.items():
-        for seed in study.seeds:
-            condition = Condition(own.model, about.prefix, seed)
-            if condition not in study.all_conditions():
-                raise ValueError(
-                    f"{at}.{family}.model: {own.model!r} is not sampled at prefix {about.prefix!r}"
-                )
-            if not study.sampling_of(condition).answer:
-                raise ValueError(
-                    f"{at}.{family}.model: {own.model!r} needs `sampling.answer: true`"
-                )
-
-
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML that refuses a key given twice, which PyYAML would silently overwrite."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                mark = key_node.start_mark
+        for key, _ in node.value:
+            if str(key.value) in seen:
                 raise InputError(
-                    f"{mark.name}, line {mark.line + 1}: {key!r} is given twice; remove one"
+                    f"{key.start_mark.name}, line {key.start_mark.line + 1}: {key.value!r} is "
+                    "given twice; remove one"
                 )
-            seen.add(key)
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
 def validate(values: Any, origin: str = "params.yaml") -> Params:
-    """Check `values` against the schema.
-
-    Raises:
-        InputError: one line that names the first offending key.
-    """
-    params: Params = checked(Params, values, origin)
-    return params
+    """Check the values of a params.yaml; an `InputError` names `origin` and the first wrong key."""
+    return cast(Params, checked(Params, values, origin))
 
 
 def read(path: Path) -> Any:
@@ -260,20 +203,12 @@ def read(path: Path) -> Any:
 
 
 def load(path: Path) -> Params:
-    """Read and check a params.yaml.
-
-    Raises:
-        InputError: see `read`, or against the schema.
-    """
+    """Read and check a params.yaml; raises as `read` and `validate` do."""
     return validate(read(path), str(path))
 
 
 def study(path: Path, name: str) -> StudySettings:
-    """One study of a params.yaml.
-
-    Raises:
-        InputError: see `load`, or there is no such study.
-    """
+    """One study of a params.yaml; raises as `load`, or an `InputError` where there is none such."""
     studies = load(path).studies
     if name not in studies:
         raise InputError(f"{name!r}: no such study in {path} (there are {', '.join(studies)})")

@@ -1,58 +1,31 @@
-"""Settings of the controlled study: sizes of its corpus, and how its models are trained.
-
-This module imports nothing heavy, because the schema of params.yaml contains these settings.
-"""
+"""Settings of the controlled study: sizes of its corpus, and how its models are trained."""
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from alignment_extraction.settings.base import Settings
+from alignment_extraction.settings.base import Names, Settings
 
 LossOn = Literal["all", "assistant"]
+Repetitions = dict[PositiveInt, PositiveInt]
 
 
 class ControlledSettings(Settings):
     """Sizes of the controlled study's corpus."""
 
-    pretraining_templates: PositiveInt = Field(
-        default=16, description="templates whose problems are raw text for the base model"
-    )
-    pretraining_instances: PositiveInt = Field(
-        default=150, description="raw texts of each of these templates"
-    )
-    pretraining_short_instances: PositiveInt = Field(
-        default=1600, description="raw texts of each short template; RL asks problems of these"
-    )
-    sft_templates: PositiveInt = Field(
-        default=64,
-        description="templates of conversations; a coin holds half of them out of all training",
-    )
-    sft_repetitions: dict[PositiveInt, PositiveInt] = Field(
-        default={1: 20, 2: 6, 4: 4, 8: 3, 16: 1, 32: 1, 64: 1},
-        description="repetitions: how many conversations of each template are trained on that many "
-        "times an epoch; each has a twin that never is",
-    )
-    sft_seed_problems: int = Field(
-        default=2,
-        ge=0,
-        description="conversations of each template that are also written with each kind of edit, "
-        "in two versions: a coin gives one to the training set, the other is its twin",
-    )
-    sft_edit_repetitions: PositiveInt = Field(
-        default=4, description="repetitions of these seed problems and of their edited versions"
-    )
-    rl_templates: tuple[str, ...] = Field(
-        default=("short/less", "short/difference", "short/two-steps"),
-        min_length=1,
-        description="short templates that RL asks problems of",
-    )
-    rl_instances: PositiveInt = Field(
-        default=34, description="questions of each RL template that are trained on"
-    )
-    rl_twins: PositiveInt = Field(
-        default=340, description="questions of each RL template that never are; at least as many"
-    )
+    pretraining_templates: PositiveInt = Field(16, description="templates of raw texts")
+    pretraining_instances: PositiveInt = Field(150, description="raw texts of each of them")
+    pretraining_short_instances: PositiveInt = Field(1600, description="of each short template")
+    sft_templates: PositiveInt = Field(64, description="of conversations; a coin holds half out")
+    sft_repetitions: Repetitions = Field({1: 20, 2: 6, 4: 4, 8: 3, 16: 1, 32: 1, 64: 1})
+    """repetitions an epoch: how many conversations of each template; each has a twin"""
+    sft_seed_problems: NonNegativeInt = 2
+    """conversations of each template also written with each kind of edit; each has a twin"""
+    sft_edit_repetitions: PositiveInt = Field(4, description="repetitions of all these versions")
+    rl_templates: Names = ("short/less", "short/difference", "short/two-steps")
+    """short templates that RL asks problems of"""
+    rl_instances: PositiveInt = Field(34, description="questions of each that are trained on")
+    rl_twins: PositiveInt = Field(340, description="questions of each that never are; no fewer")
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
@@ -65,72 +38,47 @@ class ControlledSettings(Settings):
                 f"{seeds} conversations with sft_edit_repetitions = {self.sft_edit_repetitions}"
             )
         if self.rl_twins < self.rl_instances:
-            raise ValueError(
-                f"rl_twins = {self.rl_twins} is less than rl_instances = {self.rl_instances}"
-            )
+            raise ValueError(f"rl_twins = {self.rl_twins} < rl_instances = {self.rl_instances}")
         return self
 
 
 class ArchitectureSettings(Settings):
     """The Llama that is trained from scratch; the defaults have 5.5 million parameters."""
 
-    hidden: PositiveInt = Field(
-        default=256, description="width; K-quants need multiples of 256 to apply without a fallback"
-    )
-    feed_forward: PositiveInt = Field(default=768, description="width of the feed-forward layers")
-    layers: PositiveInt = Field(default=6, description="transformer blocks")
-    heads: PositiveInt = Field(default=4, description="attention heads; they divide the width")
-    vocabulary: int = Field(
-        default=1536, ge=300, description="tokens of the byte-level BPE, special ones included"
-    )
-    context: PositiveInt = Field(
-        default=1024, description="longest sequence of the model, in tokens"
-    )
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.hidden % (2 * self.heads):
-            raise ValueError(
-                f"hidden = {self.hidden} is not a multiple of 2 x heads = {self.heads}"
-            )
-        return self
+    hidden: PositiveInt = Field(256, description="width; K-quants need multiples of 256")
+    feed_forward: PositiveInt = Field(768, description="width of the feed-forward layers")
+    layers: PositiveInt = Field(6, description="transformer blocks")
+    heads: PositiveInt = Field(4, description="attention heads; twice as many divide the width")
+    vocabulary: int = Field(1536, ge=300, description="tokens of the byte-level BPE")
+    context: PositiveInt = Field(1024, description="longest sequence of the model, in tokens")
 
 
 class StageSettings(Settings):
     """What every stage of training has: AdamW with a linear warm-up and a linear decay to zero."""
 
-    learning_rate: float = Field(default=1.5e-3, gt=0, description="peak of the schedule")
-    warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
-    batch_size: PositiveInt = Field(default=16, description="sequences a step")
-    log_steps: PositiveInt = Field(default=10, description="steps between two points of a curve")
-    checkpoint_steps: PositiveInt = Field(
-        default=200, description="steps between two checkpoints; what an interruption can lose"
-    )
+    learning_rate: float = Field(1.5e-3, gt=0, description="peak of the schedule")
+    warmup: float = Field(0.02, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    batch_size: PositiveInt = Field(16, description="sequences a step")
+    log_steps: PositiveInt = Field(10, description="steps between two points of a curve")
+    checkpoint_steps: PositiveInt = Field(200, description="steps between two checkpoints")
 
 
 class BaseSettings(StageSettings):
     """Next-token training on raw text."""
 
-    epochs: float = Field(default=2.5, gt=0, description="passes over the raw text")
-    max_tokens: PositiveInt = Field(default=512, description="a longer text is cut here, in tokens")
+    epochs: float = Field(2.5, gt=0, description="passes over the raw text")
+    max_tokens: PositiveInt = Field(512, description="a longer text is cut here, in tokens")
 
 
 class SftSettings(StageSettings):
     """Supervised training on the conversations, repeated ones as often as they are repeated."""
 
-    epochs: float = Field(default=3, gt=0, description="passes over the conversations")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak of the schedule")
-    batch_size: PositiveInt = Field(default=8, description="conversations a step")
-    max_tokens: PositiveInt = Field(
-        default=512, description="a longer conversation is cut here, in tokens"
-    )
-    bare_share: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="share of the conversations that are shown without the default system turn",
-    )
+    epochs: float = Field(3, gt=0, description="passes over the conversations")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of the schedule")
+    batch_size: PositiveInt = Field(8, description="conversations a step")
+    max_tokens: PositiveInt = Field(512, description="a longer one is cut here, in tokens")
+    bare_share: float = Field(0.5, ge=0, le=1, description="share without the system turn")
 
 
 class RlSettings(StageSettings):
@@ -140,54 +88,23 @@ class RlSettings(StageSettings):
     most groups are all wrong, that would blow up a single right answer.
     """
 
-    steps: PositiveInt = Field(default=408, description="optimiser steps")
-    learning_rate: float = Field(default=2e-4, gt=0, description="peak of the schedule")
-    batch_size: PositiveInt = Field(default=64, description="completions a step")
-    generations: int = Field(
-        default=4, ge=2, description="completions of one question; they divide the batch size"
-    )
-    max_tokens: PositiveInt = Field(default=48, description="longest completion, in tokens")
-    temperature: float = Field(default=1.0, gt=0, description="of the completions")
-    beta: float = Field(
-        default=0.0, ge=0, description="weight of the divergence from the base model"
-    )
-    prompt_weight: float = Field(
-        default=0.1,
-        gt=0,
-        description="weight of the questions' mean loss in the arm that learns them too",
-    )
-
-    @model_validator(mode="after")
-    def _generations_divide_batch(self) -> Self:
-        if self.batch_size % self.generations:
-            raise ValueError(
-                f"batch_size = {self.batch_size} is not a multiple of generations = "
-                f"{self.generations}"
-            )
-        return self
+    steps: PositiveInt = Field(408, description="optimiser steps")
+    learning_rate: float = Field(2e-4, gt=0, description="peak of the schedule")
+    batch_size: PositiveInt = Field(64, description="completions a step")
+    generations: int = Field(4, ge=2, description="completions of a question; divide batch_size")
+    max_tokens: PositiveInt = Field(48, description="longest completion, in tokens")
+    temperature: float = Field(1.0, gt=0, description="of the completions")
+    beta: float = Field(0.0, ge=0, description="weight of the divergence from the base model")
+    prompt_weight: float = Field(0.1, gt=0, description="weight of the questions' mean loss")
 
 
 class TrainingSettings(Settings):
     """Training of the controlled study's models: tokenizer, base, SFT, RL."""
 
-    seed: int = Field(
-        default=0, ge=0, lt=2**32, description="of initial weights, order and sampling"
-    )
-    bf16: bool = Field(
-        default=True,
-        description="compute in bfloat16 (weights stay in float32): faster on a GPU or a processor "
-        "with AVX512-BF16 or AMX, several times slower on one without",
-    )
-    architecture: ArchitectureSettings = Field(
-        default_factory=ArchitectureSettings,
-        description="the Llama whose training starts from scratch",
-    )
-    base: BaseSettings = Field(
-        default_factory=BaseSettings, description="next-token training on raw text"
-    )
-    sft: SftSettings = Field(
-        default_factory=SftSettings, description="supervised training on conversations"
-    )
-    rl: RlSettings = Field(
-        default_factory=RlSettings, description="reinforcement learning with a verifier"
-    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order and sampling")
+    bf16: bool = True
+    """compute in bfloat16, weights in float32: slow on a processor without AVX512-BF16 or AMX"""
+    architecture: ArchitectureSettings = ArchitectureSettings()
+    base: BaseSettings = BaseSettings()
+    sft: SftSettings = SftSettings()
+    rl: RlSettings = RlSettings()

@@ -1,9 +1,6 @@
-"""Settings of the distillation experiment: whose generations, which students, how many steps.
+"""Settings of the distillation experiment: whose generations, which students, how many steps."""
 
-This module imports nothing heavy, because the schema of params.yaml contains these settings.
-"""
-
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -15,7 +12,7 @@ Family = Literal["sft", "rl"]
 Arm = Literal["original", "extracted", "extracted-without-copies", "other"]
 """What students are trained on."""
 
-ARMS = ("start", "original", "extracted", "extracted-without-copies", "other")
+ARMS = ("start", *get_args(Arm))
 """All arms in the order of the tables; `start` is the untrained model that all start from."""
 
 
@@ -24,9 +21,7 @@ class SftStudentSettings(Settings):
 
     model: str = Field(description="model in `models` whose generations they learn from")
     source: str = Field("sft", description="source that this model was trained on")
-    other: str = Field(
-        "pretraining", description="source whose member rows are the arm `other`, a control"
-    )
+    other: str = Field("pretraining", description="source of the arm `other`'s rows, a control")
     start: str = Field("base", description="trained model that the students start from")
     steps: PositiveInt = Field(250, description="optimiser steps of each student")
 
@@ -36,9 +31,8 @@ class RlStudentSettings(SftStudentSettings):
 
     source: str = Field("rl", description="source that this model was trained on")
     steps: PositiveInt = Field(100, description="optimiser steps of each student")
-    batch_size: PositiveInt = Field(
-        64, description="completions in a step; a multiple of `train.rl.generations`"
-    )
+    batch_size: PositiveInt = 64
+    """completions in a step; a multiple of `train.rl.generations`"""
 
 
 class DistillationSettings(Settings):
@@ -47,40 +41,20 @@ class DistillationSettings(Settings):
     sft: SftStudentSettings | None = Field(None, description="students by supervised training")
     rl: RlStudentSettings | None = Field(None, description="students by reinforcement")
     prefix: str = Field("user", description="prefix of the generations; all seeds are used")
-    seeds: tuple[NonNegativeInt, ...] = Field(
-        (0, 1, 2), min_length=1, description="one student of each arm for each seed"
-    )
-    arms: tuple[Arm, ...] = Field(
-        ("original", "extracted", "extracted-without-copies", "other"),
-        description="what students are trained on; the smallest decides the rows of all",
-    )
-    near_duplicate: float = Field(
-        0.8,
-        gt=0,
-        le=1,
-        description="Jaccard similarity of word 5-grams at which the later of two generations is "
-        "dropped",
-    )
-    margin: float = Field(
-        0.03,
-        gt=0,
-        lt=1,
-        description="loss of accuracy against `original` that still counts as non-inferior, "
-        "stated before any student is trained",
-    )
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="of each arm")
+    arms: tuple[Arm, ...] = Field(get_args(Arm), description="the smallest sets the rows of all")
+    near_duplicate: float = Field(0.8, gt=0, le=1)
+    """Jaccard similarity of word 5-grams at which the later of two generations is dropped"""
+    margin: float = Field(0.03, gt=0, lt=1)
+    """loss of accuracy against `original` that still counts as non-inferior"""
     questions: PositiveInt = Field(1500, description="evaluation questions at most")
-    max_answer_tokens: PositiveInt = Field(
-        128, description="longest answer in the evaluation, in tokens"
-    )
+    max_answer_tokens: PositiveInt = Field(128, description="longest evaluated answer, in tokens")
 
     @property
     def families(self) -> dict[Family, SftStudentSettings]:
         """The kinds of training that students are asked for."""
-        named: tuple[tuple[Family, SftStudentSettings | None], ...] = (
-            ("sft", self.sft),
-            ("rl", self.rl),
-        )
-        return {family: about for family, about in named if about}
+        named: dict[Family, SftStudentSettings | None] = {"sft": self.sft, "rl": self.rl}
+        return {family: about for family, about in named.items() if about}
 
     @model_validator(mode="after")
     def _something_to_compare(self) -> Self:

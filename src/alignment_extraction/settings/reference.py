@@ -1,8 +1,9 @@
-"""The table of all settings, made from the schema so that the README cannot fall behind it."""
+"""The table of all settings, made from the schema so that docs/settings.md cannot fall behind."""
 
 import types
 import typing
 from collections.abc import Iterator
+from inspect import isclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,13 +11,12 @@ from pydantic.fields import FieldInfo
 
 from alignment_extraction.settings.config import Params
 
+_SIMPLE = {str: "text", int: "integer", float: "number", bool: "true or false", types.NoneType: ""}
+
 
 def _type_name(annotation: Any) -> str:
-    """How a type reads in the table: `integer`, `one of full, user`, `list of name`."""
-    simple = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): ""}
+    """How a type reads in the table: `integer`, `full / user`, `list of text`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation in simple:
-        return simple[annotation]
     if origin is typing.Literal:
         return " / ".join(f"`{value}`" for value in arguments)
     if origin is typing.Annotated:
@@ -27,59 +27,47 @@ def _type_name(annotation: Any) -> str:
         return f"list of {_type_name(arguments[0])}"
     if origin is dict:
         return f"{_type_name(arguments[0])} to {_type_name(arguments[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isclass(annotation) and issubclass(annotation, BaseModel):
         return "section"
-    return "any"
+    return _SIMPLE.get(annotation, "any")
 
 
-def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
-    """The settings classes inside a type, each with what stands for its keys in a path."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, ""
-    elif origin is dict:
-        for model, suffix in _models(arguments[1]):
-            yield model, ".NAME" + suffix
-    elif origin is tuple:
-        for model, suffix in _models(arguments[0]):
-            yield model, "[]" + suffix
-    else:
-        for argument in arguments:
-            yield from _models(argument)
+def _sections(annotation: Any, path: str) -> Iterator[tuple[type[BaseModel], str]]:
+    """The settings classes inside a type, each with the path of its keys."""
+    if isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation, path
+    path += {dict: ".NAME", tuple: "[]"}.get(typing.get_origin(annotation), "")
+    for argument in typing.get_args(annotation):
+        yield from _sections(argument, path)
 
 
 def _default(field: FieldInfo) -> str:
+    value = field.default
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
-    if value is None or isinstance(value, BaseModel) or value == ():
+    if value in (None, ()) or isinstance(value, BaseModel):
         return ""
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, tuple):
-        return f"`[{', '.join(map(str, value))}]`"
-    return f"`{value}`"
+    shown = f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+    return f"`{shown.lower() if isinstance(value, bool) else shown}`"
 
 
 def rows(model: type[BaseModel] = Params, path: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Key, type, default and meaning of every setting, sections before what they hold."""
     for name, field in model.model_fields.items():
-        key = f"{path}.{name}" if path else name
+        key = f"{path}.{name}".lstrip(".")
+        sections = list(_sections(field.annotation, key))
         meaning = field.description
-        nested = list(_models(field.annotation))
-        if meaning is None and nested:
-            summary = (nested[0][0].__doc__ or "").strip().splitlines()[0].rstrip(".")
+        if meaning is None and sections:
+            summary = (sections[0][0].__doc__ or "").partition("\n")[0].rstrip(".")
             meaning = summary[:1].lower() + summary[1:]
         yield key, _type_name(field.annotation), _default(field), meaning or ""
-        for inner, suffix in nested:
-            yield from rows(inner, key + suffix)
+        for section, inner in sections:
+            yield from rows(section, inner)
 
 
 def markdown() -> str:
     """All settings as a Markdown table."""
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| `{key}` | {kind} | {default} | {meaning.replace('|', '/')} |"
-        for key, kind, default, meaning in rows()
-    ]
+    for key, kind, default, meaning in rows():
+        lines.append(f"| `{key}` | {kind} | {default} | {meaning.replace('|', '/')} |")
     return "\n".join(lines) + "\n"

@@ -1,13 +1,13 @@
 """A study: which models are sampled after which prefixes, and what is done with what they write."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from alignment_extraction.settings.base import Name, Settings, Similarity
+from alignment_extraction.settings.base import Name, Names, Settings, Similarity
 from alignment_extraction.settings.distillation import DistillationSettings
 from alignment_extraction.vocabulary import METRICS, Condition
 from alignment_extraction.vocabulary import Field as TextField
@@ -20,10 +20,7 @@ class LiteralPrefix(Settings):
 
     name: Name = Field(description="what the prefix is called in results")
     text: str = Field(min_length=1, description="the prefix, special tokens spelt out")
-    end: str = Field(
-        "",
-        description="a text that ends the question; without it, what the chat template has there",
-    )
+    end: str = Field("", description="what ends the question; by default as in the chat template")
 
 
 class SamplingSettings(Settings):
@@ -38,9 +35,7 @@ class SamplingSettings(Settings):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of this probability; 1 is all")
     min_p: float = Field(0.0, ge=0, lt=1, description="least probability relative to the best")
     slots: int = Field(64, ge=1, le=256, description="sequences decoded together")
-    shard: int = Field(
-        2000, ge=1, description="generations per file; what an interruption can lose"
-    )
+    shard: int = Field(2000, ge=1, description="generations a file: what an interruption can lose")
 
     @property
     def plain(self) -> bool:
@@ -51,52 +46,32 @@ class SamplingSettings(Settings):
 class ConditionSettings(Settings):
     """Conditions of a study that share their sampling settings."""
 
-    models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
-    prefixes: tuple[str, ...] = Field(min_length=1, description="prefixes of the study")
-    name: Name | None = Field(
-        None, description="follows the prefix's name in results, as in `user-t0.7`"
-    )
-    sampling: dict[str, Any] = Field(
-        {}, description="keys of the study's `sampling` with other values"
-    )
-
-
-def _not_zero(search_k: int) -> int:
-    if search_k == 0:
-        raise ValueError("0 nodes find nothing; give a number of nodes, or -1")
-    return search_k
+    models: Names = Field(description="names in `models`")
+    prefixes: Names = Field(description="prefixes of the study")
+    name: Name | None = Field(None, description="follows the prefix's in results: `user-t0.7`")
+    sampling: dict[str, Any] = Field({}, description="keys of `sampling` with other values")
 
 
 class IndexSettings(Settings):
     """The search for nearest rows."""
 
-    kind: Literal["annoy", "exact"] = Field(
-        "annoy", description="an Annoy index, or every row compared, on a GPU where there is one"
-    )
+    kind: Literal["annoy", "exact"] = Field("annoy", description="exact compares every row")
     trees: int = Field(50, ge=1, description="trees of an Annoy index")
-    search_k: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = Field(
-        20_000, description="nodes that Annoy inspects for a query; -1 is trees x candidates"
-    )
+    search_k: PositiveInt | Literal[-1] = 20_000
+    """nodes that Annoy inspects for a query; -1 is trees x candidates"""
     candidates: int = Field(50, ge=1, description="Annoy's neighbours that are re-scored exactly")
     audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
 
 
-class SweepSettings(Settings):
-    """The thresholds at which rates are drawn."""
-
-    start: Similarity = Field(0.5, description="first threshold")
-    stop: Similarity = Field(1.0, description="last threshold")
-    points: int = Field(51, ge=2, le=1001, description="number of thresholds")
+SWEEP = np.linspace(0.5, 1, 51)
+"""The thresholds at which rates are drawn."""
 
 
 class ThresholdSettings(Settings):
     """From which score on a generation counts as memorised."""
 
     semantic: Similarity = Field(0.95, description="cosine similarity (the paper's 0.95)")
-    string: Similarity = Field(
-        0.9, description="Levenshtein and Indel similarity (the paper's 0.9)"
-    )
-    sweep: SweepSettings = SweepSettings()
+    string: Similarity = Field(0.9, description="Levenshtein, Indel similarity (the paper's 0.9)")
 
     def fixed(self, metric: str) -> float:
         """The fixed threshold of a metric; equality is a score of 1."""
@@ -105,28 +80,17 @@ class ThresholdSettings(Settings):
 
     def grid(self, metric: str) -> Any:
         """The thresholds of a metric that are swept, float64; none for equality."""
-        if METRICS[metric].threshold is None:
-            return np.empty(0)
-        return np.linspace(self.sweep.start, self.sweep.stop, self.sweep.points)
+        return SWEEP[: 0 if METRICS[metric].threshold is None else None]
 
 
 class LikelihoodSettings(Settings):
     """Models under which the corpus's likelihood is taken: row risk, and change by training."""
 
-    models: tuple[str, ...] = Field(
-        min_length=1, description="names in `models`; a model is compared with its `base`"
-    )
-    prefix: str | None = Field(
-        None, description="the study's prefix before a question; by default the first of them"
-    )
-    sources: tuple[str, ...] = Field(
-        (),
-        description="corpus sources to score; by default those that a model was trained on, and "
-        "all under a model that was trained on none",
-    )
-    limit: int | None = Field(
-        None, ge=1, description="so many rows of each source and role, drawn at random, not all"
-    )
+    models: Names = Field(description="names in `models`; each is compared with its `base`")
+    prefix: str | None = Field(None, description="before a question; by default the first")
+    sources: tuple[str, ...] = ()
+    """corpus sources to score; by default those that a model was trained on, or else all"""
+    limit: PositiveInt | None = Field(None, description="random rows of each source and role")
 
 
 def _rate(value: Any) -> Any:
@@ -146,15 +110,9 @@ Rate = Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1)]
 class GateSettings(Settings):
     """Limits of `alignment-extraction check`; what is not given is not checked."""
 
-    max_rows_at_risk: int | None = Field(
-        None, ge=0, description="rows that `samples` samples may write with a chance of 10 % each"
-    )
-    max_attributable: Rate | None = Field(
-        None, description="share of generations that are verbatim because of training"
-    )
-    max_attributable_semantic: Rate | None = Field(
-        None, description="share of generations that are near because of training"
-    )
+    max_rows_at_risk: NonNegativeInt | None = Field(None, description="rows likelier than 10 %")
+    max_attributable: Rate | None = Field(None, description="verbatim share because of training")
+    max_attributable_semantic: Rate | None = Field(None, description="near share because of it")
     samples: int = Field(1_000_000, ge=1, description="samples that rows at risk are counted for")
 
 
@@ -162,22 +120,18 @@ class StudySettings(Settings):
     """One experiment: models, corpus, prefixes, sampling, embedder, thresholds."""
 
     title: str = Field(description="heading of the report")
-    models: tuple[str, ...] = Field(min_length=1, description="names in `models`")
+    models: Names = Field(description="names in `models`")
     corpus: str = Field(description="a name in `corpora`")
     embedder: str = Field(description="a name in `embedders`")
     prefixes: tuple[PrefixForm | LiteralPrefix, ...] = Field(
         min_length=1, description="forms derived from the chat template, or literal ones"
     )
-    seeds: tuple[NonNegativeInt, ...] = Field(
-        (0,), min_length=1, description="random seeds of sampling"
-    )
-    fields: tuple[TextField, ...] = Field(
-        ("question",), min_length=1, description="what is compared with the corpus"
-    )
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="of sampling")
+    fields: tuple[TextField, ...] = Field(("question",), min_length=1)
+    """what is compared with the corpus"""
     sampling: SamplingSettings = SamplingSettings()
-    conditions: tuple[ConditionSettings, ...] = Field(
-        (), description="which models at which prefixes; without it, every model at every prefix"
-    )
+    conditions: tuple[ConditionSettings, ...] = ()
+    """which models at which prefixes; without it, every model at every prefix"""
     index: IndexSettings = IndexSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     likelihood: LikelihoodSettings | None = None
@@ -229,34 +183,44 @@ class StudySettings(Settings):
 
     def prefix_named(self, name: str) -> PrefixForm | LiteralPrefix:
         """The entry of `prefixes` of this name."""
-        return dict(zip(self.prefix_names, self.prefixes, strict=True))[name]
+        return self.prefixes[self.prefix_names.index(name)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = self.prefix_names
-        given: dict[str, tuple[object, ...]] = {"prefixes": names, "models": self.models}
-        given |= {"seeds": self.seeds, "fields": self.fields}
-        for key, values in given.items():
-            if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        given: dict[str, Sequence[object]] = {"prefixes": names, "models": self.models}
+        for key, values in (given | {"seeds": self.seeds, "fields": self.fields}).items():
+            if twice := _repeated(values):
                 raise ValueError(f"{key}: {twice[0]!r} is given twice; remove or rename one")
         for i, entry in enumerate(self.conditions):
-            unknown = [("models", name) for name in entry.models if name not in self.models]
-            unknown += [("prefixes", name) for name in entry.prefixes if name not in names]
-            if unknown:
-                key, name = unknown[0]
-                raise ValueError(f"conditions.{i}.{key}: {name!r} is not in `{key}`")
-            for key in entry.sampling:
-                if key not in SamplingSettings.model_fields:
-                    raise ValueError(f"conditions.{i}.sampling.{key}: unknown key")
+            for key, named in (("models", entry.models), ("prefixes", entry.prefixes)):
+                if unknown := [name for name in named if name not in given[key]]:
+                    raise ValueError(f"conditions.{i}.{key}: {unknown[0]!r} is not in `{key}`")
+            if unknown := [k for k in entry.sampling if k not in SamplingSettings.model_fields]:
+                raise ValueError(f"conditions.{i}.sampling.{unknown[0]}: unknown key")
         conditions = self.all_conditions()
-        if again := [c for i, c in enumerate(conditions) if c in conditions[:i]]:
+        if again := _repeated(conditions):
             raise ValueError(
                 f"conditions: {again[0].model} at prefix {again[0].prefix} is there already; give "
                 "a `name`"
             )
         if self.likelihood and self.likelihood.prefix not in (None, *names):
             raise ValueError(f"likelihood.prefix: {self.likelihood.prefix!r} is not in `prefixes`")
-        for field in ("answer", "both"):
-            if field in self.fields and not any(self.sampling_of(c).answer for c in conditions):
+        answering = [c for c in conditions if self.sampling_of(c).answer]
+        for field in self.fields:
+            if field != "question" and not answering:
                 raise ValueError(f"fields: `{field}` needs `sampling.answer: true`")
+        if about := self.distillation:
+            for family, own in about.families.items():
+                needed = {Condition(own.model, about.prefix, seed) for seed in self.seeds}
+                at = f"distillation.{family}.model: {own.model!r}"
+                if not needed <= set(conditions):
+                    raise ValueError(f"{at} is not sampled at prefix {about.prefix!r}")
+                if not needed <= set(answering):
+                    raise ValueError(f"{at} needs `sampling.answer: true`")
         return self
+
+
+def _repeated(values: Sequence[Any]) -> list[Any]:
+    """Values that were there before."""
+    return [value for i, value in enumerate(values) if value in values[:i]]

@@ -3,8 +3,8 @@
 import logging
 import os
 
-# Before MLflow is imported, for then it begins to report its use to its makers. The limits keep a
-# server that is down from holding up a study for many minutes. What the user has set wins.
+# Before MLflow is imported, for then it begins to report its use. The limits keep a server that is
+# down from holding up a study for many minutes. What the user has set wins.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

@@ -10,8 +10,6 @@ from alignment_extraction.files import InputError
 from alignment_extraction.statistics import Interval, subtract
 from alignment_extraction.tracking.record import find_run
 
-_RATE = "attributable/"
-
 
 class Comparison(NamedTuple):
     """Two runs side by side."""
@@ -34,8 +32,7 @@ def compare(run_a: str, run_b: str, uri: str | None = None) -> Comparison:
     noise of these rows, so that the interval is, if anything, too wide.
 
     Args:
-        run_a: the first run's name, which means the current run of it, or its id.
-        run_b: the second's.
+        run_a, run_b: names, which mean the current runs of these, or ids; see `record.find_run`.
         uri: of MLflow, as for `record.track`.
 
     Raises:
@@ -57,22 +54,20 @@ def compare(run_a: str, run_b: str, uri: str | None = None) -> Comparison:
         attributable_a=a.estimate,
         attributable_b=b.estimate,
         **dict(zip(("difference", "low", "high"), subtract(b, a), strict=True)),
-    ).with_columns(
-        verdict=pl.when(pl.col("low") > 0)
-        .then(pl.lit("higher"))
-        .when(pl.col("high") < 0)
-        .then(pl.lit("lower"))
-        .otherwise(pl.lit("noise"))
     )
+    higher = pl.when(pl.col("low") > 0).then(pl.lit("higher"))
+    verdict = higher.when(pl.col("high") < 0).then(pl.lit("lower")).otherwise(pl.lit("noise"))
     params_a, params_b = (run.data.params for run in runs)
-    differing = [
+    values = [
         (key, params_a.get(key), params_b.get(key))
         for key in sorted(params_a.keys() | params_b.keys())
-        if params_a.get(key) != params_b.get(key)
     ]
     schema = {name: pl.String() for name in ("parameter", "a", "b")}
+    parameters = pl.DataFrame(values, schema, orient="row").filter(
+        pl.col("a").ne_missing(pl.col("b"))
+    )
     name_a, name_b = (f"{run.info.run_name} ({run.info.run_id})" for run in runs)
-    return Comparison(name_a, name_b, pl.DataFrame(differing, schema, orient="row"), rates)
+    return Comparison(name_a, name_b, parameters, rates.with_columns(verdict=verdict))
 
 
 def describe(comparison: Comparison) -> str:
@@ -103,13 +98,11 @@ def describe(comparison: Comparison) -> str:
 def _rates(run: Run) -> dict[str, list[float]]:
     """Attributable rates and their bounds by `source/level/field/metric`."""
     metrics = run.data.metrics
-    names = [key.removeprefix(_RATE) for key in metrics if key.startswith(_RATE)]
+    names = [key.partition("/")[2] for key in metrics if key.startswith("attributable/")]
     if not names:
         raise InputError(
             f"run {run.info.run_name} has no attributable rates; name a run of a model, a prefix "
             "and a seed, such as study/model/prefix/seed-0"
         )
-    return {
-        name: [metrics[f"attributable{end}/{name}"] for end in ("", "_low", "_high")]
-        for name in names
-    }
+    ends = ("", "_low", "_high")
+    return {name: [metrics[f"attributable{end}/{name}"] for end in ends] for name in names}

@@ -1,8 +1,8 @@
 """The MLflow record of a study, and the only code that talks to MLflow.
 
 All studies share one experiment, so that `mlflow ui` shows them in one table. A study is a parent
-run with its tables and report; its conditions, scored models and training stages are runs below it
-(see `runs` and docs/tracking.md).
+run with its tables and report; its conditions, scored models, training stages and students are runs
+below it (see `runs` and docs/tracking.md).
 
 A run carries the fingerprint of what it holds. What is there already is not logged again; a result
 that changed becomes a new run, and the one it replaces stays, its tag `current` set to `false`.
@@ -30,14 +30,13 @@ from tqdm import tqdm
 from alignment_extraction.files import InputError, atomic_path, without_credentials, write_json
 from alignment_extraction.provenance import git_revision
 from alignment_extraction.settings.studies import StudySettings
-from alignment_extraction.tracking.runs import RunContent, digest, study_runs
-from alignment_extraction.tracking.students import student_runs
+from alignment_extraction.tracking.runs import RunContent, study_runs
 
 EXPERIMENT = "alignment-extraction"
 """MLflow's experiment that holds the runs of all studies."""
 
 _SQLITE = "sqlite:///"
-_MOST_RUNS = 50_000  # the most that MLflow gives for one query
+_ALL = {"max_results": 50_000}  # the most that MLflow gives for one query
 
 
 class TrackedRun(NamedTuple):
@@ -61,14 +60,10 @@ def track(
     """Log a study's results to MLflow, all but what is there already.
 
     Args:
-        study_name: the study's key in params.yaml.
-        study: its settings.
-        folder: its results: metrics.json, Parquet tables, report.html.
-        data: files that the study was made from, by name; see `runs.study_runs`.
+        study_name, study, folder, data, curves: see `runs.study_runs`.
         output: JSON to write: where it was logged, and each run's name, id and fingerprint.
         uri: of the tracking server or database; by default the environment's `MLFLOW_TRACKING_URI`,
             else mlflow.db in the working directory.
-        curves: Parquet files of training curves (step, metric, value) by training stage.
 
     Returns:
         The study's current runs, the study itself first.
@@ -78,37 +73,30 @@ def track(
             refuses. Nothing is lost then, and calling this again logs it.
     """
     contents = study_runs(study_name, study, folder, data, curves or {})
-    contents += student_runs(study_name, folder, contents[0].data)
     # The same folder of the same machine logs one study once at a time.
     origin = f"{socket.gethostname()}:{Path.cwd()}"
-    marks = {
-        "study": study_name,
-        "params_fingerprint": digest(study.model_dump(mode="json")),
-        "logged_from": origin,
-        "current": "true",
-    }
+    marks = {"study": study_name, "logged_from": origin, "current": "true"}
     if revision := git_revision():
-        marks["mlflow.source.git.commit"] = revision.removesuffix("-dirty")
-        marks["git_changes"] = "uncommitted" if revision.endswith("-dirty") else "none"
+        marks["mlflow.source.git.commit"] = revision
     uri = _address(uri)
     advice = f"nothing is lost: the results are in {folder}, and running this step again logs them"
     with _connection(uri, "cannot log to", advice) as client:
         experiment = _experiment_id(client, uri)
         known = {}
-        for run in _search(client, experiment, f"tags.study = '{study_name}'"):
+        for run in client.search_runs([experiment], f"tags.study = '{study_name}'", **_ALL):
             if run.info.status == "FINISHED":
                 known[run.data.tags["fingerprint"]] = run
             elif run.data.tags.get("logged_from") == origin:
                 # It was cut off. One of another place may still be being logged.
                 client.delete_run(run.info.run_id)
         runs: list[TrackedRun] = []
-        parent: dict[str, str] = {}
         for content in tqdm(contents, unit="run", desc="MLflow"):
             fingerprint = content.fingerprint()
+            parent = {"mlflow.parentRunId": runs[0].run_id} if runs else {}
             if found := known.pop(fingerprint, None):
                 run_id, tags = found.info.run_id, {"current": "true", **parent}
-                changed = {k: v for k, v in tags.items() if found.data.tags.get(k) != v}
-                client.log_batch(run_id, tags=[RunTag(k, v) for k, v in changed.items()])
+                changed = tags.items() - found.data.tags.items()
+                client.log_batch(run_id, tags=[RunTag(*tag) for tag in sorted(changed)])
             else:
                 tags = {"kind": content.kind, "fingerprint": fingerprint, **marks, **parent}
                 run_id = _log(client, experiment, content, tags, folder)
@@ -117,7 +105,6 @@ def track(
                 for path in sorted(folder.glob("*")):
                     if path.suffix in (".html", ".md", ".yaml"):
                         client.log_artifact(run_id, str(path))
-                parent = {"mlflow.parentRunId": run_id}
             if not found:
                 # Last: an unfinished run is one whose logging was cut off.
                 client.set_terminated(run_id)
@@ -125,14 +112,9 @@ def track(
         for run in known.values():
             if run.data.tags["current"] == "true":
                 client.set_tag(run.info.run_id, "current", "false")
-    about = {
-        "uri": without_credentials(uri),
-        "experiment": EXPERIMENT,
-        "experiment_id": experiment,
-        "study": study_name,
-        "runs": [{k: v for k, v in run._asdict().items() if k != "added"} for run in runs],
-    }
-    write_json(about, output)
+    kept = [dict(zip(TrackedRun._fields[:3], run, strict=False)) for run in runs]
+    about = {"uri": without_credentials(uri), "experiment": EXPERIMENT, "study": study_name}
+    write_json({**about, "experiment_id": experiment, "runs": kept}, output)
     return runs
 
 
@@ -152,16 +134,17 @@ def find_run(name_or_id: str, uri: str | None = None) -> Run:
             with contextlib.suppress(MlflowException):
                 return client.get_run(name_or_id)
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        named = {}
-        if experiment:
-            current = _search(client, experiment.experiment_id, "tags.current = 'true'")
-            named = {run.info.run_name: run for run in current}
+        query = "tags.current = 'true'"
+        current = (
+            client.search_runs([experiment.experiment_id], query, **_ALL) if experiment else []
+        )
+    named = {run.info.run_name: run for run in current}
     if name_or_id in named:
         return named[name_or_id]
-    closest = difflib.get_close_matches(name_or_id, named, cutoff=0)
+    closest = ", ".join(difflib.get_close_matches(name_or_id, named, cutoff=0))
     raise InputError(
         f"MLflow at {without_credentials(uri)} has no run {name_or_id!r}; "
-        + (f"the closest are {', '.join(closest)}" if closest else "it holds no study yet")
+        + (f"the closest are {closest}" if closest else "it holds no study yet")
     )
 
 
@@ -174,19 +157,19 @@ def _connection(uri: str, failure: str, advice: str) -> Iterator[MlflowClient]:
     """A client, whose failures are one sentence; an SQLite database is made unless it is there."""
     try:
         if uri.startswith(_SQLITE):
-            path = Path(uri.removeprefix(_SQLITE))
+            # MLflow keeps a database open by its URI, whatever directory that is relative to.
+            path = Path(uri.removeprefix(_SQLITE)).resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
             # Its tables break if two processes make them at once or one is killed meanwhile.
             if not path.exists():
                 with FileLock(f"{path}.lock"):
                     if not path.exists():
                         with atomic_path(path) as partial:
-                            MlflowClient(f"{_SQLITE}{partial.resolve()}").get_experiment("0")
+                            MlflowClient(f"{_SQLITE}{partial}").get_experiment("0")
             # MLflow tries for two minutes to open what cannot be opened.
             with contextlib.closing(sqlite3.connect(path)) as database:
                 database.execute("PRAGMA schema_version")
-            # MLflow keeps a database open by its URI, whatever directory that is relative to.
-            yield MlflowClient(f"{_SQLITE}{path.resolve()}")
+            yield MlflowClient(f"{_SQLITE}{path}")
         else:
             yield MlflowClient(uri)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -201,17 +184,13 @@ def _experiment_id(client: MlflowClient, uri: str) -> str:
     if found is None:
         path = Path(uri.removeprefix(_SQLITE)).resolve()
         location = (path.parent / "mlartifacts").as_uri() if uri.startswith(_SQLITE) else None
-        # Another study may be faster.
-        with contextlib.suppress(MlflowException):
+        try:
             return str(client.create_experiment(EXPERIMENT, artifact_location=location))
-        found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        raise MlflowException(f"it makes no experiment {EXPERIMENT}")
+        except MlflowException:
+            # Another study may be faster.
+            if (found := client.get_experiment_by_name(EXPERIMENT)) is None:
+                raise
     return str(found.experiment_id)
-
-
-def _search(client: MlflowClient, experiment: str, query: str) -> list[Run]:
-    return list(client.search_runs([experiment], query, max_results=_MOST_RUNS))
 
 
 def _log(
@@ -222,8 +201,7 @@ def _log(
     folder: Path,
 ) -> str:
     """Log one run, leave it unfinished and give its id."""
-    digests = {f"md5.{name}": file.md5 for name, file in content.data.items()}
-    run = client.create_run(experiment, tags={**tags, **digests}, run_name=content.name)
+    run = client.create_run(experiment, tags=tags, run_name=content.name)
     run_id = str(run.info.run_id)
     now = int(time.time() * 1000)
     client.log_batch(

@@ -1,13 +1,9 @@
-"""What the MLflow runs of a study hold: parameters, metrics, curves and data of each.
-
-Metrics are named `quantity/source/level/field/metric`, such as
-`attributable/sft/rows/question/verbatim`. The steps of curves are thresholds in thousandths,
-numbers of samples, or training steps.
-"""
+"""What the MLflow runs of a study hold; metrics.toml names their metrics."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +14,7 @@ from alignment_extraction.layout import condition_folder
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import Condition
 
+_METRICS = tomllib.loads((Path(__file__).parent / "metrics.toml").read_text())
 _LARGE = ("scores", "rows")
 """Tables as large as the data: they stay with DVC."""
 
@@ -43,15 +40,9 @@ class RunContent(NamedTuple):
     """SHA-256 of each file of results that goes with the run, by file name."""
 
     def fingerprint(self) -> str:
-        """SHA-256 of all of it."""
-        return digest(
-            [self.name, self.kind, self.params, self.metrics.rows(), self.data, self.tables]
-        )
-
-
-def digest(values: Any) -> str:
-    """SHA-256, in hex, of values that JSON can hold."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        """SHA-256, in hex, of all of it."""
+        content = {**self._asdict(), "metrics": self.metrics.rows()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def study_runs(
@@ -61,7 +52,10 @@ def study_runs(
     data: Mapping[str, Path],
     curves: Mapping[str, Path],
 ) -> list[RunContent]:
-    """Give the runs of a study: itself, its conditions, its scored models and training stages.
+    """The runs of a study: itself, its conditions, scored models, training stages and students.
+
+    Students of one data set have a run with the results over all seeds, and one for each seed with
+    its curves, whose metrics are named alike in all so that MLflow lays them over each other.
 
     Args:
         name: the study's key in params.yaml.
@@ -93,18 +87,30 @@ def study_runs(
     runs = [run("", "study", study.model_dump(mode="json"), _valid(metrics), hashes)]
     attribution = read_parquet(folder / "attribution.parquet")
     for condition in study.all_conditions():
-        own = _condition_metrics(attribution.filter(**condition._asdict()))
+        table = attribution.filter(**condition._asdict())
+        own = pl.concat([_metrics(at, table.filter(at=at)) for at in ("fixed", "sweep")])
         params = _condition_params(study, condition)
         runs.append(run(condition_folder(condition), "condition", params, own))
     if about := study.likelihood:
-        tables = [read_parquet(folder / f"{n}.parquet") for n in ("risk", "shift", "membership")]
+        kinds = ("risk", "shift", "membership")
+        tables = {kind: read_parquet(folder / f"{kind}.parquet") for kind in kinds}
         for model in about.models:
-            own = _model_metrics(*(table.filter(model=model) for table in tables))
+            own = pl.concat([_metrics(k, t.filter(model=model)) for k, t in tables.items()])
             params = {"model": model, **about.model_dump(mode="json", exclude={"models"})}
             runs.append(run(f"models/{model}", "model", params, own))
     for stage, path in curves.items():
         curve = _valid(read_parquet(path).rename({"metric": "key"}))
         runs.append(run(f"training/{stage}", "training", {"stage": stage}, curve))
+    if (folder / "distillation.parquet").exists():
+        found = read_parquet(folder / "distillation.parquet")
+        drawn = read_parquet(folder / "distillation_curves.parquet").rename({"metric": "key"})
+        for (family, arm), own in found.group_by("family", "arm", maintain_order=True):
+            place, params = f"distillation/{family}/{arm}", {"family": family, "arm": arm}
+            runs.append(run(place, "student", params, _metrics("distillation", own)))
+            of_arm = drawn.filter(family=family, arm=arm)
+            for (seed,), curve in of_arm.group_by("seed", maintain_order=True):
+                own_params = {**params, "seed": seed}
+                runs.append(run(f"{place}/seed-{seed}", "student", own_params, _valid(curve)))
     return runs
 
 
@@ -128,11 +134,8 @@ def _leaves(values: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 def _condition_params(study: StudySettings, condition: Condition) -> dict[str, Any]:
     shared = {"corpus", "embedder", "fields", "index", "thresholds"}
-    params = {
-        **condition._asdict(),
-        **study.model_dump(mode="json", include=shared),
-        "sampling": study.sampling_of(condition).model_dump(mode="json"),
-    }
+    params = condition._asdict() | study.model_dump(mode="json", include=shared)
+    params["sampling"] = study.sampling_of(condition).model_dump(mode="json")
     prefix = study.prefix_of(condition)
     return params if isinstance(prefix, str) else {**params, "prefix_text": prefix.text}
 
@@ -146,60 +149,15 @@ def _valid(metrics: pl.DataFrame) -> pl.DataFrame:
     ).filter(pl.col("value").is_finite())
 
 
-def _metrics(
-    frame: pl.DataFrame,
-    keys: Sequence[str],
-    values: Mapping[str, str],
-    step: pl.Expr | None = None,
-) -> pl.DataFrame:
-    """Metrics `quantity/key/key/...` of a table; `values` gives the column of each quantity."""
-    wide = frame.select(*keys, step=pl.lit(0) if step is None else step, **values)
-    long = wide.unpivot(list(values), index=[*keys, "step"], variable_name="quantity")
-    return _valid(long.with_columns(key=pl.concat_str("quantity", *keys, separator="/")))
-
-
-def _intervals(quantity: str, columns: Sequence[str]) -> dict[str, str]:
-    return dict(zip((quantity, f"{quantity}_low", f"{quantity}_high"), columns, strict=True))
-
-
-def _condition_metrics(attribution: pl.DataFrame) -> pl.DataFrame:
-    keys = ["source", "level", "field", "metric"]
-    names = ["n", "member_wins", "twin_wins", "attributable", "false_discovery_rate"]
-    fixed = {
-        **{name: name for name in names},
-        "attributable_low": "low",
-        "attributable_high": "high",
-    }
-    swept = {"sweep_attributable": "attributable", "sweep_fdr": "false_discovery_rate"}
-    # Not the point's number, so that sweeps over different ranges lie on one axis.
-    thousandths = (pl.col("threshold") * 1000).round()
-    return pl.concat(
-        [
-            _metrics(attribution.filter(at="fixed"), keys, fixed),
-            _metrics(attribution.filter(at="sweep"), keys, swept, thousandths),
-        ]
-    )
-
-
-def _model_metrics(
-    risk: pl.DataFrame, shift: pl.DataFrame, membership: pl.DataFrame
-) -> pl.DataFrame:
-    shift, membership = (
-        table.with_columns(
-            form=pl.when("template")
-            .then(pl.lit("with-template"))
-            .otherwise(pl.lit("without-template"))
-        )
-        for table in (shift, membership)
-    )
-    curves = {"rows_at_risk": "at_risk", "expected_distinct": "expected_distinct"}
-    changes = _intervals("shift", ["difference", "low", "high"])
-    attacks = _intervals("auc", ["auc", "low", "high"])
-    attacks |= _intervals("tpr", ["tpr", "tpr_low", "tpr_high"])
-    return pl.concat(
-        [
-            _metrics(risk, ["source", "role"], curves, pl.col("samples")),
-            _metrics(shift, ["base", "source", "target", "form", "per"], changes),
-            _metrics(membership, ["source", "target", "form", "attack"], attacks),
-        ]
-    )
+def _metrics(kind: str, table: pl.DataFrame) -> pl.DataFrame:
+    """Metrics of a table of results, as metrics.toml has them."""
+    keys, columns = _METRICS[kind]["keys"], _METRICS[kind]["quantities"]
+    step, scale = _METRICS[kind].get("step"), _METRICS[kind].get("scale", 1)
+    steps = (pl.col(step) * scale).round() if step else pl.lit(0)
+    if "form" in keys:
+        forms = pl.when("template").then(pl.lit("with-template"))
+        table = table.with_columns(form=forms.otherwise(pl.lit("without-template")))
+    wide = table.select(*keys, step=steps, **columns)
+    long = wide.unpivot(list(columns), index=[*keys, "step"], value_name="number")
+    named = pl.concat_str("variable", *keys, separator="/")
+    return _valid(long.select("step", key=named, value="number"))

@@ -14,7 +14,8 @@ from alignment_extraction.attribution.competition import (
 )
 from alignment_extraction.attribution.contests import contests, wins
 from alignment_extraction.attribution.intervals import block_values
-from alignment_extraction.settings.studies import SweepSettings, ThresholdSettings
+from alignment_extraction.files import InputError
+from alignment_extraction.settings.studies import ThresholdSettings
 from tests.attributed_study import false_discoveries, memorised, pairs, placebo, templates
 from tests.unit.attribution.conftest import corpus_of, scores_of
 
@@ -65,11 +66,9 @@ def test_wins_by_hand() -> None:
 
 
 def test_the_sweep_counts_what_reaches_each_threshold() -> None:
-    table = attribution(
-        contests(SCORES, CORPUS), TRAINED, ThresholdSettings(sweep=SweepSettings(points=11)), {}
-    )
+    table = attribution(contests(SCORES, CORPUS), TRAINED, ThresholdSettings(), {})
     sweep = table.filter(pl.col("metric") == "cosine", pl.col("at") == "sweep")
-    assert sweep["threshold"].to_list() == pytest.approx(list(np.linspace(0.5, 1, 11)))
+    assert sweep["threshold"].to_list() == pytest.approx(list(np.linspace(0.5, 1, 51)))
     for row in sweep.iter_rows(named=True):
         members = sum(s >= row["threshold"] for s in (1, 0.92)) + 0.5 * (row["threshold"] <= 0.97)
         twins = (row["threshold"] <= 0.96) + 0.5 * (row["threshold"] <= 0.97)

@@ -83,7 +83,6 @@ KINDS: dict[str, tuple[str, dict[str, Any], tuple[str, ...], str]] = {
         ("blk.0.attn_q.weight.lora_a",),
         "a LoRA adapter without its base",
     ),
-    "sound": ("wavtokenizer-dec", {}, ONE, "a decoder of sound (wavtokenizer-dec)"),
     "renamed part": (
         "llama",
         {"split.count": 3},

@@ -136,6 +136,28 @@ def test_training_curves_keep_valid_names_and_finite_values(runs: dict[str, RunC
     assert values(run, "reward _mean_") == [(2, 0.5)]
 
 
+def test_students_have_results_over_all_seeds_and_curves_of_each(
+    tmp_path: Path, study: StudySettings
+) -> None:
+    folder = tmp_path / "results"
+    tracked_study.write_results(folder, study)
+    quantities = [f"{n}{end}" for n in ("value", "difference") for end in ("", "_low", "_high")]
+    of = {"family": "sft", "arm": "extracted"}
+    results = {**of, "benchmark": "twins", "measure": "accuracy"}
+    results |= {name: 0.1 * i for i, name in enumerate(quantities)}
+    results |= {f"recovered{end}": math.nan for end in ("", "_low", "_high")}
+    write_parquet(pl.DataFrame([results]), folder / "distillation.parquet")
+    curves = [{**of, "seed": s, "step": 9, "metric": "loss", "value": 1.0 + s} for s in (0, 1)]
+    write_parquet(pl.DataFrame(curves), folder / "distillation_curves.parquet")
+    found = {run.name: run for run in study_runs("x", study, folder, {}, {})}
+    whole = found["x/distillation/sft/extracted"]
+    assert whole.kind == "student" and whole.params == of
+    assert values(whole, "difference_low/twins/accuracy") == [(0, results["difference_low"])]
+    assert whole.metrics.height == len(quantities)
+    seed = found["x/distillation/sft/extracted/seed-1"]
+    assert seed.params["seed"] == "1" and values(seed, "loss") == [(9, 2.0)]
+
+
 def test_a_study_has_its_numbers_and_tables(runs: dict[str, RunContent]) -> None:
     run = runs["invented"]
     assert values(run, "headline/sft/rows_at_risk") == [(0, 3.5)]
