@@ -24,6 +24,7 @@ rule likelihood:
     params:
         sources=scored_sources,
         limit=lambda wildcards: study_of(wildcards).likelihood.limit,
+        risk_only=lambda wildcards: study_of(wildcards).likelihood.risk_only,
         prefix=lambda wildcards: Given(study_of(wildcards).likelihood_prefix),
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[wildcards.model].sha256,
@@ -51,6 +52,7 @@ use rule likelihood as likelihood_of_base with:
     params:
         sources=scored_sources,
         limit=lambda wildcards: study_of(wildcards).likelihood.limit,
+        risk_only=lambda wildcards: study_of(wildcards).likelihood.risk_only,
         prefix=lambda wildcards: Given(study_of(wildcards).likelihood_prefix),
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[

@@ -59,6 +59,7 @@ def likelihood(
     *,
     prefix: PrefixForm | LiteralPrefix = "user",
     template_of: Path | None = None,
+    risk_only: bool = False,
     threads: int | None = None,
     gpu_layers: int = 0,
 ) -> pl.DataFrame:
@@ -72,6 +73,7 @@ def likelihood(
             stands between them.
         template_of: a GGUF of the same vocabulary whose chat template is used, such as the trained
             model where this one is its base.
+        risk_only: questions after the prefix alone, and no Min-K%++: what row risk takes.
         threads: of llama.cpp; None uses every core.
         gpu_layers: layers offloaded to a GPU; -1 is all.
 
@@ -92,6 +94,8 @@ def likelihood(
             require_same_vocabulary(model, speaker)
         scenes = _scenes(speaker, prefix)
         rows = corpus.select("id", pl.col("question", "answer").fill_null(""))
+        if risk_only:
+            scenes, rows = scenes[:1], rows.with_columns(answer=pl.lit(""))
         total = len(scenes) * (len(rows) + int((rows["answer"] != "").sum()))
         bar = stack.enter_context(
             tqdm(total=total, unit="text", desc=f"likelihood under {model.path.stem}")
@@ -99,7 +103,7 @@ def likelihood(
         for some in rows.iter_slices(_ROWS):
             for chat, context in scenes:
                 keys, texts = _texts(speaker, chat, context, some)
-                found = _statistics(model, texts, _progress(bar))
+                found = _statistics(model, texts, _progress(bar), moments=not risk_only)
                 frames.append(pl.concat([keys, found], how="horizontal"))
     if not frames:
         return pl.DataFrame(schema=SCHEMA)
@@ -159,7 +163,10 @@ def _scenes(
 
 
 def _statistics(
-    model: Model, texts: Sequence[Spoken], progress: Callable[[int, int], None]
+    model: Model,
+    texts: Sequence[Spoken],
+    progress: Callable[[int, int], None],
+    moments: bool,
 ) -> pl.DataFrame:
     """The last four columns of `SCHEMA` of each text."""
     room = np.array([model.n_ctx_train - len(text.context) - len(text.target) for text in texts])
@@ -167,7 +174,7 @@ def _statistics(
     values = np.full((4, len(texts)), np.nan)
     if fits:
         chosen = [(texts[i].context, [*texts[i].target, *texts[i].end[: room[i]]]) for i in fits]
-        scores = score(model, chosen, moments=True, progress=progress)
+        scores = score(model, chosen, moments=moments, progress=progress)
         lengths = np.array([len(texts[i].target) for i in fits])
         ends = np.array([len(texts[i].end) for i in fits])
         values[:, fits] = statistics(scores, lengths, ends)
@@ -217,7 +224,7 @@ def write_likelihood(
         output: Parquet to write.
         gpu_layers: layers wanted on a GPU; -1 is all.
         sha256: what the GGUF must be; None takes any.
-        options: `prefix`, `template_of` and `threads` of `likelihood`.
+        options: `prefix`, `template_of`, `risk_only` and `threads` of `likelihood`.
 
     Raises:
         InputError: see `likelihood`, and the GGUF is another one or was replaced.

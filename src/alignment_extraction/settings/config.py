@@ -25,7 +25,11 @@ class ModelSettings(Settings):
     trained: str | None = Field(
         None, description="a stage of the controlled study's training, which this workflow runs"
     )
-    quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
+    quantisation: Quantisation | None = Field(
+        None,
+        description="of a trained model's GGUF, F16 by default; of a found one, the form that "
+        "llama.cpp turns it into, which may be faster to compute in; by default it stays as it is",
+    )
     base: str | None = Field(
         None, description="the model in `models` that it was trained from: what it is held against"
     )
@@ -62,8 +66,11 @@ class ModelSettings(Settings):
             )
         if self.adapter and self.base is None:
             raise ValueError("`adapter` needs `base`, the model in `models` that it belongs to")
-        if self.trained is None and "quantisation" in self.model_fields_set:
-            raise ValueError("`quantisation` applies to `trained` models only")
+        if self.quantisation and not (self.trained or self.source):
+            raise ValueError(
+                "`quantisation` goes with `trained` or `source`; an adapter's model "
+                "has that of its `base`"
+            )
         return self
 
     @property
@@ -75,7 +82,8 @@ class ModelSettings(Settings):
     def sha256(self) -> str | None:
         """What its GGUF must be; None where that is not known beforehand."""
         source = self.source
-        return None if source is None or source.split else source.sha256
+        as_it_is = source and not source.split and not self.quantisation
+        return source.sha256 if source and as_it_is else None
 
 
 class EmbedderSettings(Settings):

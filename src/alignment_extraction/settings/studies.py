@@ -127,6 +127,11 @@ class LikelihoodSettings(Settings):
     limit: int | None = Field(
         None, ge=1, description="so many rows of each source and role, drawn at random, not all"
     )
+    risk_only: bool = Field(
+        False,
+        description="score questions after the prefix alone, of which row risk is; nothing is said "
+        "of answers, of plain documents or by Min-K%++",
+    )
 
 
 def _rate(value: Any) -> Any:
