@@ -160,7 +160,8 @@ def models_of(
 ) -> dict[str, Any]:
     """The section `models` of params.yaml: `model`, or an adapter, and its `base`, if there is one.
 
-    `quantisation` is that of both; an adapter's comes from its base.
+    `quantisation` is that of both, unless an earlier run of this audit chose for them; an adapter's
+    comes from its base.
 
     Raises:
         InputError: an adapter without a base, or as the base.
@@ -169,6 +170,8 @@ def models_of(
         raise InputError(f"{base.path}: a LoRA adapter; the base is the model without it")
     if model.adapter and base is None:
         raise InputError(f"{model.path}: {LONE_ADAPTER}")
+    if PARAMS.exists() and (known := config.read(PARAMS)["models"].get(name)):
+        quantisation = known.get("quantisation")
     form = {"quantisation": quantisation} if quantisation else {}
     before = {f"{name}-base": {"source": base.source, "trained_on": [], **form}} if base else {}
     own = {"adapter": model.source} if model.adapter else {"source": model.source, **form}
