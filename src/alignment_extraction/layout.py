@@ -34,7 +34,7 @@ def trained_file(stage: str, suffix: str = ".gguf") -> str:
 def model_file(params: Params, name: str) -> str:
     """The GGUF of a model; a trained one in F16 is used as the training wrote it."""
     model = params.models[name]
-    if model.trained and model.quantisation == "F16":
+    if model.trained and model.quantisation in (None, "F16"):
         return trained_file(model.trained)
     return f"data/models/{name}.gguf"
 

@@ -101,7 +101,7 @@ def _model(params: Params, name: str) -> tuple[float, float]:
     path, about = Path(layout.model_file(params, name)), params.models[name]
     size = path.stat().st_size if path.is_file() else None
     weights = _known(name, about.parameters, size)
-    kind = (about.source and about.source.file) or about.quantisation
+    kind = about.quantisation or (about.source and about.source.file) or ""
     return weights, size or weights * next((_BITS[q] for q in _BITS if q in kind), 16) / 8
 
 

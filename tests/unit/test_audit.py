@@ -46,7 +46,9 @@ def here(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     Prefixes are not derived again in each test, which takes a process of its own.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "look_at", lambda *_: Template(["full", "bos", "none"], 40, 9, 500))
+    monkeypatch.setattr(
+        study, "look_at", lambda *_: Template(["full", "bos", "none"], 40, 9, 500, 200)
+    )
     monkeypatch.setattr(run, "snakemake", lambda *_, **__: None)
     shutil.copy(tiny_path, "mine.gguf")
     write_rows(tmp_path / "rows.jsonl", ROW)
@@ -86,6 +88,8 @@ def test_the_study(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = write_study("mine.gguf", "rows.jsonl", "--held-out", "others.jsonl")
     assert written["run"] == ["mine"]
     pinned = {"path": str(here / "mine.gguf"), "sha256": sha256(here / "mine.gguf")}
+    # A clock decides whether another form is faster.
+    written["models"]["mine"].pop("quantisation", None)
     assert written["models"] == {"mine": {"source": pinned}}
     sources = written["corpora"]["mine"]["sources"]
     assert [(source["name"], source["role"]) for source in sources] == [
@@ -96,7 +100,12 @@ def test_the_study(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert own["title"] == "mine.gguf against rows.jsonl"
     # The tiny model's template has no system turn: `full` and `user` are one prefix.
     assert own["prefixes"] == ["full", "bos", "none"]
-    assert own["likelihood"] == {"models": ["mine"], "prefix": "full", "limit": None}
+    assert own["likelihood"] == {
+        "models": ["mine"],
+        "prefix": "full",
+        "limit": None,
+        "risk_only": True,
+    }
     assert own["index"] == {"kind": "exact"}
     assert own["sampling"]["samples"] == own["sampling"]["shard"]
     assert own["sampling"]["max_tokens"] == 32
@@ -133,7 +142,12 @@ def test_a_base_fields_and_a_prefix_of_ones_own(here: Path) -> None:
     assert written["models"]["own"]["base"] == "own-base"
     assert written["models"]["own-base"]["trained_on"] == []
     own = written["studies"]["own"]
-    assert own["likelihood"] == {"models": ["own"], "prefix": "given", "limit": None}
+    assert own["likelihood"] == {
+        "models": ["own"],
+        "prefix": "given",
+        "limit": None,
+        "risk_only": True,
+    }
     assert own["prefixes"] == [{"name": "given", "text": "<|im_start|>user\n", "end": "<|im_end|>"}]
     assert own["embedder"] == "given"
     pinned = written["embedders"]["given"]["source"]
@@ -177,6 +191,7 @@ def test_a_model_without_a_template_has_no_prefix_of_it(
         "models": ["bare"],
         "prefix": "none",
         "limit": None,
+        "risk_only": True,
     }
 
 
@@ -338,7 +353,7 @@ def grow(toy: Toy, minutes: float = 60, precision: float = 0.01, **more: Any) ->
         "shipped": config.read(workflow.shipped("params.yaml")),
         "embedder": "minilm",
     }
-    template = Template(["user", "none"], 200, 50, 600)
+    template = Template(["user", "none"], 400, 50, 600, 200)
     return run.run_audit("mine", given, "t", ["user", "none"], template, budget, **more)
 
 
@@ -351,6 +366,18 @@ def toy(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Toy]:
         return made
 
     return make
+
+
+def test_a_form_once_chosen_stays(here: Path) -> None:
+    model = study.AuditModel({"path": "mine.gguf"}, here / "mine.gguf", adapter=False)
+    adapter = model._replace(adapter=True)
+    quick = study.models_of("mine", model, model, "Q8_0")
+    assert [entry["quantisation"] for entry in quick.values()] == ["Q8_0", "Q8_0"]
+    assert "quantisation" not in study.models_of("mine", adapter, model, "Q8_0")["mine"]
+    study.PARAMS.write_text(yaml.safe_dump({"models": {"mine": {"source": model.source}}}))
+    assert study.models_of("mine", model, None, "Q8_0") == {"mine": {"source": model.source}}
+    study.PARAMS.write_text(yaml.safe_dump({"models": {"mine": {"quantisation": "Q8_0"}}}))
+    assert study.models_of("mine", model, None)["mine"]["quantisation"] == "Q8_0"
 
 
 def test_samples_grow_until_it_is_sure(toy: Callable[..., Toy]) -> None:

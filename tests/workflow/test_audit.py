@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 import yaml
 
+from tests.hub import serve
 from tests.tiny_models import make_tiny_gguf
 from tests.workflow.project import QUESTIONS, ROOT, write_embedder
 
@@ -40,8 +42,11 @@ class User(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def user(tmp_path_factory: pytest.TempPathFactory) -> User:
-    """The wheel installed where the clone's modules are out of reach, a model and rows."""
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """The wheel installed where the clone's modules are out of reach, a model and rows.
+
+    The model before training and the rows that it was not trained on lie on a hub.
+    """
     base = tmp_path_factory.mktemp("wheel")
     clone = base / "clone"
     clone.mkdir()
@@ -60,22 +65,27 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> User:
     folder = base / "it's {mine}"
     folder.mkdir()
     make_tiny_gguf(folder / "my model.gguf", seed=1)
-    make_tiny_gguf(folder / "before.gguf", seed=2)
+    before = make_tiny_gguf(base / "before.gguf", seed=2)
     write_embedder(folder / "embedder")
     shutil.rmtree(folder / "embedder-parts")
     rows = [json.dumps({"question": question, "answer": "1"}) + "\n" for question in QUESTIONS]
     (folder / "rows {1}.jsonl").write_text("".join(rows[:20]))
-    (folder / "others.jsonl").write_text("".join(rows[20:]))
     # No home, as in a container that runs as somebody without one.
     environment = {**os.environ, "PYTHONPATH": str(site), "HOME": "/dev/null"}
     for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         environment.pop(name, None)
-    return User(folder, environment, site / "bin" / "alignment-extraction")
+    with serve() as hub:
+        hub.others = {
+            "me/before-GGUF": {"before.gguf": before.read_bytes()},
+            "me/others": {"others.jsonl": "".join(rows[20:]).encode()},
+        }
+        environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
+        yield User(folder, environment, site / "bin" / "alignment-extraction")
 
 
 AUDIT = (
     *("audit", "my model.gguf", "rows {1}.jsonl", "--embedder", "embedder", "--precision", "60%"),
-    *("--held-out", "others.jsonl", "--base", "before.gguf"),
+    *("--held-out", "hf:me/others", "--base", "hf:me/before-GGUF"),
 )
 
 
@@ -95,11 +105,13 @@ def test_from_the_wheel_to_the_report(audited: tuple[User, str]) -> None:
     assert "my model.gguf against rows {1}.jsonl" in said
     # Everything lies below its folder, and the modules are those of the wheel.
     assert {path.name for path in user.folder.iterdir()} == {
-        *("audits", "my model.gguf", "before.gguf", "embedder", "rows {1}.jsonl", "others.jsonl")
+        *("audits", "my model.gguf", "embedder", "rows {1}.jsonl")
     }
     assert user.program.parents[1].resolve() in (out / "Snakefile").resolve().parents
     own = yaml.safe_load((out / "params.yaml").read_text())
     assert own["models"]["my-model"]["base"] == "my-model-base"
+    locked = (out / "sources.lock.yaml").read_text()
+    assert "me/before-GGUF" in locked and "me/others" in locked
     rows = pl.read_parquet(out / "results" / "my-model" / "rows.parquet")
     assert rows["base_log_probability"].null_count() == 0
 

@@ -15,6 +15,7 @@ rule fetch_model:
         model=either(FETCHED),
     params:
         source=lambda wildcards: Given(PARAMS.models[wildcards.model].source),
+        quantisation=lambda wildcards: PARAMS.models[wildcards.model].quantisation,
     script:
         "../scripts/fetch.py"
 

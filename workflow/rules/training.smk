@@ -13,7 +13,7 @@ from alignment_extraction.training.stages import STAGES
 QUANTISED = [
     name
     for name, model in PARAMS.models.items()
-    if model.trained and model.quantisation != "F16"
+    if model.trained and model.quantisation not in (None, "F16")
 ]
 # The stages behind the models of the studies in `run`, and the stages that these start from.
 TRAINED_STAGES = {

@@ -23,7 +23,7 @@ from alignment_extraction.report.headline import fixed, rates_by
 from alignment_extraction.settings import config
 from alignment_extraction.statistics import clopper_pearson
 
-_RISK_SHARE, _PILOT_SHARE = 0.5, 0.1
+_RISK_SHARE, _PILOT_SHARE = 0.5, 0.15
 """Of the time: what row risk may take of what is left, and the samples that choose a prefix."""
 READ_PER_DRAWN = 3.0  # tokens that are read in likelihoods while one is drawn, roughly
 _REPORT = 30.0  # seconds of row risk's tables and the report, until they were measured
@@ -115,6 +115,7 @@ def run_audit(
         "likelihood": {
             "models": [name],
             "prefix": next((p for p in ("user", "full") if p in names), names[0]),
+            "risk_only": True,
         },
     }
     old = before.get("likelihood", {}).get("limit")
@@ -162,8 +163,8 @@ def run_audit(
     if len(set(drawn.values())) == 1:
         best = likeliest_prefix(read_parquet(Path(tables[0])))
     drawn = {best: drawn[best], **drawn}
-    rest -= shard * len(names) * (each := _seconds(name, best) / shard) / budget.cores
-    written = False
+    rest -= sum(_seconds(name, key) for key in names) / budget.cores
+    each, written = _seconds(name, best) / shard, False
     while True:
         scores, attribution = (read_parquet(Path(table)) for table in tables)
         known = sureness(scores, attribution, best)
@@ -201,7 +202,7 @@ def _shard(template: Template, tokens: int, budget: Budget) -> int:
         budget: of which these samples may take a share.
     """
     seconds = _PILOT_SHARE * 60 * budget.minutes
-    number = seconds * template.tokens_per_second / READ_PER_DRAWN / tokens
+    number = seconds * template.drawn_per_second / tokens
     return int(2 ** min(8, max(3, math.floor(math.log2(max(number, 1))))))
 
 
@@ -215,8 +216,7 @@ def _limit(name: str, template: Template, models: int, budget: Budget) -> int | 
     """Rows of each role whose risk can be computed in the time left; None if all can."""
     roles = pl.scan_parquet(layout.corpus_file(name)).group_by("role").len().collect()
     seconds = _RISK_SHARE * (budget.left() - _REPORT)
-    # A row is read inside the template and as a plain document, under each model.
-    rows = seconds * template.tokens_per_second / (2 * models * template.row_tokens)
+    rows = seconds * template.tokens_per_second / (models * template.row_tokens)
     limit = max(_LEAST_ROWS, int(rows / roles.height))
     return None if limit >= max(roles["len"]) else limit
 

@@ -4,11 +4,12 @@ import hashlib
 import itertools
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from alignment_extraction.audits.workflow import link
 from alignment_extraction.corpora.conversations import Conversation, read_rows
@@ -32,7 +33,8 @@ from alignment_extraction.settings.studies import PrefixForm
 PARAMS = Path("params.yaml")
 """Of the audit, in whose folder all of it runs."""
 _ROWS = 2000  # rows of a file that are looked at before anything is sampled
-_MEASURED = 3.0  # seconds, at least, that a model reads rows for, to know how fast it is
+_MEASURED = 3.0  # seconds that a model reads rows for, to know how fast it is
+_REQUANTISED = 1 << 30  # bytes of the largest model that another form is tried of
 _UNSAFE = re.compile(r"[{}*?\[\]\n\r]")
 
 
@@ -156,8 +158,13 @@ def find_model(given: str, name: str) -> AuditModel:
     return AuditModel(source or {"path": str(path), "sha256": pinned_sha256(path)}, path, adapter)
 
 
-def models_of(name: str, model: AuditModel, base: AuditModel | None) -> dict[str, Any]:
+def models_of(
+    name: str, model: AuditModel, base: AuditModel | None, quantisation: str | None = None
+) -> dict[str, Any]:
     """The section `models` of params.yaml: `model`, or an adapter, and its `base`, if there is one.
+
+    `quantisation` is that of both, unless an earlier run of this audit chose for them; an adapter's
+    comes from its base.
 
     Raises:
         InputError: an adapter without a base, or as the base.
@@ -166,8 +173,11 @@ def models_of(name: str, model: AuditModel, base: AuditModel | None) -> dict[str
         raise InputError(f"{base.path}: a LoRA adapter; the base is the model without it")
     if model.adapter and base is None:
         raise InputError(f"{model.path}: {LONE_ADAPTER}")
-    before = {f"{name}-base": {"source": base.source, "trained_on": []}} if base else {}
-    own: dict[str, Any] = {"adapter" if model.adapter else "source": model.source}
+    if PARAMS.exists() and (known := config.read(PARAMS)["models"].get(name)):
+        quantisation = known.get("quantisation")
+    form = {"quantisation": quantisation} if quantisation else {}
+    before = {f"{name}-base": {"source": base.source, "trained_on": [], **form}} if base else {}
+    own = {"adapter": model.source} if model.adapter else {"source": model.source, **form}
     return before | {name: own | ({"base": f"{name}-base"} if base else {})}
 
 
@@ -176,11 +186,17 @@ class Template(NamedTuple):
 
     prefixes: list[PrefixForm]
     row_tokens: float = 0
-    """Of a row's question and answer, in the mean."""
+    """Of a row's question, in the mean."""
     question_tokens: int = 0
     """Not exceeded by 99 % of the questions."""
     tokens_per_second: float = 0
     """Read in likelihoods."""
+    drawn_per_second: float = 0
+    """Tokens, with many sequences at once."""
+    quantisation: str | None = None
+    """That the model is computed in, where it is faster so."""
+    about_it: str = ""
+    """A sentence on that."""
 
 
 def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None = None) -> Template:
@@ -190,7 +206,7 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
         InputError: the model cannot be loaded or sampled from, or gives no prefix at all.
     """
     from alignment_extraction.engine.model import Model, probe
-    from alignment_extraction.engine.scoring import score
+    from alignment_extraction.engine.quantisation import faster_form, measure
     from alignment_extraction.generations.prefix import prefix_tokens
 
     model = part_files(model)[0]
@@ -218,16 +234,22 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
             return Template(prefixes)
         context = list(next(iter(found)))
         room = loaded.n_ctx_train - len(context)
-        texts = [loaded.tokenize(f"{row.question} {row.answer or ''}")[:room] for row in rows]
-        questions = sorted(len(loaded.tokenize(row.question)) for row in rows)
-        # Two rows first, then twice as many: a large model reads one in seconds.
-        read, size, begin = 0, 2, time.perf_counter()
-        while (spent := time.perf_counter() - begin) < _MEASURED and size - 2 < len(texts):
-            some = texts[size - 2 : 2 * size - 2]
-            score(loaded, [(context, text) for text in some], moments=True)
-            read, size = read + sum(map(len, some)), 2 * size
-    mean = sum(map(len, texts)) / len(texts)
-    return Template(prefixes, mean, questions[int(0.99 * (len(questions) - 1))], read / spent)
+        texts = [loaded.tokenize(row.question)[:room] for row in rows]
+        given = measure(loaded, context, texts, seconds=_MEASURED)
+    sizes = sorted(map(len, texts))
+    usual, longest = sum(sizes) / len(sizes), sizes[int(0.99 * (len(sizes) - 1))]
+    other = None
+    if model.stat().st_size <= _REQUANTISED:
+        other = faster_form(model, given, context, texts, threads=threads)
+    if other is None:
+        return Template(prefixes, usual, longest, given.read, given.drawn)
+    change = np.abs(other.log_likelihoods - given.log_likelihoods)
+    said = (
+        f"{model.name} is computed in {other.kind}, which draws {other.drawn / given.drawn:.1f} "
+        f"times as fast here; a row's log-likelihood changes by {change.mean():.2f} nats in the "
+        f"mean, {change.max():.2f} at most."
+    )
+    return Template(prefixes, usual, longest, other.read, other.drawn, other.kind, said)
 
 
 def audit_params(

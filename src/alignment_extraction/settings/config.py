@@ -24,7 +24,8 @@ class ModelSettings(Settings):
 
     source: PinnedSource | None = Field(None, description="where the GGUF file comes from")
     trained: str | None = Field(None, description="a stage of the workflow's own training")
-    quantisation: Quantisation = Field("F16", description="of a trained model's GGUF")
+    quantisation: Quantisation | None = None
+    """of a trained model's GGUF, by default F16; what a found one is computed in, if not its own"""
     base: str | None = Field(None, description="the model in `models` that it was trained from")
     adapter: PinnedSource | None = Field(None, description="LoRA of `base`: a GGUF or PEFT folder")
     endpoint: str | None = None
@@ -49,8 +50,11 @@ class ModelSettings(Settings):
             )
         if self.adapter and self.base is None:
             raise ValueError("`adapter` needs `base`, the model in `models` that it belongs to")
-        if self.trained is None and "quantisation" in self.model_fields_set:
-            raise ValueError("`quantisation` applies to `trained` models only")
+        if self.quantisation and not (self.trained or self.source):
+            raise ValueError(
+                "`quantisation` goes with `trained` or `source`; an adapter's model "
+                "has that of its `base`"
+            )
         return self
 
     @property
@@ -61,7 +65,9 @@ class ModelSettings(Settings):
     @property
     def sha256(self) -> str | None:
         """What its GGUF must be; None where that is not known beforehand."""
-        return self.source.sha256 if self.source and not self.source.split else None
+        source = self.source
+        as_it_is = source and not source.split and not self.quantisation
+        return source.sha256 if source and as_it_is else None
 
 
 class EmbedderSettings(Settings):

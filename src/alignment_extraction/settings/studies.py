@@ -91,6 +91,8 @@ class LikelihoodSettings(Settings):
     sources: tuple[str, ...] = ()
     """corpus sources to score; by default those that a model was trained on, or else all"""
     limit: PositiveInt | None = Field(None, description="random rows of each source and role")
+    risk_only: bool = False
+    """score questions after the prefix alone: no answers, plain documents or Min-K%++"""
 
 
 def _rate(value: Any) -> Any:

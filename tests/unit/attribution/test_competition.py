@@ -14,7 +14,6 @@ from alignment_extraction.attribution.competition import (
 )
 from alignment_extraction.attribution.contests import contests, wins
 from alignment_extraction.attribution.intervals import block_values
-from alignment_extraction.files import InputError
 from alignment_extraction.settings.studies import ThresholdSettings
 from tests.attributed_study import false_discoveries, memorised, pairs, placebo, templates
 from tests.unit.attribution.conftest import corpus_of, scores_of

@@ -6,6 +6,7 @@ import llama_cpp
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
@@ -51,6 +52,13 @@ def naive(llama: llama_cpp.Llama, context: str, text: str) -> tuple[int, float]:
     logits -= np.logaddexp.reduce(logits, axis=1, keepdims=True)
     places = np.arange(len(target)) + len(prompt) - 1
     return len(target), float(logits[places, target].sum())
+
+
+def test_row_risk_takes_questions_after_the_prefix_alone(scored: pl.DataFrame, path: Path) -> None:
+    own = likelihood(path, CORPUS, threads=1, risk_only=True)
+    right = scored.filter("template", target="question").drop("min_k_plus_plus")
+    assert_frame_equal(own.drop("min_k_plus_plus"), right, rel_tol=1e-5)
+    assert own["min_k_plus_plus"].null_count() == len(CORPUS)
 
 
 def test_sums_are_those_of_one_text_at_a_time(scored: pl.DataFrame, path: Path) -> None:

@@ -69,7 +69,7 @@ def test_shipped_params_are_valid() -> None:
         ("models/smollm2", {}, "models.smollm2: give one of `source` (with its sha256), `tr"),
         ("models/smollm2/source/sha256", ..., "smollm2.source: `path` and `pypi` need `sha256`"),
         ("models/smollm2/source/sha256", "abc", "models.smollm2.source.sha256"),
-        ("models/smollm2/quantisation", "Q8_0", "`quantisation` applies to `trained` models only"),
+        ("models/smollm2-tuned/quantisation", "Q8_0", "an adapter's model has that of its `base`"),
         ("models/Bad Name", {"trained": "sft"}, "not 'Bad Name'"),
         (
             "corpora/controlled/controlled",
