@@ -1,8 +1,3 @@
-from snakemake.utils import min_version
-
-min_version("9.0")
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/corpora.smk"

@@ -1,8 +1,5 @@
 """Attribution: what training caused, and which rows are at risk."""
 
-# Columns of the tables, which a module reads: an edit of theirs makes the tables anew.
-COLUMNS = str(SOURCE / "attribution/tables.toml")
-
 
 def likelihoods(wildcards):
     """The likelihood table of each scored model of a study, by name; none where none is scored."""
@@ -36,7 +33,6 @@ rule attribution:
         generations=shard_files,
         corpus=corpus_of,
         code=code("attribution"),
-        columns=COLUMNS,
     output:
         **{
             name: f"results/{{study}}/{name}.parquet"
@@ -69,7 +65,6 @@ rule risk:
         generations=shard_files,
         corpus=corpus_of,
         code=code("risk"),
-        columns=COLUMNS,
     output:
         **{name: f"results/{{study}}/{name}.parquet" for name in layout.RISK_TABLES},
         csv="results/{study}/rows.csv",
@@ -104,7 +99,6 @@ rule edits:
             study_of(wildcards).corpus, embedder_of(wildcards), "question"
         ),
         code=code("edits"),
-        columns=COLUMNS,
     output:
         "results/{study}/edits.parquet",
     log:
@@ -123,7 +117,6 @@ rule variants:
         corpus=corpus_of,
         scores="results/{study}/scores.parquet",
         code=code("variants"),
-        columns=COLUMNS,
     output:
         "results/{study}/variants.parquet",
     log:

@@ -69,12 +69,14 @@ def code(script):
     """A script of the workflow and the package's source files that it consists of.
 
     They are inputs of the rules, so that an edited script or module reruns the steps that use it.
+    The TOML beside a module, named as it, belongs to it.
     """
     found, new = set(), {Path(f"workflow/scripts/{script}.py")}
     while new:
         found |= new
         new = set().union(*map(imported_files, new)) - found
-    return sorted(map(str, found))
+    data = {file.with_suffix(".toml") for file in found}
+    return sorted(str(file) for file in found | data if file.exists())
 
 
 def either(names):

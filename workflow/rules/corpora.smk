@@ -5,6 +5,9 @@ localrules:
     known_corpus,
 
 
+CORPUS = dict(zip(("corpus", "rejects", "statistics"), layout.corpus_files("{corpus}")))
+
+
 def corpus_sources(wildcards):
     return PARAMS.corpora[wildcards.corpus].sources
 
@@ -18,13 +21,9 @@ rule corpus:
         ],
         code=code("corpus"),
     output:
-        corpus="data/corpora/{corpus}/corpus.parquet",
-        rejects="data/corpora/{corpus}/rejects.parquet",
-        statistics="data/corpora/{corpus}/statistics.json",
+        **CORPUS,
     log:
         "logs/corpus/{corpus}.log",
-    benchmark:
-        "logs/benchmarks/corpus/{corpus}.tsv"
     wildcard_constraints:
         corpus=either(name for name, corpus in PARAMS.corpora.items() if corpus.sources),
     params:
@@ -44,9 +43,7 @@ rule known_corpus:
     input:
         corpus=known_rows,
     output:
-        corpus="data/corpora/{corpus}/corpus.parquet",
-        rejects="data/corpora/{corpus}/rejects.parquet",
-        statistics="data/corpora/{corpus}/statistics.json",
+        **CORPUS,
     log:
         "logs/corpus/{corpus}.log",
     wildcard_constraints:
@@ -92,8 +89,6 @@ rule index:
         about="data/indexes/{corpus}/{embedder}/{trees}-trees/{group}.{field}.json",
     log:
         "logs/index/{corpus}/{embedder}/{trees}-trees/{group}.{field}.log",
-    benchmark:
-        "logs/benchmarks/index/{corpus}/{embedder}/{trees}-trees/{group}.{field}.tsv"
     params:
         seed=PARAMS.seed,
     script:

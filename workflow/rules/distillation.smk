@@ -60,7 +60,7 @@ def distillation_record(wildcards):
             for c in conditions
         },
         "index": about.index.model_dump(mode="json"),
-        "thresholds": about.thresholds.model_dump(mode="json", exclude={"sweep"}),
+        "thresholds": about.thresholds.model_dump(mode="json"),
     }
 
 

@@ -65,8 +65,6 @@ rule score:
         "results/{study}/scores.parquet",
     log:
         "logs/score/{study}.log",
-    benchmark:
-        "logs/benchmarks/score/{study}.tsv"
     params:
         shards=shards_of,
         fields=lambda wildcards: {

@@ -29,11 +29,7 @@ rule report:
         ],
         statistics=lambda wildcards: layout.corpus_files(study_of(wildcards).corpus)[2],
         generations=shard_files,
-        templates=[
-            str(path)
-            for folder in ("templates", "vendor")
-            for path in sorted(SOURCE.glob(f"report/{folder}/*"))
-        ],
+        templates=sorted(map(str, SOURCE.glob("report/[tv]*/*"))),
         code=code("report"),
     output:
         page=report(
@@ -57,15 +53,6 @@ rule report:
         "../scripts/report.py"
 
 
-def named_shards(wildcards):
-    """Every shard of a study by the name of its condition and its number."""
-    return {
-        f"{layout.condition_folder(condition)}/{Path(file).stem}": file
-        for condition, files in shards_of(wildcards).items()
-        for file in files
-    }
-
-
 rule track:
     input:
         tables=result_tables,
@@ -74,13 +61,13 @@ rule track:
         corpus=corpus_of,
         generations=shard_files,
         curves=stage_curves,
-        code=[*code("track"), str(SOURCE / "tracking/metrics.toml")],
+        code=code("track"),
     output:
         "results/{study}/tracked.json",
     log:
         "logs/track/{study}.log",
     params:
         study=lambda wildcards: Given(study_of(wildcards)),
-        shards=named_shards,
+        shards=shards_of,
     script:
         "../scripts/track.py"

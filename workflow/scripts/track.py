@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from alignment_extraction.layout import condition_folder
 from alignment_extraction.step import step
 from alignment_extraction.tracking.record import track
 
@@ -12,7 +13,11 @@ with step(snakemake.log[0]):
         Path(snakemake.input.metrics).parent,
         {
             "corpus": Path(snakemake.input.corpus),
-            **{name: Path(file) for name, file in snakemake.params.shards.items()},
+            **{
+                f"{condition_folder(condition)}/{Path(file).stem}": Path(file)
+                for condition, files in snakemake.params.shards.items()
+                for file in files
+            },
         },
         Path(snakemake.output[0]),
         curves={

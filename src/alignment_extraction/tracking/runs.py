@@ -1,4 +1,4 @@
-"""What the MLflow runs of a study hold; metrics.toml names their metrics."""
+"""What the MLflow runs of a study hold; runs.toml names their metrics."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from alignment_extraction.layout import condition_folder
 from alignment_extraction.settings.studies import StudySettings
 from alignment_extraction.vocabulary import Condition
 
-_METRICS = tomllib.loads((Path(__file__).parent / "metrics.toml").read_text())
+_METRICS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 _LARGE = ("scores", "rows")
 """Tables as large as the data: they stay with DVC."""
 
@@ -150,7 +150,7 @@ def _valid(metrics: pl.DataFrame) -> pl.DataFrame:
 
 
 def _metrics(kind: str, table: pl.DataFrame) -> pl.DataFrame:
-    """Metrics of a table of results, as metrics.toml has them."""
+    """Metrics of a table of results, as runs.toml has them."""
     keys, columns = _METRICS[kind]["keys"], _METRICS[kind]["quantities"]
     step, scale = _METRICS[kind].get("step"), _METRICS[kind].get("scale", 1)
     steps = (pl.col(step) * scale).round() if step else pl.lit(0)
