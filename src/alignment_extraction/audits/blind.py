@@ -49,18 +49,14 @@ def run_blind(
     budget: Budget,
     samples: int | None = None,
 ) -> Path:
-    """Draw, score and write the page, whose first sentences are printed.
+    """Draw, score, write the page and give its path; its first sentences are printed.
 
     Args:
-        name: of the audit and its model.
-        model: the model, or an adapter of `base`.
-        base: the model before training.
+        name: of the audit and its model, which may be an adapter of `base`.
+        model, base: after and before training.
         given: a literal prefix, alone; None tries every prefix of the model's template.
-        budget: time, precision (of the unseen mass) and cores.
+        budget: the precision is that of the unseen mass.
         samples: generations of each prefix; None draws until the precision or the end of the time.
-
-    Returns:
-        The page.
 
     Raises:
         InputError: the model cannot be sampled from, or the base has another vocabulary.

@@ -196,10 +196,7 @@ def prefix_name(prefix: Any) -> str:
 def _shard(template: Template, tokens: int, budget: Budget) -> int:
     """Generations of each prefix to begin with, and of a file: 8 to 256, a power of two.
 
-    Args:
-        template: of the model, with its speed.
-        tokens: of one generation of each prefix.
-        budget: of which these samples may take a share.
+    `tokens` are those of one generation of each prefix together.
     """
     seconds = _PILOT_SHARE * 60 * budget.minutes
     number = seconds * template.drawn_per_second / tokens
@@ -239,10 +236,7 @@ def likeliest_prefix(scores: pl.DataFrame) -> str:
 def sureness(scores: pl.DataFrame, attribution: pl.DataFrame, prefix: str) -> Sureness:
     """How well the verbatim rate is known after a prefix.
 
-    Args:
-        scores: `vocabulary.SCORES`.
-        attribution: copies that training caused, where there are never-trained rows.
-        prefix: name.
+    It is that of copies which training caused where `attribution` has it, else that of `scores`.
     """
     own = scores.filter(pl.col("role").is_in(["member", "unknown"]), prefix=prefix)
     hit = own.group_by("index").agg(pl.col("verbatim").any())["verbatim"]

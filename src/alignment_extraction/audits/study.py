@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from alignment_extraction.audits.workflow import link
 from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.corpus import check_rejects
@@ -34,7 +32,6 @@ PARAMS = Path("params.yaml")
 """Of the audit, in whose folder all of it runs."""
 _ROWS = 2000  # rows of a file that are looked at before anything is sampled
 _MEASURED = 3.0  # seconds that a model reads rows for, to know how fast it is
-_REQUANTISED = 1 << 30  # bytes of the largest model that another form is tried of
 _UNSAFE = re.compile(r"[{}*?\[\]\n\r]")
 
 
@@ -77,15 +74,11 @@ def given_path(given: str) -> str:
 def check_rows(
     path: str, role: str, options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Conversation]]:
-    """A data set as a source of a corpus, and the usable ones of its first rows.
+    """A file or `hf:...` as a source of a corpus, and the usable ones of its first rows.
 
-    The terminal says how many others there are. Snakemake takes braces, and globs take brackets,
-    for patterns: the source's path is a link below data/raw, of the same name every time.
-
-    Args:
-        path: a file, or `hf:...`.
-        role: see `vocabulary.Role`.
-        options: question_field, answer_field, turns, allow_rejects: see `CorpusSource`.
+    The terminal says how many others there are; `options` are keys of `CorpusSource`. Snakemake
+    takes braces, and globs take brackets, for patterns: the source's path is a link below data/raw,
+    of the same name every time.
 
     Raises:
         InputError: it cannot be read, holds no usable row, or more than half are not and its
@@ -238,17 +231,10 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
         given = measure(loaded, context, texts, seconds=_MEASURED)
     sizes = sorted(map(len, texts))
     usual, longest = sum(sizes) / len(sizes), sizes[int(0.99 * (len(sizes) - 1))]
-    other = None
-    if model.stat().st_size <= _REQUANTISED:
-        other = faster_form(model, given, context, texts, threads=threads)
+    other = faster_form(model, given, context, texts, threads=threads)
     if other is None:
         return Template(prefixes, usual, longest, given.read, given.drawn)
-    change = np.abs(other.log_likelihoods - given.log_likelihoods)
-    said = (
-        f"{model.name} is computed in {other.kind}, which draws {other.drawn / given.drawn:.1f} "
-        f"times as fast here; a row's log-likelihood changes by {change.mean():.2f} nats in the "
-        f"mean, {change.max():.2f} at most."
-    )
+    said = f"{model.name} is computed in another form: {other.beside(given)}."
     return Template(prefixes, usual, longest, other.read, other.drawn, other.kind, said)
 
 
@@ -260,14 +246,10 @@ def audit_params(
     shipped: Mapping[str, Any],
     embedder: str,
 ) -> dict[str, Any]:
-    """The params.yaml of an audit: the study `name` of the model `name`.
+    """The params.yaml of an audit: the study `name` of the model and the corpus `name`.
 
-    Args:
-        name: also of its corpus.
-        models, sources: see `models_of` and `check_rows`.
-        study: the other keys of the study.
-        shipped: the params.yaml of the package, which has the embedders.
-        embedder: a name of one of them, or the folder of a sentence-transformers model.
+    `models` and `sources` are those of `models_of` and `check_rows`, `study` has the study's other
+    keys, `shipped` is the package's params.yaml, and `embedder` a name in it or a folder.
 
     Raises:
         InputError: no such embedder.

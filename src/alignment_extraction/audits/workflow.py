@@ -90,13 +90,9 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def snakemake(targets: Sequence[str], cores: int, label: str, *, dry_run: bool = False) -> None:
-    """Make files of the audit in the current folder.
+    """Make files of the audit in the current folder, on so many cores in all.
 
-    Args:
-        targets: files, as `layout` names them.
-        cores: that all jobs use together.
-        label: what the progress bar is called.
-        dry_run: print what would run, and run nothing.
+    The progress bar is called `label`; `dry_run` prints what would run, and runs nothing.
 
     Raises:
         InputError: a step failed: what it said, and where the log is.

@@ -68,6 +68,8 @@ def plan(
     rates = module.measure(model, embedder, seconds, checked.gpu_layers)
     print(module.table(module.plan(checked, study, rates)))
     print(f"\nRates were measured with {model} and {embedder} on the {rates.device}.")
+    if rates.device == "CPU" and (said := module.faster(model)):
+        print(said)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -94,7 +96,8 @@ def fetch(
             f"(there are {', '.join([*checked.embedders, *checked.models])})"
         )
     if not Path(output).exists():
-        fetch_checked(source, Path(output))
+        kind = checked.models[name].quantisation if name in checked.models else None
+        fetch_checked(source, Path(output), quantisation=kind)
     print(output)
 
 

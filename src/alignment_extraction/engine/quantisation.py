@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import llama_cpp
 import numpy as np
@@ -32,6 +32,8 @@ FTYPES = {
     "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
 }
 """llama.cpp's file types by name, most exact first."""
+_LARGE = 1 << 30  # bytes
+_SLOTS, _TOKENS = 64, 12  # sequences that are drawn at once, and tokens of each
 
 
 def quantise(source: Path, output: Path, kind: str, threads: int = 0) -> None:
@@ -73,6 +75,15 @@ class Form(NamedTuple):
     first: npt.NDArray[np.float64]
     """The probability of each token behind the prefix, float64 (n_vocab,)."""
 
+    def beside(self, given: Self) -> str:
+        """What it is worth beside the weights as they are, in words."""
+        change = np.abs(self.log_likelihoods - given.log_likelihoods)
+        return (
+            f"{self.kind} draws {self.drawn / given.drawn:.1f} times as fast here; a text's "
+            f"log-likelihood changes by {change.mean():.2f} nats in the mean, {change.max():.2f} "
+            "at most"
+        )
+
 
 def measure(
     model: Model,
@@ -81,20 +92,10 @@ def measure(
     *,
     kind: str | None = None,
     seconds: float = math.inf,
-    slots: int = 64,
-    tokens: int = 12,
 ) -> Form:
-    """Read texts and draw for some seconds.
+    """Read texts, tokens of each after a prefix, for about so many seconds, and draw some.
 
-    Args:
-        model: loaded.
-        prefix: tokens that texts and samples go on from.
-        texts: tokens of each; two are read first, then twice as many: a large model reads one in
-            seconds.
-        kind: of its weights.
-        seconds: after which no more texts are begun.
-        slots: sequences that are drawn at once.
-        tokens: drawn of each.
+    Two are read first, then twice as many: a large model reads one in seconds.
     """
     sums: list[float] = []
     begin, size = time.perf_counter(), 2
@@ -107,10 +108,10 @@ def measure(
     ends, model.eog = model.eog, frozenset()
     begin = time.perf_counter()
     try:
-        sample(model, prefix, slots, seed=0, max_tokens=tokens, slots=slots)
+        sample(model, prefix, _SLOTS, seed=0, max_tokens=_TOKENS, slots=_SLOTS)
     finally:
         model.eog = ends
-    drawn = slots * tokens / (time.perf_counter() - begin)
+    drawn = _SLOTS * _TOKENS / (time.perf_counter() - begin)
     return Form(kind, read, drawn, np.array(sums), next_token(model, prefix))
 
 
@@ -127,16 +128,18 @@ def faster_form(
     """Another form of a model, if it is faster here and no sample could tell it from the first.
 
     It has to draw a fifth faster and to read no slower, and to change what comes first after the
-    prefix by less, in total variation, than `samples` draws vary.
+    prefix by less, in total variation, than `samples` draws vary. Models of over 1 GB, which would
+    take long to turn, are not tried.
 
     Args:
         path: a GGUF.
-        given: what was measured of it.
-        prefix, texts: as they were then.
+        given: what was measured of it, with `prefix` and `texts`.
         kind: of the other form.
         samples: of a study.
         threads: of llama.cpp; None uses every core.
     """
+    if path.stat().st_size > _LARGE:
+        return None
     with tempfile.TemporaryDirectory(dir=".") as folder:
         other = Path(folder) / "model.gguf"
         quantise(path, other, kind, threads or 0)

@@ -57,7 +57,7 @@ TEXTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
 
 def measured(source: Path, **options: float) -> Form:
     with Model(source, threads=1) as model:
-        return measure(model, [1, 4], TEXTS, slots=4, **options)  # type: ignore[arg-type]
+        return measure(model, [1, 4], TEXTS, **options)  # type: ignore[arg-type]
 
 
 def test_a_form_reads_as_it_scores(source: Path) -> None:
