@@ -76,7 +76,13 @@ def run_blind(
     for number in itertools.count():
         first = number * _SHARD
         missing = [p for p, f in folders.items() if not (f / f"{number:05d}.parquet").exists()]
-        if missing and first and _enough(folders, first, rounds, budget, samples, 3 if base else 2):
+        if missing and first and not samples:
+            unseen = [repeats(_drawn(folder)["question"]).unseen for folder in folders.values()]
+            sure = max(u.high - u.low for u in unseen) / 2 <= budget.precision
+            scoring = sum(rounds) * (3 if base else 2) / READ_PER_DRAWN
+            if sure or budget.left() < max(rounds) + scoring:
+                break
+        if samples and first >= samples:
             break
         begin = time.monotonic()
         for prefix in missing:
@@ -105,22 +111,6 @@ def run_blind(
 def _drawn(folder: Path) -> pl.DataFrame:
     files = sorted(folder.glob("[0-9]*.parquet"))
     return pl.concat(read_parquet(file, _COLUMNS) for file in files)
-
-
-def _enough(
-    folders: Mapping[Any, Path],
-    drawn: int,
-    rounds: list[float],
-    budget: Budget,
-    samples: int | None,
-    passes: int,
-) -> bool:
-    """Whether no more are drawn: as asked, closely known, or no time left but for scoring."""
-    if samples:
-        return drawn >= samples
-    unseen = [repeats(_drawn(folder)["question"]).unseen for folder in folders.values()]
-    sure = max(u.high - u.low for u in unseen) / 2 <= budget.precision
-    return sure or budget.left() < max(rounds) + sum(rounds) * passes / READ_PER_DRAWN
 
 
 def _scored(

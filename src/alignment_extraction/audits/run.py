@@ -80,7 +80,7 @@ def run_audit(
     *,
     dry_run: bool = False,
 ) -> str:
-    """Run an audit in the current folder to its report.
+    """Run an audit in the current folder to its report, and say in a sentence why it ended.
 
     Args:
         name: of its study, its model and its corpus.
@@ -88,13 +88,8 @@ def run_audit(
         title: of the report.
         prefixes: that are tried, as params.yaml has them.
         template: what is known of the model and its rows.
-        budget: time, precision and cores.
-        samples: generations after every prefix; None draws until the precision or the end of the
-            time is reached.
+        budget: what ends it where no `samples`, generations after every prefix, are asked for.
         dry_run: say what would run, with as many samples as the first round has.
-
-    Returns:
-        A sentence on why it ended.
 
     Raises:
         InputError: a step failed.

@@ -187,9 +187,8 @@ class Template(NamedTuple):
     drawn_per_second: float = 0
     """Tokens, with many sequences at once."""
     quantisation: str | None = None
-    """That the model is computed in, where it is faster so."""
     about_it: str = ""
-    """A sentence on that."""
+    """What the model is computed in, where it is faster so, and a sentence on that."""
 
 
 def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None = None) -> Template:

@@ -129,14 +129,7 @@ def faster_form(
 
     It has to draw a fifth faster and to read no slower, and to change what comes first after the
     prefix by less, in total variation, than `samples` draws vary. Models of over 1 GB, which would
-    take long to turn, are not tried.
-
-    Args:
-        path: a GGUF.
-        given: what was measured of it, with `prefix` and `texts`.
-        kind: of the other form.
-        samples: of a study.
-        threads: of llama.cpp; None uses every core.
+    take long to turn, are not tried. `given` was measured of the GGUF, with `prefix` and `texts`.
     """
     if path.stat().st_size > _LARGE:
         return None

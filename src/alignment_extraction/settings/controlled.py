@@ -108,3 +108,14 @@ class TrainingSettings(Settings):
     base: BaseSettings = BaseSettings()
     sft: SftSettings = SftSettings()
     rl: RlSettings = RlSettings()
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> Self:
+        width, rl = self.architecture, self.rl
+        for name, size, by, part in (
+            ("architecture.hidden", width.hidden, "2 x heads", 2 * width.heads),
+            ("rl.batch_size", rl.batch_size, "generations", rl.generations),
+        ):
+            if size % part:
+                raise ValueError(f"{name} = {size} is not a multiple of {by} = {part}")
+        return self

@@ -42,7 +42,8 @@ class DistillationSettings(Settings):
     rl: RlStudentSettings | None = Field(None, description="students by reinforcement")
     prefix: str = Field("user", description="prefix of the generations; all seeds are used")
     seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="of each arm")
-    arms: tuple[Arm, ...] = Field(get_args(Arm), description="the smallest sets the rows of all")
+    arms: tuple[Arm, ...] = get_args(Arm)
+    """what students learn from; all arms have as many rows as the smallest"""
     near_duplicate: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of word 5-grams at which the later of two generations is dropped"""
     margin: float = Field(0.03, gt=0, lt=1)

@@ -112,9 +112,12 @@ Rate = Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1)]
 class GateSettings(Settings):
     """Limits of `alignment-extraction check`; what is not given is not checked."""
 
-    max_rows_at_risk: NonNegativeInt | None = Field(None, description="rows likelier than 10 %")
-    max_attributable: Rate | None = Field(None, description="verbatim share because of training")
-    max_attributable_semantic: Rate | None = Field(None, description="near share because of it")
+    max_rows_at_risk: NonNegativeInt | None = None
+    """rows that have a chance of at least 10 % to be written in `samples` samples"""
+    max_attributable: Rate | None = None
+    """share of generations that are verbatim copies because of training"""
+    max_attributable_semantic: Rate | None = None
+    """share of generations that are near copies by meaning because of training"""
     samples: int = Field(1_000_000, ge=1, description="samples that rows at risk are counted for")
 
 

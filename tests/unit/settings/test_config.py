@@ -99,6 +99,7 @@ def test_shipped_params_are_valid() -> None:
         ),
         ("studies/smollm2/index", {"kind": "faiss"}, "index.kind"),
         ("studies/smollm2/sampling", {"slots": 1000}, "sampling.slots"),
+        ("train", {"rl": {"generations": 7}}, "train: rl.batch_size = 64 is not a multiple"),
         ("controlled", {"sft_templates": 0}, "controlled.sft_templates"),
     ],
 )

@@ -14,6 +14,8 @@ from alignment_extraction.settings.controlled import TrainingSettings
     ("values", "message"),
     [
         ({"unknown": 1}, "unknown"),
+        ({"rl": {"batch_size": 10, "generations": 4}}, "batch_size = 10 is not a multiple of"),
+        ({"architecture": {"hidden": 100, "heads": 3}}, "hidden = 100 is not a multiple of"),
         ({"sft": {"bare_share": 2}}, "bare_share"),
     ],
 )
