@@ -80,7 +80,7 @@ def student(wildcards):
     """The model that is evaluated: a student, or the untrained one that students start from."""
     if wildcards.arm == "start":
         return distilled_from(starting_student)(wildcards)
-    return expand(f"{STUDENT}.gguf", **dict(wildcards.items()))
+    return f"{STUDENT}.gguf".format(**dict(wildcards.items()))
 
 
 def of_students(kind, untrained=False):
