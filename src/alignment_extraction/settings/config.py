@@ -152,6 +152,13 @@ class Params(Settings):
             if model.adapter and model.base and self.models[model.base].served:
                 raise ValueError(f"models.{name}.base: {model.base!r} is served, not a file")
         for name, study in self.studies.items():
+            for condition in study.all_conditions():
+                asked, form = condition.model, study.prefix_of(condition)
+                if self.models[asked].served and isinstance(form, str):
+                    raise ValueError(
+                        f"studies.{name}: {asked!r} is served, so its prefix {form!r} has to be a "
+                        "literal {name, text, end} (docs/models.md has those of many models)"
+                    )
             for i, scored in enumerate(study.likelihood.models if study.likelihood else ()):
                 base = self.models[scored].base or scored
                 if bool(self.models[scored].served) != bool(self.models[base].served):
