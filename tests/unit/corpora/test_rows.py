@@ -210,7 +210,7 @@ def test_a_value_that_is_cut_off(write: Write) -> None:
         ("x", b"", r"ends in none of .*convert or rename it"),
         ("x.gz", b"", r"ends in none of"),
         ("x.parquet.gz", b"", r"ends in none of"),
-        ("x.jsonl.gz", gzip.compress(lines().encode(), mtime=0)[:-9], "x.jsonl.gz: cut off or damaged"),
+        ("x.jsonl.gz", gzip.compress(b"{}", mtime=0)[:-9], "x.jsonl.gz: cut off or damaged"),
         ("x.jsonl.gz", b"not packed", r"x.jsonl.gz: cannot be read \(Not a gzipped file"),
         ("x.jsonl.zst", b"not packed", r"x.jsonl.zst: cannot be read \(ZSTD decompress failed"),
         ("x.csv", b'a,b\n"1,2\n', r"x.csv, line 2: not CSV \(unexpected end of data\); a quote"),

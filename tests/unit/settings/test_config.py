@@ -48,9 +48,9 @@ def test_shipped_params_are_valid() -> None:
         ("seed", "three", "seed: Input should be a valid integer"),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),
         (
-            "models/smollm2",
+            "models/sft-f16",
             {"endpoint": "http://127.0.0.1/v1", "model": "m"},
-            "'smollm2' is served, so its prefix 'full' has to be a literal {name, text, end}",
+            "'sft-f16' is served, so its prefix 'user' has to be a literal {name, text, end}",
         ),
         ("run", ["nothing"], "run.0: 'nothing' is not in `studies`"),
         ("run", [], "run: "),
