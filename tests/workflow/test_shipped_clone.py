@@ -33,7 +33,7 @@ def test_the_report_is_there(clone: Project) -> None:
 
 def test_a_threshold_changes_its_consequences_alone(clone: Project) -> None:
     reruns = clone.reruns("--config", "studies={controlled: {thresholds: {semantic: 0.9}}}")
-    assert reruns == {"attribution", "risk", "edits", "report", "track"}
+    assert reruns == {"attribution", "risk", "variants", "report", "track"}
 
 
 def test_the_experiment_of_the_readme_is_one(clone: Project) -> None:
