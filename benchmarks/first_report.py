@@ -1,6 +1,7 @@
 """How long it takes from a fresh clone to the first report: set-up, and the run step by step.
 
     python benchmarks/first_report.py                   # clones, sets up and runs: half an hour
+    python benchmarks/first_report.py --against COMMIT  # and the same of an earlier commit
     python benchmarks/first_report.py --summary FOLDER  # of a clone that has run already
 
 Seconds and memory of the steps are those that Snakemake measured (logs/benchmarks). Jobs run beside
@@ -56,31 +57,38 @@ def timed(folder: Path, *command: str) -> float:
     return round(time.perf_counter() - start, 1)
 
 
+def measure(folder: Path, commit: str, *options: str) -> dict[str, Any]:
+    """Clone a commit, set it up, run it: seconds, and what each step took."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    subprocess.run(["git", "checkout", "--quiet", commit], cwd=folder, check=True)
+    return {
+        "commit": commit,
+        "set-up, seconds": timed(folder, "make", "environment", *options),
+        "run, seconds": timed(folder, "make", "run", *options),
+        "steps": steps(folder),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--summary", type=Path, help="a clone that has run already")
     parser.add_argument("--small", action="store_true", help="make run SMALL=1")
     parser.add_argument("--no-cache", action="store_true", help="no wheel of an earlier clone")
+    parser.add_argument("--against", metavar="COMMIT", help="an earlier commit, beside this one")
     given = parser.parse_args()
     if given.summary:
         write("first_report", {"steps": steps(given.summary)})
         return
     with tempfile.TemporaryDirectory() as scratch:
-        clone = Path(scratch, "clone")
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        cache = [f"XDG_CACHE_HOME={scratch}/cache"] if given.no_cache else []
-        setup = timed(clone, "make", "environment", *cache)
-        run = timed(clone, "make", "run", *cache, *(["SMALL=1"] if given.small else []))
-        write(
-            "first_report",
-            {
-                "study": "small" if given.small else "as in params.yaml",
-                "kept wheel": not given.no_cache,
-                "set-up, seconds": setup,
-                "run, seconds": run,
-                "steps": steps(clone),
-            },
-        )
+        options = [f"XDG_CACHE_HOME={scratch}/cache"] * given.no_cache + ["SMALL=1"] * given.small
+        figures = measure(Path(scratch, "clone"), "HEAD", *options)
+        figures |= {"small": given.small, "kept wheel": not given.no_cache}
+        if given.against:
+            before = measure(Path(scratch, "before"), given.against, *options)
+            keys = ("set-up, seconds", "run, seconds")
+            figures["ratios"] = {key: round(figures[key] / before[key], 2) for key in keys}
+            figures["before"] = before
+        write("first_report", figures)
 
 
 if __name__ == "__main__":
