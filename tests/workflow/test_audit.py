@@ -101,7 +101,7 @@ def test_from_the_wheel_to_the_report(audited: tuple[User, str]) -> None:
     out = user.folder / "audits" / "my-model"
     report = out / "results" / "my-model" / "report.html"
     assert str(report) in said and report.read_text().startswith("<!doctype html>")
-    assert "nown to within" in said.splitlines()[-1]
+    assert "that training caused, known to within" in said.splitlines()[-1]
     assert "my model.gguf against rows {1}.jsonl" in said
     # Everything lies below its folder, and the modules are those of the wheel.
     assert {path.name for path in user.folder.iterdir()} == {

@@ -52,8 +52,8 @@ class Sureness(NamedTuple):
 
     n: int
     rate: float
-    half_width: float
-    """Of its 95 % interval."""
+    half_width: float  # of its 95 % interval
+    caused: bool = False  # by training
 
     def needed(self, precision: float) -> int:
         """Generations in all for `precision`: few hits narrow as 1/n, many as its square root."""
@@ -173,12 +173,15 @@ def run_audit(
         each, written = _seconds(name, best) / shard, True
     if not written:
         run("report", report)
-    half = f"{100 * known.half_width:.2g} points"
+    said = (
+        f"{100 * known.rate:.2g} % of {known.n:,} generations after {best} are verbatim copies"
+        f"{' that training caused' * known.caused}, known to within {100 * known.half_width:.2g} "
+        "points either way."
+    )
     if known.half_width <= budget.precision:
-        return f"Known to within {half} either way from {known.n:,} generations after {best}."
+        return said
     return (
-        f"The {budget.minutes:g} minutes are spent: known to within {half} either way from "
-        f"{known.n:,} generations after {best}; the same command draws more (--minutes, "
+        f"{said} The {budget.minutes:g} minutes are spent; the same command draws more (--minutes, "
         "--precision)."
     )
 
@@ -239,5 +242,5 @@ def sureness(scores: pl.DataFrame, attribution: pl.DataFrame, prefix: str) -> Su
     caused = fixed(attribution).filter("trained", prefix=prefix, metric="verbatim")
     level = "rows" if "rows" in set(caused["level"]) else "templates"
     if found := rates_by(caused.filter(level=level), "metric").get("verbatim"):
-        return Sureness(len(hit), found.estimate, (found.high - found.low) / 2)
+        return Sureness(len(hit), found.estimate, (found.high - found.low) / 2, True)
     return Sureness(len(hit), float(rate.estimate), float(rate.high - rate.low) / 2)
