@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from alignment_extraction.files import write_parquet
-from alignment_extraction.report.tables import SCHEMAS, Results, conform
+from alignment_extraction.report.tables import SCHEMAS, Results
 from alignment_extraction.settings.studies import GateSettings
 
 MODELS = ("base-q8", "sft-q8", "sft-q4", "sft-assistant-loss-q8", "rl-q8")
@@ -460,6 +460,13 @@ def _frame(name: str, data: list[tuple[Any, ...]]) -> pl.DataFrame:
     columns = [key for key in SCHEMAS[name] if (name, key) not in _LATER]
     schema = {key: SCHEMAS[name][key] for key in columns}
     return pl.DataFrame(data, schema, orient="row", strict=False)
+
+
+def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The table with all its columns, null where it has none."""
+    columns = SCHEMAS[name]
+    missing = [pl.lit(None, kind).alias(key) for key, kind in columns.items() if key not in frame]
+    return frame.with_columns(*missing).cast(columns).select(*columns, pl.exclude(*columns))
 
 
 def results(**changes: pl.DataFrame | None) -> Results:

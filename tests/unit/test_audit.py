@@ -20,11 +20,13 @@ from alignment_extraction.audits.study import Template
 from alignment_extraction.cli import app
 from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.source import CorpusSource
+from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError, sha256, write_parquet
 from alignment_extraction.models.sources import PinnedSource
 from alignment_extraction.report.tables import SCHEMAS
 from alignment_extraction.settings import config
 from alignment_extraction.vocabulary import SCORES
+from tests.completions import Fake, LlamaServer
 from tests.tiny_models import make_tiny_gguf
 from tests.unit.models.files import write_adapter, write_split
 
@@ -76,6 +78,7 @@ def write_study(*arguments: object) -> dict[str, Any]:
         ("x/Big-00001-of-00003.GGUF", "big"),
         ("hf:owner/Name-GGUF", "name-gguf"),
         ("hf:owner/name:sub/File.Q8_0.gguf@main", "file.q8-0"),
+        ("http://127.0.0.1:8000/v1#org/Name", "name"),
     ],
 )
 def test_names(given: str, name: str) -> None:
@@ -369,15 +372,54 @@ def toy(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Toy]:
 
 
 def test_a_form_once_chosen_stays(here: Path) -> None:
-    model = study.AuditModel({"path": "mine.gguf"}, here / "mine.gguf", adapter=False)
-    adapter = model._replace(adapter=True)
+    model = study.AuditModel({"source": {"path": "mine.gguf"}}, here / "mine.gguf")
+    adapter = study.AuditModel({"adapter": {"path": "lora.gguf"}}, here / "lora.gguf")
     quick = study.models_of("mine", model, model, "Q8_0")
     assert [entry["quantisation"] for entry in quick.values()] == ["Q8_0", "Q8_0"]
-    assert "quantisation" not in study.models_of("mine", adapter, model, "Q8_0")["mine"]
-    study.PARAMS.write_text(yaml.safe_dump({"models": {"mine": {"source": model.source}}}))
-    assert study.models_of("mine", model, None, "Q8_0") == {"mine": {"source": model.source}}
-    study.PARAMS.write_text(yaml.safe_dump({"models": {"mine": {"quantisation": "Q8_0"}}}))
-    assert study.models_of("mine", model, None)["mine"]["quantisation"] == "Q8_0"
+    of_base = study.models_of("mine", adapter, model, "Q8_0")
+    assert "quantisation" not in of_base["mine"] and "quantisation" in of_base["mine-base"]
+    study.PARAMS.write_text(yaml.safe_dump({"models": {"mine": model.entry}}))
+    assert study.models_of("mine", model, None, "Q8_0") == {"mine": model.entry}
+    study.PARAMS.write_text(yaml.safe_dump({"models": of_base}))
+    assert study.models_of("mine", adapter, model) == of_base
+
+
+def test_what_was_fetched_takes_the_form(here: Path) -> None:
+    path = here / "mine.gguf"
+    before = path.stat().st_size
+    hub = {"hf": "owner/name", "revision": "main", "file": "mine.gguf"}
+    model = study.AuditModel({"source": hub}, path)
+    made = study.models_of("mine", model, None, "Q8_0")
+    after = path.stat().st_size
+    assert made["mine"]["quantisation"] == "Q8_0" and after < before
+    study.PARAMS.write_text(yaml.safe_dump({"models": made}))
+    assert study.models_of("mine", model, None) == made and path.stat().st_size == after
+
+
+SERVED = ("--prefix-text", "<|im_start|>user\n", "--end-text", "<|im_end|>\n")
+
+
+def test_a_served_model(here: Path) -> None:
+    with LlamaServer(here / "mine.gguf") as server:
+        given = f"{server.url}#tiny"
+        written = write_study(given, "rows.jsonl", *SERVED)
+        # That server gives no likelihoods of texts.
+        assert "likelihood" not in written["studies"]["tiny"]
+        assert written["models"] == {"tiny": {"endpoint": server.url, "model": "tiny"}}
+        assert [p["text"] for p in written["studies"]["tiny"]["prefixes"]] == [SERVED[1]]
+        for arguments, says in (
+            ((given, "rows.jsonl"), "template of a served model is not known; give --prefix-text"),
+            (
+                (f"{server.url}#other", "rows.jsonl", *SERVED),
+                r"serves no model 'other' \(it has tin",
+            ),
+            ((given, *SERVED), "without DATA the model has to be a file"),
+        ):
+            with pytest.raises(InputError, match=says):
+                raise CliRunner().invoke(app, ["audit", *arguments]).exception  # type: ignore[misc]
+    with Model(here / "mine.gguf") as model, Fake(model).running() as fake:
+        written = write_study(f"{fake.url}#tiny", "rows.jsonl", *SERVED, "--name", "other")
+        assert written["studies"]["other"]["likelihood"]["risk_only"]
 
 
 def test_samples_grow_until_it_is_sure(toy: Callable[..., Toy]) -> None:

@@ -36,7 +36,7 @@ def test_the_verbs_are_few() -> None:
     assert (
         sorted(
             [
-                *("audit", "check", "report", "plan", "validate", "settings", "fetch", "compare"),
+                *("audit", "check", "report", "plan", "validate", "settings", "compare"),
                 *("generate", "search", "likelihood", "curate"),
             ]
         )
@@ -61,7 +61,6 @@ def test_settings_prints_the_table() -> None:
     ("arguments", "given", "says"),
     [
         (["validate", "none.yaml"], "", "none.yaml: cannot be read"),
-        (["fetch", "smollm2"], "", "params.yaml: cannot be read"),
         (["plan", "x", "--params", "none.yaml"], "", "none.yaml: cannot be read"),
         (["report", "x"], "", "params.yaml: cannot be read"),
         (["generate", "none.gguf"], "", "none.gguf: cannot be read"),

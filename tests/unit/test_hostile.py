@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -40,14 +39,10 @@ def test_a_tracking_server_that_is_down_does_not_show_the_password(
 
 
 def test_neither_the_mirrors_password_nor_the_token_is_shown(tmp_path: Path) -> None:
-    source = {"hf": "a/b", "revision": "a" * 40, "file": "m", "sha256": "a" * 64}
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["models"]["m"] = {"source": source}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from alignment_extraction.cli import main; main()"),
-            *("fetch", "m"),
+            *("audit", "hf:a/b:m"),
         ],
         cwd=tmp_path,
         env={

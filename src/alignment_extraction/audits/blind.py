@@ -65,7 +65,7 @@ def run_blind(
     if model.adapter and base:
         path = Path("data/models", f"{name}.gguf")
         if not path.exists():
-            fetch_adapted(PinnedSource(**model.source), base.path, path)
+            fetch_adapted(PinnedSource(**model.entry["adapter"]), base.path, path)
     prefixes = [checked(LiteralPrefix, given, "prefix")] if given else look_at(path).prefixes
     folders = {
         prefix: Path("data/generations", name, layout.condition_folder(Condition(name, key, 0)))

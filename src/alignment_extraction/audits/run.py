@@ -107,14 +107,11 @@ def run_audit(
         "sampling": {"samples": samples or shard, "max_tokens": tokens, "shard": shard},
         # Every row is compared: there is no recall to doubt, and no index to build.
         "index": {"kind": "exact"},
-        "likelihood": {
-            "models": [name],
-            "prefix": next((p for p in ("user", "full") if p in names), names[0]),
-            "risk_only": True,
-        },
     }
     old = before.get("likelihood", {}).get("limit")
-    study["likelihood"]["limit"] = old
+    if template.tokens_per_second:
+        prefix = next((p for p in ("user", "full") if p in names), names[0])
+        study["likelihood"] = {"models": [name], "prefix": prefix, "risk_only": True, "limit": old}
     drawn = {} if samples else _drawn(before, names)
 
     def write() -> None:
@@ -139,13 +136,14 @@ def run_audit(
     write()
     embedder = config.load(PARAMS).studies[name].embedder
     run("data", layout.corpus_vectors(name, embedder, "question"))
-    risk = [layout.likelihood_file(name, name)]
-    if "base" in given["models"][name]:
-        risk.append(layout.base_likelihood_file(name, name))
-    limit = _limit(name, template, len(risk), budget)
-    if not Path(risk[0]).exists() or (old and (limit is None or limit >= 2 * old)):
-        study["likelihood"]["limit"] = limit
-    run("row risk", *risk)
+    if "likelihood" in study:
+        risk = [layout.likelihood_file(name, name)]
+        if "base" in given["models"][name]:
+            risk.append(layout.base_likelihood_file(name, name))
+        limit = _limit(name, template, len(risk), budget)
+        if not Path(risk[0]).exists() or (old and (limit is None or limit >= 2 * old)):
+            study["likelihood"]["limit"] = limit
+        run("row risk", *risk)
     if samples:
         run("samples", report)
         return f"{samples:,} generations were drawn after each prefix, as asked."

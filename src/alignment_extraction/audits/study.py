@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,12 @@ from alignment_extraction.audits.workflow import link
 from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.corpus import check_rejects
 from alignment_extraction.corpora.source import CorpusSource, source_files
+from alignment_extraction.engine.model import Model, probe
+from alignment_extraction.engine.quantisation import faster_form, measure, quantise
 from alignment_extraction.files import InputError, sha256
+from alignment_extraction.generations.endpoint import Endpoint
+from alignment_extraction.generations.prefix import prefix_tokens
+from alignment_extraction.generations.server import Server
 from alignment_extraction.models.choice import choose_gguf, folder_refusal, hub_model
 from alignment_extraction.models.gguf_file import (
     LONE_ADAPTER,
@@ -26,7 +32,7 @@ from alignment_extraction.models.hub import look_up
 from alignment_extraction.models.sources import PinnedSource, fetch
 from alignment_extraction.settings import config
 from alignment_extraction.settings.base import checked
-from alignment_extraction.settings.studies import PrefixForm
+from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
 
 PARAMS = Path("params.yaml")
 """Of the audit, in whose folder all of it runs."""
@@ -37,7 +43,7 @@ _UNSAFE = re.compile(r"[{}*?\[\]\n\r]")
 
 def study_name(model: str) -> str:
     """A study's name from a model's path or id: lower-case letters, digits, dots and hyphens."""
-    last = model.removeprefix("hf:").partition("@")[0].rstrip("/").replace(":", "/").split("/")[-1]
+    last = re.split("[/:#]", model.partition("@")[0].rstrip("/"))[-1]
     stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", last, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9.]+", "-", stem.lower()).strip("-.") or "audit"
 
@@ -59,12 +65,8 @@ def check_name(name: str, params: Any) -> None:
 
 
 def given_path(given: str) -> str:
-    """What was given, a file's path made absolute; `hf:...` as it is.
-
-    Raises:
-        InputError: no such file or folder.
-    """
-    if given.startswith("hf:"):
+    """A path, made absolute, `hf:...` or an address; `InputError` where there is no such file."""
+    if re.match("hf:|https?://", given):
         return given
     if not Path(given).exists():
         raise InputError(f"{given}: no such file; correct its path")
@@ -114,23 +116,31 @@ def check_rows(
 class AuditModel(NamedTuple):
     """A model that is there and can be sampled from, or an adapter of one."""
 
-    source: dict[str, Any]
-    """`path` and `sha256`, or `hf`, `revision` and `file`, as params.yaml has them."""
+    entry: dict[str, Any]
+    """`source`, `adapter`, or `endpoint` and `model`, as params.yaml has them."""
     path: Path
-    """Where it lies now."""
-    adapter: bool
+    """Where it lies now; of one that a server has, its name there."""
+
+    @property
+    def adapter(self) -> bool:
+        """Whether it is a LoRA adapter."""
+        return "adapter" in self.entry
 
 
 def find_model(given: str, name: str) -> AuditModel:
     """Find a model, bring it here where it is on the hub, and check what it is.
 
-    Args:
-        given: a GGUF file, any part of a split one, or `hf:owner/name[:file][@revision]`.
-        name: it is fetched to `data/models/NAME.gguf`, where the workflow looks for it.
+    `given` is a GGUF file, any part of a split one, `hf:owner/name[:file][@revision]`, or a server
+    and its name of the model, `http://127.0.0.1:8000/v1#NAME`. What is fetched becomes
+    `data/models/{name}.gguf`, where the workflow looks for it.
 
     Raises:
         InputError: it is not there, or no GGUF model that text can be drawn from.
     """
+    if re.match("https?://", given):
+        url, _, served = given.partition("#")
+        with Endpoint(Server(url, served)):
+            return AuditModel({"endpoint": url, "model": served}, Path(served))
     if given.startswith("hf:"):
         repo, file, revision = hub_model(given)
         file = file or choose_gguf(repo, look_up(repo, revision, "model")[1])
@@ -145,10 +155,10 @@ def find_model(given: str, name: str) -> AuditModel:
         if path.is_dir():
             raise InputError(folder_refusal(path, [one.name for one in path.iterdir()]))
         source = {}
-    adapter = is_adapter(path)
-    if not adapter:
+    kind = "adapter" if is_adapter(path) else "source"
+    if kind == "source":
         check_gguf(path)
-    return AuditModel(source or {"path": str(path), "sha256": pinned_sha256(path)}, path, adapter)
+    return AuditModel({kind: source or {"path": str(path), "sha256": pinned_sha256(path)}}, path)
 
 
 def models_of(
@@ -157,7 +167,7 @@ def models_of(
     """The section `models` of params.yaml: `model`, or an adapter, and its `base`, if there is one.
 
     `quantisation` is that of both, unless an earlier run of this audit chose for them; an adapter's
-    comes from its base.
+    comes from its base. What was fetched lies where the workflow looks for it in this form.
 
     Raises:
         InputError: an adapter without a base, or as the base.
@@ -166,12 +176,18 @@ def models_of(
         raise InputError(f"{base.path}: a LoRA adapter; the base is the model without it")
     if model.adapter and base is None:
         raise InputError(f"{model.path}: {LONE_ADAPTER}")
-    if PARAMS.exists() and (known := config.read(PARAMS)["models"].get(name)):
-        quantisation = known.get("quantisation")
-    form = {"quantisation": quantisation} if quantisation else {}
-    before = {f"{name}-base": {"source": base.source, "trained_on": [], **form}} if base else {}
-    own = {"adapter": model.source} if model.adapter else {"source": model.source, **form}
-    return before | {name: own | ({"base": f"{name}-base"} if base else {})}
+    known = config.read(PARAMS)["models"] if PARAMS.exists() else None
+    entries = {f"{name}-base": {**base.entry, "trained_on": []}} if base else {}
+    entries[name] = model.entry | ({"base": f"{name}-base"} if base else {})
+    if known:
+        chosen = (entry.get("quantisation") for entry in known.values())
+        quantisation = next(filter(None, chosen), None)
+    for one, entry in zip(filter(None, (base, model)), entries.values(), strict=True):
+        if quantisation and "source" in entry:
+            entry["quantisation"] = quantisation
+            if known is None and "hf" in entry["source"]:
+                quantise(one.path, one.path, quantisation)
+    return entries
 
 
 class Template(NamedTuple):
@@ -197,10 +213,6 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
     Raises:
         InputError: the model cannot be loaded or sampled from, or gives no prefix at all.
     """
-    from alignment_extraction.engine.model import Model, probe
-    from alignment_extraction.engine.quantisation import faster_form, measure
-    from alignment_extraction.generations.prefix import prefix_tokens
-
     model = part_files(model)[0]
     probe(model)
     forms: tuple[PrefixForm, ...] = ("full", "user", "bos", "none")
@@ -219,9 +231,7 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
                 reasons.append(str(error))
         prefixes = list(found.values())
         if not found:
-            raise InputError(
-                f"{reasons[0]} (none of the prefixes {', '.join(forms)} can be derived)"
-            )
+            raise InputError(f"{reasons[0]} (none of {', '.join(forms)} can be derived)")
         if not rows:
             return Template(prefixes)
         context = list(next(iter(found)))
@@ -235,6 +245,34 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
         return Template(prefixes, usual, longest, given.read, given.drawn)
     said = f"{model.name} is computed in another form: {other.beside(given)}."
     return Template(prefixes, usual, longest, other.read, other.drawn, other.kind, said)
+
+
+def look_at_server(
+    model: AuditModel, literal: Mapping[str, str] | None, rows: Sequence[Conversation]
+) -> Template:
+    """Ask a server's model for some samples and for rows' likelihood, to know how fast it is.
+
+    Raises:
+        InputError: without a literal prefix, or the server refuses samples.
+    """
+    if literal is None:
+        raise InputError(
+            f"{model.path}: the chat template of a served model is not known; give --prefix-text "
+            "and --end-text (docs/models.md has those of many models)"
+        )
+    prefix = checked(LiteralPrefix, literal, "prefix")
+    sizes = sorted(len(row.question) / 4 for row in rows)  # characters of a token, roughly
+    usual, longest = sum(sizes) / len(sizes), int(sizes[int(0.99 * (len(sizes) - 1))]) + 1
+    with Endpoint(Server(model.entry["endpoint"], model.entry["model"])) as endpoint:
+        begin = time.perf_counter()
+        endpoint.draw(samples=64, seed=0, max_tokens=12, **endpoint.asked(prefix, answers=False))
+        drawn, begin = 64 * 12 / (time.perf_counter() - begin), time.perf_counter()
+        try:
+            scores, *_ = endpoint.score([(prefix.text, row.question, "") for row in rows[:16]])
+        except InputError as error:
+            return Template([], usual, longest, 0, drawn, about_it=f"No row risk: {error}.")
+    read = len(scores.log_probabilities) / (time.perf_counter() - begin)
+    return Template([], usual, longest, read, drawn)
 
 
 def audit_params(

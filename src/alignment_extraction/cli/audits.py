@@ -25,7 +25,7 @@ Number = int | None
 @app.command(rich_help_panel=PANEL)
 def audit(
     model: Annotated[
-        str, Argument(help="a GGUF, an adapter with --base, or hf:owner/name\\[:file]")
+        str, Argument(help="a GGUF, LoRA with --base, hf:owner/name\\[:file], or server-url#name")
     ],
     data: Annotated[
         Text,
@@ -38,9 +38,9 @@ def audit(
     answer_field: Annotated[Text, Option(help="key of the answer, dotted if nested")] = None,
     turns: Annotated[str, Option(help="user turns that are rows: first, or all")] = "first",
     allow_rejects: Annotated[bool, Option("--allow-rejects", help=REJECTS)] = False,
-    precision: Annotated[str, Option(help="draw until the rate of copies is known so well")] = "1%",
+    precision: Annotated[str, Option(help="draw until copies are known to within it")] = "1%",
     minutes: Annotated[float, Option(min=0.1, help="or until so many minutes are over")] = 4.0,
-    samples: Annotated[Number, Option(min=1, help="generations of each prefix instead")] = None,
+    samples: Annotated[Number, Option(min=1, help="so many after each prefix instead")] = None,
     prefix_text: Annotated[Text, Option(help="sample after this text alone, literally")] = None,
     end_text: Annotated[Text, Option(help="with --prefix-text: what ends a question")] = None,
     embedder: Annotated[str, Option(help="minilm, bge-m3, or an embedder's folder")] = "minilm",
@@ -90,13 +90,19 @@ def audit(
             if not seen and dry_run:
                 print("Generations would be drawn after each prefix of the model's template.")
                 return
+            served = "endpoint" in audited.entry
+            if not seen and served:
+                raise InputError(f"{model}: without DATA the model has to be a file")
             if not seen:
                 page = blind.run_blind(chosen, audited, before, literal, budget, samples)
                 print(f"Report: {folder / page}")
                 return
             # An adapter has no chat template of its own.
             spoken = before if audited.adapter and before else audited
-            template = study.look_at(spoken.path, seen[0][1])
+            if served:
+                template = study.look_at_server(audited, literal, seen[0][1])
+            else:
+                template = study.look_at(spoken.path, seen[0][1])
             models = study.models_of(chosen, audited, before, template.quantisation)
             sources = [source for source, _ in seen]
             given = {"models": models, "sources": sources, "embedder": embedder}

