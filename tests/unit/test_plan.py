@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from alignment_extraction import layout
 from alignment_extraction.cli import app
-from alignment_extraction.files import InputError
+from alignment_extraction.files import InputError, write_json
 from alignment_extraction.plan import Rates, Step, nearest_model, plan, table
 from alignment_extraction.settings import config
+from alignment_extraction.settings.controlled import ControlledSettings
+from alignment_extraction.training import controlled
 
 ROOT = Path(__file__).parents[2]
 PARAMS = config.load(ROOT / "params.yaml")
@@ -86,3 +90,14 @@ def test_a_wrong_study_is_named_before_anything_is_measured() -> None:
     missing = ["--model", "none.gguf", "--embedder", "none"]
     with pytest.raises(InputError, match="'olmo3': no such study"):
         app([*arguments, *missing], standalone_mode=False)
+
+
+def test_a_built_corpus_counts_its_searched_rows(tmp_path: Path) -> None:
+    """Corpora that the workflow draws have fewer counts than those that are read."""
+    drawn = controlled.post_training(controlled.build(ControlledSettings(), 0))
+    write_json(controlled.statistics(drawn), tmp_path / layout.corpus_files("orz-57k")[2])
+    searched = drawn.filter(pl.col("role") != "control").height
+    assert steps("orz-7b", RATES)["corpus"].amount == searched < drawn.height
+    counts = {f"orz.{role}": {"rows": 99, "usable": 70} for role in ("member", "control")}
+    write_json({"sources": counts}, tmp_path / layout.corpus_files("orz-57k")[2])
+    assert steps("orz-7b", RATES)["corpus"].amount == 70

@@ -7,6 +7,7 @@ from alignment_extraction import statistics
 from alignment_extraction.attribution.predictions import chance
 from alignment_extraction.attribution.tables import table
 from alignment_extraction.statistics import Array
+from alignment_extraction.vocabulary import SEARCHED_ROLES
 
 SAMPLES = np.round(10 ** np.arange(0, 9.5, 0.5)).astype(np.int64)
 """Numbers of samples: 1 to 10^9 in half decades."""
@@ -19,8 +20,8 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame) -> pl.DataFrame
     """The table `risk`: rows at risk and distinct rows expected among 1 to 10^9 samples.
 
     For each source x role. Equal questions of a group count once, and rows longer than the context
-    not at all. What is said of twins and held-out rows is scaled to as many rows as there are
-    members, so that the numbers can be laid side by side.
+    not at all. What is said of other rows than members is scaled to as many as there are
+    members of the source, so that the numbers can be laid side by side.
 
     Args:
         rows: from `rows.rows`, of one model.
@@ -28,7 +29,7 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame) -> pl.DataFrame
         predicted: from `predictions.predictions`, to lay the sampled curve beside the expected one.
     """
     distinct = (
-        rows.filter(pl.col("role").is_in(["member", "twin", "held-out"]))
+        rows.filter(pl.col("role").is_in(SEARCHED_ROLES))
         .sort("id")
         .unique(["source", "role", "question"], keep="first", maintain_order=True)
         .drop_nulls("log_probability")

@@ -99,7 +99,7 @@ def _models(
     """Model, prefix and generations of those asked for, or of those that the report is about."""
     models = headline_models(results, settings)
     if not models:
-        raise InputError("the results hold nothing to check; run the study first")
+        raise InputError("nothing to check: no never-trained rows to compare with, no likelihoods")
     if not asked:
         return models
     prefix = models[0][1]

@@ -37,7 +37,7 @@ class Verdict:
 
 
 def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
-    """What a study's results say; where nothing was sampled or scored that is said.
+    """What a study's results say; where there is nothing to judge, that.
 
     Args:
         results: its tables.
@@ -47,7 +47,7 @@ def verdict(results: Results, settings: Mapping[str, Any]) -> Verdict:
     """
     found = tuple(headline(results, *model) for model in headline_models(results, settings))
     if not found:
-        nothing = "Nothing was sampled and no likelihood is known: there is nothing to judge."
+        nothing = "No never-trained rows to compare with, no likelihoods: nothing to judge."
         return Verdict(results, settings, "cannot tell", (nothing,))
     own, *others = found
     placebo = tuple(placebos(results))

@@ -159,7 +159,7 @@ def post_training(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def statistics(frame: pl.DataFrame) -> dict[str, Any]:
-    """Count the rows of a corpus, all of them usable; names as in `corpora.corpus.build`."""
+    """Count the rows of a corpus, all of them usable; see docs/files.md for the names."""
     groups = frame.group_by(pl.format("{}.{}", "source", "role")).agg(rows=pl.len())
     return {
         "rows": frame.height,

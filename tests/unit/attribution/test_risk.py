@@ -52,6 +52,13 @@ def test_sums_of_chances() -> None:
     assert table["observed_distinct"].is_null().all()
 
 
+def test_rows_of_unknown_part_in_the_training_have_a_risk_too() -> None:
+    corpus = make_corpus([("a", "unknown", None), ("a", "unknown", None), ("a", "control", None)])
+    table = risk_of(corpus, [np.log(0.5), np.log(1e-9), np.log(0.5)])
+    assert set(table["role"]) == {"unknown"}
+    assert table.filter(samples=100)["at_risk"].to_list() == [1]
+
+
 def test_none_at_risk_is_not_certain() -> None:
     corpus = make_corpus([("a", "member", f"t{i % 5}") for i in range(100)])
     first = risk_of(corpus, [-60.0] * 100).row(0, named=True)

@@ -11,7 +11,7 @@ import pytest
 
 from alignment_extraction.report import page as module
 from alignment_extraction.report.page import write_page
-from alignment_extraction.report.tables import Results
+from alignment_extraction.report.tables import Results, conform
 from alignment_extraction.report.verdict import verdict
 from tests.report_study import HOSTILE, PROVENANCE, SETTINGS, results
 
@@ -164,6 +164,13 @@ def test_pages_of_few_tables(kept: tuple[str, ...], tmp_path: Path) -> None:
     text = build(some, tmp_path / "report.html")
     assert "How were data and search?" in text
     assert not re.search(r"nan", without_scripts(text))
+
+
+def test_a_change_of_likelihood_of_one_pair_has_no_interval(tmp_path: Path) -> None:
+    study, ends = results(), [pl.lit(None).alias(name) for name in ("low", "high", "detectable")]
+    shift = conform("shift", study["shift"].with_columns(ends))
+    few = Results({"attribution": study["attribution"], "shift": shift})
+    assert "none seen, " in build(few, tmp_path / "page.html")
 
 
 def test_every_answer_is_a_sentence(text: str) -> None:
