@@ -194,14 +194,10 @@ class Template(NamedTuple):
     """What a model can be sampled after; with rows, how long they are and how fast it reads."""
 
     prefixes: list[PrefixForm]
-    row_tokens: float = 0
-    """Of a row's question, in the mean."""
-    question_tokens: int = 0
-    """Not exceeded by 99 % of the questions."""
-    tokens_per_second: float = 0
-    """Read in likelihoods."""
-    drawn_per_second: float = 0
-    """Tokens, with many sequences at once."""
+    row_tokens: float = 0  # of a row's question, in the mean
+    question_tokens: int = 0  # not exceeded by 99 % of the questions
+    tokens_per_second: float = 0  # read in likelihoods; 0 where there are none
+    drawn_per_second: float = 0  # tokens, with many sequences at once
     quantisation: str | None = None
     about_it: str = ""
     """What the model is computed in, where it is faster so, and a sentence on that."""

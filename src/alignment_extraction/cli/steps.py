@@ -161,7 +161,7 @@ def curate(
     curated = curation.curate(frame, near_duplicate)
     rows = curation.trl_columns(curated.rows, trl) if trl else curated.rows
     made = pl.read_parquet_metadata(generations[0])
-    about = {key: made[key] for key in ("model", "model_sha256", "prefix") if key in made}
+    about = {k: v for k, v in made.items() if k in ("model", "model_sha256", "prefix")}
     write_parquet(rows, output, about)
     for row in curated.counts.iter_rows(named=True):
         print("{step}: {dropped} of {before} left out".format(**row))
