@@ -69,9 +69,10 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the step that makes it first") from None
-    except (pl.exceptions.ComputeError, ValueError, OSError) as error:
+    except (pl.exceptions.PolarsError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0]  # Polars goes on with a plan
         raise InputError(
-            f"{path}: not {kind} ({error}); delete it and run the step that makes it again"
+            f"{path}: not {kind} ({reason}); delete it and run the step that makes it again"
         ) from error
 
 
@@ -79,7 +80,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
     """Read a Parquet file, all of its columns or some.
 
     Raises:
-        InputError: the file is missing, truncated or not Parquet.
+        InputError: the file is missing, truncated, not Parquet, or lacks a column.
     """
     with _readable(path, "a readable Parquet file"):
         return pl.read_parquet(path, columns=None if columns is None else list(columns))

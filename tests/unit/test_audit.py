@@ -273,7 +273,7 @@ def test_mostly_unusable_rows(here: Path, caplog: pytest.LogCaptureFixture) -> N
         (["mine.gguf", "rows.jsonl", "--end-text", "x"], "--end-text: goes with --prefix-text"),
         (["mine.gguf", "hf:rows"], "hf:rows: not a data set of the hub; write hf:owner/name"),
         (["mine.gguf", "rows.jsonl", "--precision", "0"], "--precision: no number of samples"),
-        (["mine.gguf", "rows.jsonl", "--precision", "x"], "--precision: 'x' is no rate"),
+        (["mine.gguf", "rows.jsonl", "--precision", "x"], "--precision: 'x' is not a rate"),
         (["mine.gguf", "rows.jsonl", "--embedder", "x"], "'x': no folder, and no embedder that"),
         (["mine.gguf", "--held-out", "rows.jsonl"], "--held-out: goes with DATA"),
         (["mine.gguf", "folder"], "folder: a folder; name a file of rows in it"),

@@ -65,6 +65,7 @@ def test_settings_prints_the_table() -> None:
         (["plan", "x", "--params", "none.yaml"], "", "none.yaml: cannot be read"),
         (["report", "x"], "", "params.yaml: cannot be read"),
         (["generate", "none.gguf"], "", "none.gguf: cannot be read"),
+        (["generate", "a.gguf", "--prefix-text", ""], "", "--prefix-text: text: String should"),
         (["search", "a.parquet", "--corpus", "c", "--embedder", "e"], "", "a.parquet: no such"),
         (["likelihood", "a.gguf", "--corpus", "c.parquet"], "", "c.parquet: no such file"),
         (["curate", "a.parquet"], "", "a.parquet: no such file"),

@@ -109,6 +109,13 @@ def test_missing_parquet(tmp_path: Path) -> None:
         read_parquet(tmp_path / "x.parquet")
 
 
+def test_parquet_without_a_column(tmp_path: Path) -> None:
+    write_parquet(FRAME, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: .*answer") as error:
+        read_parquet(tmp_path / "a.parquet", ["id", "answer"])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "folder", "header"])
 def test_damaged_parquet(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "x.parquet"

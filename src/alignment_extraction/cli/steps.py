@@ -23,9 +23,11 @@ PrefixText = Annotated[str | None, Option(help="the prefix itself, literally")]
 
 def _prefix(name: str, text: str | None, end: str = "") -> Any:
     """A prefix as settings have it: a form, or a literal text."""
+    from alignment_extraction.settings.base import checked
     from alignment_extraction.settings.studies import LiteralPrefix
 
-    return name if text is None else LiteralPrefix(name=name, text=text, end=end)
+    given = {"name": name, "text": text, "end": end}
+    return name if text is None else checked(LiteralPrefix, given, "--prefix-text")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -41,7 +43,7 @@ def generate(
     max_tokens: Annotated[int, Option(min=1, help="limit of the question turn")] = 256,
     max_answer_tokens: Annotated[Number, Option(min=1, help="draw answers too, up to this")] = None,
     temperature: Annotated[float, Option(min=0, help="0 is greedy")] = 1.0,
-    slots: Annotated[int, Option(min=1, help="sequences decoded together")] = 64,
+    slots: Annotated[int, Option(min=1, max=256, help="sequences decoded together")] = 64,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
@@ -159,9 +161,7 @@ def curate(
     curated = curation.curate(frame, near_duplicate)
     rows = curation.trl_columns(curated.rows, trl) if trl else curated.rows
     made = pl.read_parquet_metadata(generations[0])
-    about: dict[str, str] = {
-        key: made[key] for key in ("model", "model_sha256", "prefix") if key in made
-    }
+    about: dict[str, str] = {k: made[k] for k in ("model", "model_sha256", "prefix") if k in made}
     write_parquet(rows, output, about)
     for row in curated.counts.iter_rows(named=True):
         print("{step}: {dropped} of {before} left out".format(**row))

@@ -208,7 +208,8 @@ def read(path: Path) -> Any:
         InputError: unreadable, not YAML, or a key twice.
     """
     try:
-        return yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+        with path.open("rb") as file:  # its name stands in the messages
+            return yaml.load(file, Loader=_UniqueKeyLoader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:

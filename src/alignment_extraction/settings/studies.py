@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from alignment_extraction.settings.base import Name, Names, Settings, Similarity
+from alignment_extraction.settings.base import Name, Names, Settings, Similarity, checked
 from alignment_extraction.settings.distillation import DistillationSettings
 from alignment_extraction.vocabulary import METRICS, Condition
 from alignment_extraction.vocabulary import Field as TextField
@@ -103,7 +103,7 @@ def _rate(value: Any) -> Any:
     try:
         return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
     except ValueError:
-        raise ValueError(f"{value!r} is no rate; give one like 1% or 0.01") from None
+        raise ValueError(f"{value!r} is not a rate; give one like 1% or 0.01") from None
 
 
 Rate = Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1)]
@@ -201,8 +201,7 @@ class StudySettings(Settings):
             for key, named in (("models", entry.models), ("prefixes", entry.prefixes)):
                 if unknown := [name for name in named if name not in given[key]]:
                     raise ValueError(f"conditions.{i}.{key}: {unknown[0]!r} is not in `{key}`")
-            if unknown := [k for k in entry.sampling if k not in SamplingSettings.model_fields]:
-                raise ValueError(f"conditions.{i}.sampling.{unknown[0]}: unknown key")
+            checked(SamplingSettings, entry.sampling, f"conditions.{i}.sampling")
         conditions = self.all_conditions()
         if again := _repeated(conditions):
             raise ValueError(

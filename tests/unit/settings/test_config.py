@@ -92,7 +92,7 @@ def test_shipped_params_are_valid() -> None:
         (
             "studies/controlled/conditions/0/sampling",
             {"sample": 3},
-            "conditions.0.sampling.sample: unknown key",
+            "conditions.0.sampling: sample: unknown key",
         ),
         ("studies/smollm2/fields", ["both"], "fields: `both` needs `sampling.answer: true`"),
         ("studies/smollm2/seeds", [0, 0], "seeds: 0 is given twice; remove or rename one"),
@@ -137,7 +137,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_a_study_given_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "studies:\n  a: {}\n  b: {}\n  a: {}\n")
-    with pytest.raises(InputError, match=r"line 4: 'a' is given twice"):
+    with pytest.raises(InputError, match=r"params\.yaml, line 4: 'a' is given twice"):
         config.load(path)
 
 

@@ -62,7 +62,7 @@ def test_conditions_replace_the_grid_and_have_sampling_of_their_own() -> None:
     [
         ({"models": ["c"], "prefixes": ["user"]}, "conditions.1.models: .c. is not in `models`"),
         ({"models": ["b"], "prefixes": ["full"]}, "'full' is not in `prefixes`"),
-        ({"models": ["b"], "prefixes": ["user"], "sampling": {"x": 1}}, "sampling.x: unknown key"),
+        ({"models": ["b"], "prefixes": ["user"], "sampling": {"x": 1}}, "sampling: x: unknown key"),
         ({"models": ["a"], "prefixes": ["user"]}, "a at prefix user is there already"),
     ],
 )
