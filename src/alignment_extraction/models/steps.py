@@ -52,7 +52,8 @@ def fetch_adapted(adapter: PinnedSource, base: Path, output: Path, lock: Path = 
             convert_peft(fetched, base, lora)
         else:
             fetched.rename(lora)
-        merge_adapter(base, lora, output)
+        with atomic_path(output) as partial:
+            merge_adapter(base, lora, partial)
     probe(output)
 
 

@@ -82,6 +82,8 @@ def fit(trainer: Any) -> pl.DataFrame:
         except (OSError, ValueError):
             shutil.rmtree(checkpoint, ignore_errors=True)
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+    for state in folder.glob("*/trainer_state.json"):
+        state.unlink()  # first, so that what is half removed is not gone on from
     shutil.rmtree(folder, ignore_errors=True)
     rows = [
         (entry["step"], metric, float(value))
