@@ -2,7 +2,6 @@
 
 A row says by its keys how it is written; few shapes cover what is published: a list of turns, a
 question and an answer under known names, a transcript in one text, a tree of messages, a bare text.
-A row that cannot be used becomes a `RowError`, in its place in the file; it stops nothing.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The same weights in another form, with llama.cpp's quantiser, and what each form is worth here.
 
     quantise(Path("model.gguf"), Path("model-q8.gguf"), "Q8_0")
-    faster = faster_form(Path("model.gguf"), prefix, texts)
+    faster = faster_form(Path("model.gguf"), measure(model, prefix, texts), prefix, texts)
 
 llama.cpp has fast kernels for some types of weights on some processors and slow ones for others, so
 that a larger file can draw faster: SmolLM2-135M in Q8_0 draws about twice the tokens of its Q4_1.
@@ -121,11 +121,10 @@ def faster_form(
     prefix: Sequence[int],
     texts: Sequence[Sequence[int]],
     *,
-    kind: str = "Q8_0",
     samples: int = 1000,
     threads: int | None = None,
 ) -> Form | None:
-    """Another form of a model, if it is faster here and no sample could tell it from the first.
+    """A model in Q8_0, if that is faster here and no sample could tell it from the first.
 
     It has to draw a fifth faster and to read no slower, and to change what comes first after the
     prefix by less, in total variation, than `samples` draws vary. Models of over 1 GB, which would
@@ -135,9 +134,9 @@ def faster_form(
         return None
     with tempfile.TemporaryDirectory(dir=".") as folder:
         other = Path(folder) / "model.gguf"
-        quantise(path, other, kind, threads or 0)
+        quantise(path, other, "Q8_0", threads or 0)
         with Model(other, threads=threads) as model:
-            form = measure(model, prefix, texts[: len(given.log_likelihoods)], kind=kind)
+            form = measure(model, prefix, texts[: len(given.log_likelihoods)], kind="Q8_0")
     # E|X/n - p| of a binomial, by the normal approximation.
     spread = np.sqrt(2 * given.first * (1 - given.first) / (np.pi * samples))
     noise = np.minimum(spread, 2 * given.first).sum()

@@ -23,14 +23,14 @@ def prefix_tokens(shard: Path) -> str:
     return " ".join(f"{piece!r} {token}" for token, piece in json.loads(told)) or "not recorded"
 
 
-def read_shards(paths: Iterable[Path | str], columns: tuple[str, ...] = COMPARED) -> pl.DataFrame:
-    """Some columns of several shards that one model wrote, as one frame.
+def read_shards(paths: Iterable[Path | str]) -> pl.DataFrame:
+    """The columns `COMPARED` of several shards that one model wrote, as one frame.
 
     Raises:
         InputError: a shard cannot be read, or two were written by different models.
     """
     files = [Path(path) for path in paths]
-    frame = pl.concat([read_parquet(path, columns) for path in files])
+    frame = pl.concat([read_parquet(path, COMPARED) for path in files])
     first, *others = ((path, model_sha256(path)) for path in files)
     for path, writer in others:
         if writer != first[1]:

@@ -13,7 +13,6 @@ import yaml
 from filelock import FileLock
 
 from alignment_extraction.files import InputError, atomic_path
-from alignment_extraction.files import listing_sha256 as listing_sha256
 from alignment_extraction.models.hub import RepoType, is_commit, look_up
 
 LOCK = Path("sources.lock.yaml")

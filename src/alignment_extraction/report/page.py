@@ -12,10 +12,11 @@ from pathlib import Path
 import polars as pl
 from markupsafe import Markup
 
+from alignment_extraction.attribution.risk import AT_RISK
 from alignment_extraction.files import atomic_path
 from alignment_extraction.report import figures, gate, leaks
 from alignment_extraction.report.rendering import HERE, render
-from alignment_extraction.report.rows import AT_RISK, leaked, mask, page_data, worst
+from alignment_extraction.report.rows import leaked, mask, page_data, worst
 from alignment_extraction.report.verdict import Verdict
 
 TOP_ROWS = 10

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import polars as pl
 import polars.selectors as cs
 
+from alignment_extraction.attribution.risk import AT_RISK
 from alignment_extraction.report import wording
 from alignment_extraction.report.tables import SCHEMAS
 
@@ -19,8 +20,6 @@ PAGE_BYTES = 2_100_000
 """Room for the rows in a page of 4 MB, as compressed base64."""
 TEXTS = ("question", "answer", "best_generation")
 """Columns with texts of the corpus or of a model."""
-AT_RISK = 0.1
-"""Chance from which a row counts as at risk."""
 _HIDDEN = ("template", "trained", *TEXTS)
 _SHOWN = [name for name in SCHEMAS["rows"] if name not in _HIDDEN and name[:6] != "chance"]
 

@@ -98,8 +98,8 @@ def _judged(name: str, study: StudySettings, folder: Path) -> Verdict:
 
 def _search(study: StudySettings, audits: Sequence[Path], statistics: Path) -> list[str]:
     """How data and search were checked, in sentences."""
-    checked = [entry for path in audits for entry in read_json(path).values()]
-    queries = sum(entry["queries"] for entry in checked)
-    found = sum(entry["queries"] * entry["recall_at_1"] for entry in checked)
+    audited = [entry for path in audits for entry in read_json(path).values()]
+    queries = sum(entry["queries"] for entry in audited)
+    found = sum(entry["queries"] * entry["recall_at_1"] for entry in audited)
     exact, counts = study.index.kind == "exact", read_json(statistics)
     return list(paragraphs("search.txt", exact=exact, counts=counts, queries=queries, found=found))

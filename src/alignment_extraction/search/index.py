@@ -36,7 +36,6 @@ class Index(Protocol):
 
     def search(self, queries: Vectors) -> Neighbours:
         """The nearest row of each query (unit-length float32, shape (queries, dimension))."""
-        ...
 
 
 def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity: str) -> None:

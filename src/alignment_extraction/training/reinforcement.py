@@ -151,10 +151,8 @@ def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> No
     questions (number of them), right (how many have the verifier's full score).
     """
     assert run.start is not None
-    questions, limit = (
-        corpus.filter(source="rl").sort("role", "template"),
-        run.settings.rl.max_tokens,
-    )
+    questions = corpus.filter(source="rl").sort("role", "template")
+    limit = run.settings.rl.max_tokens
     # What is shipped is the GGUF, so that is what answers.
     before, after = (run.start, template), (run.output, template)
     models = {"raw": (run.start, RAW), "before": before, "after": after}
