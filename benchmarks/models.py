@@ -27,7 +27,7 @@ prefix `user`. *Between* is what stands between question and answer, and *end* w
 question: the first special token behind it, or the plain text that stands there. End tokens of the
 vocabulary end it as well. Where a vocabulary binds a header's last space to the word behind it,
 that space is no part of the prefix. The tokens themselves are shown by
-`alignment-extraction generate --model MODEL --prefix user --show-prefix`.
+`alignment-extraction generate MODEL --prefix user --show-prefix`.
 
 A model that a server has (`models.NAME: {endpoint: http://127.0.0.1:8000/v1, model: ...}`, its key
 in `ENDPOINT_API_KEY`) takes literal prefixes `{name, text, end}` alone: `text` is *before* or
