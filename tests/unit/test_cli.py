@@ -81,3 +81,11 @@ def test_bad_input_is_one_line(
     assert result.stderr.startswith("error: ")
     assert says in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_of_the_gate_is_no_verdict(tmp_path: Path) -> None:
+    """Status 1 would say that a limit is exceeded."""
+    (tmp_path / "params.yaml").write_text("run: [")
+    for study in (str(tmp_path), "nothing"):
+        result = CliRunner().invoke(app, ["check", study, "--max-rows-at-risk", "1"])
+        assert result.exit_code == 3 and result.output.count("\n") == 1

@@ -163,6 +163,7 @@ def check(
 
     Example: alignment-extraction check controlled --max-rows-at-risk 10 --max-attributable 1%
     """
+    from alignment_extraction.report.gate import BAD_INPUT, GateResult
     from alignment_extraction.report.study import check_study
 
     rates = {
@@ -170,6 +171,9 @@ def check(
         "max_attributable_semantic": max_attributable_semantic,
     }
     limits = {"max_rows_at_risk": max_rows_at_risk, **rates, "samples": samples}
-    result = check_study(_located(study), params, limits, model or ())
+    try:
+        result = check_study(_located(study), params, limits, model or ())
+    except InputError as error:
+        result = GateResult(BAD_INPUT, (str(error),))
     print(json.dumps(result.as_dict(), indent=2) if as_json else "\n".join(result.lines))
     raise typer.Exit(result.exit_code)

@@ -9,6 +9,7 @@ that a larger file can draw faster: SmolLM2-135M in Q8_0 draws about twice the t
 
 import ctypes
 import math
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def quantise(source: Path, output: Path, kind: str, threads: int = 0) -> None:
     forget_errors()
     with atomic_path(output) as partial:
         status = llama_cpp.llama_model_quantize(
-            str(source).encode(), str(partial).encode(), ctypes.byref(parameters)
+            os.fsencode(source), os.fsencode(partial), ctypes.byref(parameters)
         )
         if status:
             raise InputError(f"{source}: llama.cpp could not quantise it to {kind}: {last_error()}")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment_extraction import layout, provenance
-from alignment_extraction.files import InputError, atomic_path, read_json, write_json
+from alignment_extraction.files import atomic_path, read_json, write_json
 from alignment_extraction.report import gate, numbers, page, terminal
-from alignment_extraction.report.gate import BAD_INPUT, GateResult
+from alignment_extraction.report.gate import GateResult
 from alignment_extraction.report.rendering import paragraphs
 from alignment_extraction.report.tables import read_results
 from alignment_extraction.report.verdict import Verdict, verdict
@@ -71,16 +71,13 @@ def check_study(
 ) -> GateResult:
     """Hold the results of a study in params.yaml against limits, its own where one is None.
 
-    See `GateSettings` for the limits and `gate.check` for the rest.
+    See `GateSettings` for the limits and `gate.check` for the rest; raises as `config.study`.
     """
-    try:
-        study = config.study(params, name)
-        given = {key: value for key, value in limits.items() if value is not None}
-        merged = checked(GateSettings, {**dict(study.gate or ()), **given}, "gate")
-        judged = _judged(name, study, Path(layout.results_folder(name)))
-        return gate.check(judged.results, merged, judged.settings, models)
-    except InputError as error:
-        return GateResult(BAD_INPUT, (str(error),))
+    study = config.study(params, name)
+    given = {key: value for key, value in limits.items() if value is not None}
+    merged = checked(GateSettings, {**dict(study.gate or ()), **given}, "gate")
+    judged = _judged(name, study, Path(layout.results_folder(name)))
+    return gate.check(judged.results, merged, judged.settings, models)
 
 
 def _judged(name: str, study: StudySettings, folder: Path) -> Verdict:

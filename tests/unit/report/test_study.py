@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alignment_extraction.files import read_json, write_json, write_parquet
+from alignment_extraction.files import InputError, read_json, write_json, write_parquet
 from alignment_extraction.report.gate import BAD_INPUT, CANNOT_TELL, EXCEEDED, OK
 from alignment_extraction.report.study import (
     check_study,
@@ -89,11 +89,13 @@ def test_the_gate_reads_the_study(here: Path) -> None:
         ({"max_rows_at_risk": 10**6}, OK),
         ({"max_attributable": "0.0001%"}, EXCEEDED),
         ({}, BAD_INPUT),
-        ({"max_attributable": "much"}, BAD_INPUT),
     ]
     for given, code in limits:
         assert check_study("invented", params, given).exit_code == code, given
-    assert check_study("unknown", params, {"max_rows_at_risk": 1}).exit_code == BAD_INPUT
+    with pytest.raises(InputError, match="no such study"):
+        check_study("unknown", params, {"max_rows_at_risk": 1})
+    with pytest.raises(InputError, match="'much' is not a rate"):
+        check_study("invented", params, {"max_attributable": "much"})
     found = check_study("invented", params, {"max_attributable": "1%"})
     (high,) = [f.high for f in found.findings if f.model == "sft-q8"]
     assert high is not None
