@@ -88,14 +88,14 @@ def measure(model: Path, embedder: Path, seconds: float = 8.0, gpu_layers: int =
 
 def faster(model: Path) -> str:
     """A sentence on Q8_0 where a GGUF draws faster in it here and the same; else an empty text."""
-    from alignment_extraction.engine import quantisation
+    from alignment_extraction.engine import forms
     from alignment_extraction.engine.model import Model
 
     with Model(model) as loaded:
         start = [loaded.bos if loaded.bos is not None else loaded.eos or 0]
         texts = [loaded.tokenize(f"Ann buys {i} apples and eats 3.") for i in range(32)]
-        given = quantisation.measure(loaded, start, texts)
-    form = quantisation.faster_form(model, given, start, texts)
+        given = forms.measure(loaded, start, texts)
+    form = forms.faster_form(model, given, start, texts)
     return f"{model}: {form.beside(given)} (`models.NAME.quantisation`)." if form else ""
 
 

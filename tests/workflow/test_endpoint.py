@@ -83,4 +83,4 @@ def test_what_the_server_cannot_do_is_one_sentence(project: Project) -> None:
     project.change(name_the_prefix)
     result = project.run("snakemake", "--cores", "2", "generations")
     assert result.returncode != 0
-    assert "prefix 'user' cannot be derived without the model's file; give" in result.stdout
+    assert "'served' is served, so its prefix 'user' has to be a literal" in result.stdout

@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ("folder", "targets", "says"),
     [
         ("data/generations", ["generations"], "the disk is full: free some space"),
-        ("results", ["results"], "the disk is full: free some space"),
+        ("results", ["results/toy/report.html"], "the disk is full: free some space"),
     ],
 )
 def test_a_full_disk(project: Project, folder: str, targets: list[str], says: str) -> None:

@@ -40,7 +40,9 @@ def test_a_dry_run_shows_every_job(empty: Project, name: str) -> None:
     assert jobs["generate"] == sum(math.ceil(size.samples / size.shard) for size in sizes)
     assert jobs["match"] == len(study.sampled_models)
     assert study.likelihood is not None
-    assert jobs["likelihood"] == len(study.likelihood.models)
+    scored = study.likelihood.models
+    bases = [PARAMS.models[name].base for name in scored if PARAMS.models[name].base]
+    assert jobs["likelihood"] == len(scored) + len(bases)
     assert not list(empty.folder.glob("data/**/*.*")), "a dry run downloads nothing"
 
 

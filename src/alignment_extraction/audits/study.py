@@ -14,8 +14,9 @@ from alignment_extraction.audits.workflow import link
 from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.corpus import check_rejects
 from alignment_extraction.corpora.source import CorpusSource, source_files
+from alignment_extraction.engine.forms import FAST, faster_form, measure
 from alignment_extraction.engine.model import Model, probe
-from alignment_extraction.engine.quantisation import faster_form, measure, quantise
+from alignment_extraction.engine.quantisation import quantise
 from alignment_extraction.files import InputError, sha256
 from alignment_extraction.generations.endpoint import Endpoint
 from alignment_extraction.generations.prefix import prefix_tokens
@@ -116,10 +117,8 @@ def check_rows(
 class AuditModel(NamedTuple):
     """A model that is there and can be sampled from, or an adapter of one."""
 
-    entry: dict[str, Any]
-    """`source`, `adapter`, or `endpoint` and `model`, as params.yaml has them."""
-    path: Path
-    """Where it lies now; of one that a server has, its name there."""
+    entry: dict[str, Any]  # `source`, `adapter`, or `endpoint` and `model`, as in params.yaml
+    path: Path  # where it lies now; of one that a server has, its name there
 
     @property
     def adapter(self) -> bool:
@@ -240,7 +239,7 @@ def look_at(model: Path, rows: Sequence[Conversation] = (), threads: int | None 
     if other is None:
         return Template(prefixes, usual, longest, given.read, given.drawn)
     said = f"{model.name} is computed in another form: {other.beside(given)}."
-    return Template(prefixes, usual, longest, other.read, other.drawn, other.kind, said)
+    return Template(prefixes, usual, longest, other.read, other.drawn, FAST, said)
 
 
 def look_at_server(

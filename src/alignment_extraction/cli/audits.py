@@ -166,11 +166,8 @@ def check(
     from alignment_extraction.report.gate import BAD_INPUT, GateResult
     from alignment_extraction.report.study import check_study
 
-    rates = {
-        "max_attributable": max_attributable,
-        "max_attributable_semantic": max_attributable_semantic,
-    }
-    limits = {"max_rows_at_risk": max_rows_at_risk, **rates, "samples": samples}
+    limits = {"max_rows_at_risk": max_rows_at_risk, "max_attributable": max_attributable}
+    limits |= {"max_attributable_semantic": max_attributable_semantic, "samples": samples}
     try:
         result = check_study(_located(study), params, limits, model or ())
     except InputError as error:

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from alignment_extraction.engine.model import Model
-from alignment_extraction.engine.quantisation import (
-    FTYPES,
-    Form,
-    faster_form,
-    measure,
-    next_token,
-    quantise,
-)
+from alignment_extraction.engine.quantisation import FTYPES, quantise
 from alignment_extraction.engine.scoring import score
 from alignment_extraction.files import InputError
 from tests.tiny_models import make_tiny_gguf
@@ -50,38 +43,3 @@ def test_what_cannot_be_quantised(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.gguf: llama\.cpp could not quantise it"):
         quantise(tmp_path / "none.gguf", tmp_path / "out.gguf", "Q8_0")
     assert not (tmp_path / "out.gguf").exists()
-
-
-TEXTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
-
-
-def measured(source: Path, **options: float) -> Form:
-    with Model(source, threads=1) as model:
-        return measure(model, [1, 4], TEXTS, **options)  # type: ignore[arg-type]
-
-
-def test_a_form_reads_as_it_scores(source: Path) -> None:
-    form = measured(source)
-    with Model(source, threads=1) as model:
-        right = score(model, [([1, 4], text) for text in TEXTS]).sums()
-        first = score(model, [([1, 4], [token]) for token in range(50)]).sums()
-        assert next_token(model, [1, 4])[:50] == pytest.approx(np.exp(first), rel=1e-4)
-        # What ends a turn is as it was.
-        assert model.eog
-    np.testing.assert_allclose(form.log_likelihoods, right, rtol=1e-5)
-    assert form.first.sum() == pytest.approx(1)
-    assert min(form.read, form.drawn) > 0
-    assert len(measured(source, seconds=0.0).log_likelihoods) == 0
-
-
-def test_a_form_is_taken_if_it_is_faster_and_the_same(source: Path) -> None:
-    form = measured(source)
-    slow = form._replace(read=0.0, drawn=0.0)
-    found = faster_form(source, slow, [1, 4], TEXTS, samples=100, threads=1)
-    assert found is not None and found.kind == "Q8_0"
-    change = np.abs(found.log_likelihoods - form.log_likelihoods)
-    assert 0 < change.max() < 0.5
-    fast = form._replace(drawn=1e12)
-    assert faster_form(source, fast, [1, 4], TEXTS, threads=1) is None
-    # So many samples could tell the two apart.
-    assert faster_form(source, slow, [1, 4], TEXTS, samples=10**12, threads=1) is None
