@@ -23,7 +23,6 @@ from alignment_extraction.engine.sampling import sample
 from alignment_extraction.engine.scoring import score
 
 FAST = "Q8_0"  # the form that is tried
-_LARGE = 1 << 30  # bytes
 _SLOTS, _TOKENS = 64, 12  # sequences that are drawn at once, and tokens of each
 
 
@@ -89,7 +88,7 @@ def faster_form(
     prefix by less, in total variation, than `samples` draws vary. Models of over 1 GB, which would
     take long to turn, are not tried. `given` was measured of the GGUF, with `prefix` and `texts`.
     """
-    if path.stat().st_size > _LARGE:
+    if path.stat().st_size > 1 << 30:
         return None
     with tempfile.TemporaryDirectory(dir=".") as folder:
         other = Path(folder) / "model.gguf"
@@ -99,8 +98,9 @@ def faster_form(
     # E|X/n - p| of a binomial, by the normal approximation.
     spread = np.sqrt(2 * given.first * (1 - given.first) / (np.pi * samples))
     noise = np.minimum(spread, 2 * given.first).sum()
-    same = np.abs(form.first - given.first).sum() <= noise
-    return form if same and form.drawn > 1.2 * given.drawn and form.read > given.read else None
+    gap = np.abs(form.first - given.first).sum()  # none if it is in that form already
+    faster = form.drawn > 1.2 * given.drawn and form.read > given.read
+    return form if faster and 0 < gap <= noise else None
 
 
 def next_token(model: Model, prefix: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignment_extraction.engine.forms import Form, faster_form, measure, next_token
+from alignment_extraction.engine.forms import FAST, Form, faster_form, measure, next_token
 from alignment_extraction.engine.model import Model
+from alignment_extraction.engine.quantisation import quantise
 from alignment_extraction.engine.scoring import score
 from tests.tiny_models import make_tiny_gguf
 
@@ -39,13 +40,17 @@ def test_a_form_reads_as_it_scores(source: Path) -> None:
     assert len(measured(source, seconds=0.0).log_likelihoods) == 0
 
 
-def test_a_form_is_taken_if_it_is_faster_and_the_same(source: Path) -> None:
+def test_a_form_is_taken_if_it_is_faster_and_the_same(source: Path, tmp_path: Path) -> None:
     form = measured(source)
     slow = form._replace(read=0.0, drawn=0.0)
     found = faster_form(source, slow, [1, 4], TEXTS, samples=100, threads=1)
     assert found is not None
     change = np.abs(found.log_likelihoods - form.log_likelihoods)
     assert 0 < change.max() < 0.5
+    # What is in that form already stays as it is.
+    quantise(source, tmp_path / "q8.gguf", FAST)
+    already = measured(tmp_path / "q8.gguf")._replace(read=0.0, drawn=0.0)
+    assert faster_form(tmp_path / "q8.gguf", already, [1, 4], TEXTS, threads=1) is None
     fast = form._replace(drawn=1e12)
     assert faster_form(source, fast, [1, 4], TEXTS, threads=1) is None
     # So many samples could tell the two apart.
