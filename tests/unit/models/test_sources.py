@@ -552,7 +552,7 @@ os.chdir(sys.argv[1])
 for given in sys.argv[2:]:
     try:
         found = find_model(given, "mine")
-        print(json.dumps([found.source, str(found.path), found.adapter]))
+        print(json.dumps([found.entry, str(found.path), found.adapter]))
     except InputError as error:
         print(json.dumps(str(error)))
 """
@@ -574,8 +574,8 @@ def test_a_model_of_the_hub_by_its_id(hub: Hub, tiny: Path, tmp_path: Path) -> N
         "hf:owner/model", f"hf:owner/model:m-Q8_0.gguf@{COMMIT}", "hf:owner/model:x.gguf"
     )
     source = {"hf": "owner/model", "revision": "main", "file": "m-Q8_0.gguf"}
-    assert chosen == [source, "data/models/mine.gguf", False]
-    assert named[0] == source | {"revision": COMMIT}
+    assert chosen == [{"source": source}, "data/models/mine.gguf", False]
+    assert named[0] == {"source": source | {"revision": COMMIT}}
     assert missing.endswith("x.gguf: the repository holds no such file; correct file or only")
     assert (tmp_path / "data/models/mine.gguf").read_bytes() == tiny.read_bytes()
     assert "model owner/model@main:m-Q8_0.gguf" in read_lock(tmp_path / "sources.lock.yaml")

@@ -11,9 +11,9 @@ import pytest
 
 from alignment_extraction.report import page as module
 from alignment_extraction.report.page import write_page
-from alignment_extraction.report.tables import Results, conform
+from alignment_extraction.report.tables import Results
 from alignment_extraction.report.verdict import verdict
-from tests.report_study import HOSTILE, PROVENANCE, SETTINGS, results
+from tests.report_study import HOSTILE, PROVENANCE, SETTINGS, conform, results
 
 VENDOR = Path(module.__file__).parent / "vendor"
 
