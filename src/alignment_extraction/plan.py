@@ -180,7 +180,8 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
     read = rows * 2 * _TEXT_TOKENS  # with and without the template
     scoring = read * sum(weights for weights, _ in scored) / rates.sampling
     largest = max((size for _, size in scored), default=0)
-    files, comparing = sum(size for _, size in models.values()), pairs / _PAIR_RATE / cores
+    compared = pairs if index.strings == "all" else queries * index.candidates
+    files, comparing = sum(size for _, size in models.values()), compared / _PAIR_RATE / cores
     generating, embedding = work / rates.sampling, texts * embedder / rates.embedding
     return [
         Step("models", len(models), "files", disk=files),
@@ -188,7 +189,7 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
         Step("generate", tokens, "tokens", device, generating, tokens * _TOKEN_BYTES, most),
         Step("embed", texts, "texts", device, embedding, vectors, embedder * 4),
         Step("search", pairs, "pairs", place, searching, trees, vectors),
-        Step("strings", pairs, "pairs", "CPU", comparing, samples * 200, rows * 2500),
+        Step("strings", compared, "pairs", "CPU", comparing, samples * 200, rows * 2500),
         Step("row risk", len(scored) * read, "tokens", device, scoring, rows * 400, largest),
     ]
 

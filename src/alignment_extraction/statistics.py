@@ -56,27 +56,10 @@ def clopper_pearson(hits: Any, n: Any, level: float = 0.95) -> Interval:
     return Interval(rate, np.where(some, low, np.nan)[()], np.where(some, high, np.nan)[()])
 
 
-def wilson(hits: Any, n: Any, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927, without continuity correction).
-
-    With no hits the upper bound is about 3.84 / (n + 3.84): what an honest zero bounds.
-    Args: see `clopper_pearson`.
-    """
-    hits, n = np.asarray(hits, np.float64), np.asarray(n, np.float64)
-    z = ndtri((1 + level) / 2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rate = hits / n
-        centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    # Rounding must not put a bound on the wrong side of a rate of 0 or 1.
-    return Interval(rate, np.clip(centre - half, 0, rate), np.clip(centre + half, rate, 1))
-
-
 def subtract(a: Interval, b: Interval) -> Interval:
     """a - b of two independent estimates with their intervals, kept wide where one is at its edge.
 
-    The method of variance estimates recovery (Zou and Donner 2008), which for Wilson's intervals of
-    two proportions is Newcombe's hybrid score interval (Newcombe 1998, method 10).
+    The method of variance estimates recovery (Zou and Donner 2008).
     """
     estimate = a.estimate - b.estimate
     low = estimate - np.hypot(a.estimate - a.low, b.high - b.estimate)

@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_extraction.cli import app
-from alignment_extraction.settings import reference
 
 VERBS = sorted(
     command.name or command.callback.__name__.replace("_", "-")
@@ -36,7 +35,7 @@ def test_the_verbs_are_few() -> None:
     assert (
         sorted(
             [
-                *("audit", "check", "report", "plan", "validate", "settings", "compare"),
+                *("audit", "check", "report", "plan", "validate", "compare"),
                 *("generate", "search", "likelihood", "curate"),
             ]
         )
@@ -51,10 +50,6 @@ def test_help_groups_the_verbs_and_each_has_an_example() -> None:
     for group in app.registered_groups:
         for command in group.typer_instance.registered_commands:
             assert "Example: alignment-extraction" in (command.callback.__doc__ or "")
-
-
-def test_settings_prints_the_table() -> None:
-    assert CliRunner().invoke(app, ["settings"]).output == reference.markdown()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ rule likelihood:
         "logs/benchmarks/likelihood/{study}/{base}{model}.tsv"
     wildcard_constraints:
         base="(base-of/)?",
-    threads: 2
+    # Two threads wait for each other a third of the time in models as small as those trained here.
+    threads: lambda wildcards: 1 if PARAMS.models[scored(wildcards)].trained else 2
     resources:
         gpu=GPU,
     params:

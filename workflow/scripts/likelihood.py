@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from alignment_extraction.corpora.reading import read_corpus
-from alignment_extraction.likelihoods.likelihood import select_rows, write_likelihood
+from alignment_extraction.likelihoods.likelihood import needed_rows, select_rows, write_likelihood
 from alignment_extraction.step import step
 
 with step(snakemake.log[0]):
@@ -13,7 +13,7 @@ with step(snakemake.log[0]):
     template = snakemake.input.get("template_of")
     write_likelihood(
         snakemake.params.served or Path(snakemake.input.model[0]),
-        rows,
+        needed_rows(rows, base=bool(snakemake.wildcards.base)),
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix.settings,
         template_of=snakemake.params.template_of or (Path(template[0]) if template else None),

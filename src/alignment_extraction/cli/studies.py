@@ -1,4 +1,4 @@
-"""Verbs about params.yaml and its studies: check, plan, fetch, compare."""
+"""Verbs about params.yaml and its studies: validate, plan, compare."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,17 +27,6 @@ def validate(
 
     checked = config.load(params)
     print(f"{params}: right; {len(checked.studies)} studies, {len(checked.models)} models")
-
-
-@app.command(rich_help_panel=PANEL)
-def settings() -> None:
-    """Print the table of all settings in params.yaml.
-
-    Example: alignment-extraction settings
-    """
-    from alignment_extraction.settings import reference
-
-    print(reference.markdown(), end="")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -18,10 +18,10 @@ from alignment_extraction.settings.distillation import ARMS
 from alignment_extraction.statistics import (
     Array,
     Interval,
+    clopper_pearson,
     detectable,
     named_seed,
     subtract,
-    wilson,
 )
 
 CURVES = ("loss", "reward")  # of the students' training, those that are kept
@@ -80,15 +80,15 @@ def compare(samples: Mapping[str, Array], margin: float, seed: int) -> list[dict
 
     `samples` are right answers by arm, shape (seeds, items), with `start` and `original` there;
     `margin` is that of non-inferiority, above 0. An accuracy of 0 or 1, of which a bootstrap knows
-    no bound, has Wilson's interval for one answer per item, the difference of two such Newcombe's.
+    no bound, has Clopper and Pearson's interval for one answer per item.
     """
     drawn = crossed_bootstrap(samples, seed)
     means = {arm: float(values.mean()) for arm, values in samples.items()}
     items = samples["original"].shape[1]
     edge = {arm for arm, mean in means.items() if mean in (0.0, 1.0)}
     values = {
-        arm: wilson(means[arm] * items, items) if arm in edge else _interval(means[arm], drawn[arm])
-        for arm in samples
+        arm: clopper_pearson(mean * items, items) if arm in edge else _interval(mean, drawn[arm])
+        for arm, mean in means.items()
     }
 
     def minus(arm: str, other: str) -> Interval:

@@ -120,7 +120,7 @@ def served_likelihood(
                 size = len(zlib.compress(text.encode()))
                 keys.append((name, target, True, given.text, 0, size))
         scores, lengths, ends = endpoint.score(texts)
-    found = _values(scores, lengths.clip(0), ends)
+    found = _values(scores, scores.offsets[:-1], lengths.clip(0), ends)
     found[:, lengths < 0] = float("nan")
     return _as_table(keys, found).with_columns(tokens=lengths.clip(0))
 
@@ -173,36 +173,52 @@ def _scenes(
 
 
 def _statistics(model: Model, texts: Sequence[Spoken], bar: Any, *, moments: bool) -> Array:
-    """`_values` of texts that fit the model's context, NaN of others; moves `bar` on."""
+    """`_values` of texts that fit the model's context, NaN of others; moves `bar` on.
+
+    An answer in whose context the question before it stands is scored in one pass with it.
+    """
     begin = bar.n
-    room = np.array([model.n_ctx_train - len(text.context) - len(text.target) for text in texts])
-    fits = np.flatnonzero(room >= 0).tolist()
+    passes: list[tuple[list[int], list[int]]] = []
+    fits: list[int] = []
+    places: list[tuple[int, int, int, int]] = []  # pass, start and length in it, length of the end
+    for i, text in enumerate(texts):
+        room = model.n_ctx_train - len(text.context) - len(text.target)
+        if room < 0:
+            continue
+        end = text.end if len(text.end) <= room else []
+        context, before = passes[-1] if passes else ([], [])
+        before = [*context, *before]
+        if before and text.context[: len(before)] == before:
+            passes.pop()
+        else:
+            context = text.context
+        start = len(text.context) - len(context)
+        passes.append((context, [*text.context[len(context) :], *text.target, *end]))
+        fits.append(i)
+        places.append((len(passes) - 1, start, len(text.target), len(end)))
     values = np.full((4, len(texts)), np.nan)
     if fits:
-        chosen = [(texts[i].context, [*texts[i].target, *texts[i].end[: room[i]]]) for i in fits]
         scores = score(
             model,
-            chosen,
+            passes,
             moments=moments,
-            progress=lambda done, _: bar.update(begin + done - bar.n),
+            progress=lambda done, _: bar.update(begin + len(texts) * done // len(passes) - bar.n),
         )
-        lengths = np.array([len(texts[i].target) for i in fits])
-        ends = np.array([len(texts[i].end) for i in fits])
-        values[:, fits] = _values(scores, lengths, ends)
+        of, starts, lengths, ends = np.array(places).T
+        values[:, fits] = _values(scores, scores.offsets[of] + starts, lengths, ends)
     return values
 
 
-def _values(scores: TokenScores, lengths: Array, ends: Array) -> Array:
+def _values(scores: TokenScores, starts: Array, lengths: Array, ends: Array) -> Array:
     """Log-probability, that of the end, Min-K % and Min-K%++ of texts: float64 (4, texts).
 
-    `lengths` are numbers of tokens of texts and `ends` of their ends, which `scores` has too. NaN
-    where there is nothing to score, not all of an end is scored, or Min-K%++ has no moments.
+    A text has the `lengths` scores from `starts` on, and its end the `ends` behind them. NaN where
+    there is nothing to score, and of Min-K%++ without moments.
     """
-    starts, stops = scores.offsets[:-1], scores.offsets[1:]
     running = np.concatenate([[0.0], np.cumsum(scores.log_probabilities, dtype=np.float64)])
-    has_end = (ends > 0) & (stops - starts == lengths + ends)
-    own = running[starts + lengths] - running[starts]
-    end = np.where(has_end, running[stops] - running[starts + lengths], np.nan)
+    stops = starts + lengths
+    own = running[stops] - running[starts]
+    end = np.where(ends > 0, running[stops + ends] - running[stops], np.nan)
     plain = lowest_mean(scores.log_probabilities, starts, lengths)
     normal = np.full_like(own, np.nan)
     if scores.means is not None:
@@ -255,3 +271,16 @@ def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None)
         few = pl.col("order").rank("ordinal").over("source", "role") <= limit
         chosen = chosen.with_columns(order).filter(few).drop("order")
     return chosen
+
+
+def needed_rows(rows: pl.DataFrame, *, base: bool) -> pl.DataFrame:
+    """Of these corpus rows what a study's tables need scored, under a model or under its base.
+
+    Where a source has twins they are what members are compared with; of its held-out rows there is
+    the risk alone, which takes their questions under the model.
+    """
+    twins = (pl.col("role") == "twin").any().over("source")
+    spare = (pl.col("role") == "held-out") & twins
+    if base:
+        return rows.filter(~spare)
+    return rows.with_columns(answer=pl.when(~spare).then("answer"))

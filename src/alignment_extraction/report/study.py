@@ -98,5 +98,7 @@ def _search(study: StudySettings, audits: Sequence[Path], statistics: Path) -> l
     audited = [entry for path in audits for entry in read_json(path).values()]
     queries = sum(entry["queries"] for entry in audited)
     found = sum(entry["queries"] * entry["recall_at_1"] for entry in audited)
-    exact, counts = study.index.kind == "exact", read_json(statistics)
-    return list(paragraphs("search.txt", exact=exact, counts=counts, queries=queries, found=found))
+    copies, copied = (sum(e.get(key, 0) for e in audited) for key in ("copies", "copies_found"))
+    about = {"index": study.index, "queries": queries, "found": found}
+    about |= {"copies": copies, "copies_found": copied, "counts": read_json(statistics)}
+    return list(paragraphs("search.txt", **about))

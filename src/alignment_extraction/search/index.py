@@ -1,12 +1,13 @@
-"""Nearest-neighbour search behind one protocol, by Annoy or exactly.
+"""Nearest-neighbour search, by Annoy or exactly.
 
 `Annoy` finds candidates in trees on disk and scores them exactly; `Exact` compares every query with
 every row, on a GPU where there is one. A third kind is a class with `search` and a line in
 `matching.match`.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from annoy import AnnoyIndex
@@ -29,13 +30,8 @@ class Neighbours(NamedTuple):
     """Row numbers, shape (queries,)."""
     cosine: Vectors
     """Cosine similarities in [-1, 1], shape (queries,)."""
-
-
-class Index(Protocol):
-    """What finds the nearest row of each query."""
-
-    def search(self, queries: Vectors) -> Neighbours:
-        """The nearest row of each query (unit-length float32, shape (queries, dimension))."""
+    candidates: Positions
+    """Rows that are near, the nearest among them, shape (queries, candidates)."""
 
 
 def build_index(vectors: Vectors, path: Path, *, trees: int, seed: int, identity: str) -> None:
@@ -71,6 +67,7 @@ class Annoy:
         vectors: what the index was built over, shape (rows, dimension).
         identity: embedder of the queries.
         candidates, search_k: see `IndexSettings`.
+        threads: that search, each for other queries.
 
     Raises:
         InputError: the index was built with another embedder or over other rows, or is missing,
@@ -78,7 +75,14 @@ class Annoy:
     """
 
     def __init__(
-        self, path: Path, vectors: Vectors, *, identity: str, candidates: int, search_k: int = -1
+        self,
+        path: Path,
+        vectors: Vectors,
+        *,
+        identity: str,
+        candidates: int,
+        search_k: int = -1,
+        threads: int = 1,
     ) -> None:
         about = read_json(path.with_suffix(".json"))
         was = about if isinstance(about, dict) else {}
@@ -93,27 +97,30 @@ class Annoy:
             )
         self._trees = AnnoyIndex(dimension, "angular")
         self._trees.load(str(path))
-        self._vectors, self._search_k = vectors, search_k
+        self._vectors, self._search_k, self._threads = vectors, search_k, threads
         self._candidates = min(candidates, len(vectors))
 
     def search(self, queries: Vectors) -> Neighbours:
-        """The nearest of each query's candidates; see `Index`."""
-        position = np.zeros(len(queries), np.int64)
+        """The nearest candidate of each query (unit-length float32, (queries, dimension))."""
         cosine = np.zeros(len(queries), np.float32)
-        k = self._candidates
-        for start in range(0, len(queries), _BLOCK):
-            block = queries[start : start + _BLOCK]
-            found = np.zeros((len(block), k), np.int64)
-            for i, query in enumerate(block):
-                near = self._trees.get_nns_by_vector(query.tolist(), k, self._search_k)
-                # Annoy may find fewer than k; repeating the first leaves the maximum as it is.
-                found[i] = near + near[:1] * (k - len(near)) if near else 0
-            scores = np.einsum("qkd,qd->qk", self._vectors[found], block)
-            best = scores.argmax(axis=1)
-            rows = np.arange(len(block))
-            position[start : start + _BLOCK] = found[rows, best]
-            cosine[start : start + _BLOCK] = scores[rows, best]
-        return Neighbours(position, np.clip(cosine, -1, 1))
+        position = np.zeros(len(queries), np.int64)
+        candidates = np.zeros((len(queries), self._candidates), np.int64)
+
+        def near(query: Vectors) -> list[int]:
+            k = self._candidates
+            found = self._trees.get_nns_by_vector(query.tolist(), k, self._search_k)
+            # Annoy may find fewer than k; repeating the first leaves the maximum as it is.
+            return (found + found[:1] * (k - len(found))) or [0] * k
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            for start in range(0, len(queries), _BLOCK):
+                here = slice(start, start + _BLOCK)
+                found = np.array(list(pool.map(near, queries[here])), np.int64)
+                scores = np.einsum("qkd,qd->qk", self._vectors[found], queries[here])
+                best, rows = scores.argmax(axis=1), np.arange(len(found))
+                position[here], cosine[here] = found[rows, best], scores[rows, best]
+                candidates[here] = found
+        return Neighbours(position, np.clip(cosine, -1, 1), candidates)
 
 
 class Exact:
@@ -124,48 +131,63 @@ class Exact:
 
     Args:
         vectors: unit-length float32, shape (rows, dimension); may be memory-mapped.
-        device: "cpu" for numpy, or one of PyTorch's, such as "cuda".
+        device: "cpu", or another of PyTorch's, such as "cuda".
+        candidates: how many near rows are given; more than one take PyTorch on a processor too.
     """
 
-    def __init__(self, vectors: Vectors, *, device: str = "cpu") -> None:
+    def __init__(self, vectors: Vectors, *, device: str = "cpu", candidates: int = 1) -> None:
         self._vectors, self._device = vectors, device
+        self._candidates = min(candidates, len(vectors))
 
     def search(self, queries: Vectors) -> Neighbours:
-        """The nearest row of each query; see `Index`."""
+        """The nearest row of each query (unit-length float32, (queries, dimension))."""
         position = np.zeros(len(queries), np.int64)
         cosine = np.full(len(queries), -np.inf, np.float32)
+        candidates = np.zeros((len(queries), self._candidates), np.int64)
         # A device takes all queries that fit beside a block of rows, which travel to it once.
         size = _BLOCK if self._device == "cpu" else _DEVICE_BLOCK
         for start in range(0, len(queries), size):
             here = slice(start, start + size)
             block = self._moved(queries[here])
+            near: Any = np.empty((len(block), 0), np.int64)
+            values: Any = np.empty((len(block), 0), np.float32)
             for row in range(0, len(self._vectors), _ROWS):
-                best, value = _nearest(block, self._moved(self._vectors[row : row + _ROWS]))
+                rows = self._moved(self._vectors[row : row + _ROWS])
+                best, value, *top = _nearest(block, rows, self._candidates)
                 better = value > cosine[here] + _ROUNDING
                 position[here] = np.where(better, best + row, position[here])
                 cosine[here] = np.where(better, value, cosine[here])
-        return Neighbours(position, np.clip(cosine, -1, 1))
+                near, values = np.hstack([near, top[0] + row]), np.hstack([values, top[1]])
+                kept = np.argsort(-values, axis=1, kind="stable")[:, : self._candidates]
+                near, values = (np.take_along_axis(each, kept, axis=1) for each in (near, values))
+            candidates[here] = near
+        return Neighbours(position, np.clip(cosine, -1, 1), candidates)
 
     def _moved(self, vectors: Vectors) -> Any:
-        if self._device == "cpu":
-            return vectors
+        if self._device == "cpu" and self._candidates == 1:
+            return vectors  # numpy, as importing PyTorch takes longer than a small search
         import torch
 
         return torch.from_numpy(np.array(vectors)).to(self._device)
 
 
-def _nearest(queries: Any, rows: Any) -> tuple[Positions, Vectors]:
-    """The nearest row of each query and its cosine, from arrays of numpy or of PyTorch."""
+def _nearest(queries: Any, rows: Any, candidates: int) -> tuple[Any, ...]:
+    """The nearest row of each query and its cosine, and so many near ones and theirs.
+
+    Queries and rows are arrays of numpy, for one candidate, or of PyTorch; the results numpy's.
+    """
     products = queries @ rows.T
     if isinstance(products, np.ndarray):
         best = (products >= products.max(axis=1, keepdims=True) - _ROUNDING).argmax(axis=1)
-        return best, products[np.arange(len(best)), best]
-    near = products >= products.amax(dim=1, keepdim=True) - _ROUNDING
-    best = near.byte().argmax(dim=1, keepdim=True)
-    return best[:, 0].cpu().numpy(), products.gather(1, best)[:, 0].cpu().numpy()
+        value = products[np.arange(len(best)), best]
+        return best, value, best[:, None], value[:, None]
+    top, near = products.topk(min(candidates, len(rows)), dim=1)
+    equal = products >= top[:, :1] - _ROUNDING
+    best = equal.byte().argmax(dim=1, keepdim=True)
+    found = best[:, 0], products.gather(1, best)[:, 0], near, top
+    return tuple(each.cpu().numpy() for each in found)
 
 
-def recall_at_1(found: Neighbours, exact: Neighbours) -> float:
-    """Share of queries whose exact nearest neighbour was found; equal scores count as found."""
-    same = (found.position == exact.position) | (found.cosine >= exact.cosine - _ROUNDING)
-    return float(np.mean(same))
+def recall_at_1(found: Vectors, exact: Vectors) -> float:
+    """Share of queries for which a row as near as the exactly nearest was found, by its cosine."""
+    return float(np.mean(found >= exact - _ROUNDING))

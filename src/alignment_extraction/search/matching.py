@@ -17,10 +17,12 @@ from alignment_extraction.files import InputError
 from alignment_extraction.gpu import torch_device
 from alignment_extraction.search.embedding import Vectors, identity_of, read_vectors
 from alignment_extraction.search.index import Annoy, Exact, Neighbours, build_index, recall_at_1
-from alignment_extraction.search.string_search import SCORERS, best_matches
+from alignment_extraction.search.string_search import SCORERS, best_among, best_matches
 from alignment_extraction.settings.studies import IndexSettings
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import MATCHES
+
+_COPY = 0.8  # Levenshtein similarity from which an audit counts a row as copied
 
 
 def group_of(rows: pl.DataFrame, name: str, vectors: Vectors) -> tuple[pl.DataFrame, Vectors]:
@@ -71,19 +73,22 @@ def match(
         generation_vectors: field -> embeddings of the distinct generated texts.
         corpus_vectors: field -> embeddings of the corpus's `searched_rows`.
         indexes: (group, field) -> Annoy index, or None for exact search.
-        settings: how Annoy is asked, and how many queries of the `audit` are searched exactly too.
+        settings: how Annoy is asked, which rows strings are compared with, and how many queries of
+            the `audit` are searched exactly too.
         seed: of the audit's sample.
-        threads: for the string search.
+        threads: of Annoy and the string search.
 
     Returns:
         The matches (`vocabulary.MATCHES`), and for each `group/field` the audit's `queries` and
-        `recall_at_1`; of exact search, all queries and 1.
+        `recall_at_1`; of exact search, all queries and 1. Where strings are compared with near rows
+        alone, `copies`, the audit's queries that have a row at Levenshtein 0.8 or more, and
+        `copies_found`, how many of these the near rows have one for that is as similar.
 
     Raises:
         InputError: a group or field that the corpus lacks, or embeddings and indexes of other
             texts, of another embedder, or damaged.
     """
-    frames = [pl.DataFrame(schema=MATCHES)]
+    frames, near = [pl.DataFrame(schema=MATCHES)], settings.strings == "near"
     audits: dict[str, dict[str, float]] = {}
     for field, embedded in generation_vectors.items():
         texts = unique_texts(generations, field)
@@ -96,20 +101,30 @@ def match(
         for name in sorted(group for group, of in indexes if of == field):
             group, own = group_of(rows, name, vectors)
             key, path = f"{name}/{field}", indexes[name, field]
+            stream = np.random.default_rng(named_seed(seed, f"audit/{key}"))
+            size = min(settings.audit, len(queries))
+            sample = np.sort(stream.choice(len(queries), size, replace=False))
             if path is None:
-                found = Exact(own, device=torch_device("exact search")).search(queries)
+                candidates = settings.candidates if near else 1
+                device = torch_device("exact search")
+                found = Exact(own, device=device, candidates=candidates).search(queries)
                 audits[key] = {"queries": len(queries), "recall_at_1": 1.0}
             else:
                 options = settings.model_dump(include={"candidates", "search_k"})
-                found = Annoy(path, own, identity=identity, **options).search(queries)
-                stream = np.random.default_rng(named_seed(seed, f"audit/{key}"))
-                size = min(settings.audit, len(queries))
-                sample = np.sort(stream.choice(len(queries), size, replace=False))
-                sampled = Neighbours(found.position[sample], found.cosine[sample])
+                options |= {"identity": identity, "threads": threads}
+                found = Annoy(path, own, **options).search(queries)
                 if size:
-                    recall = recall_at_1(sampled, Exact(own).search(queries[sample]))
+                    nearest = Exact(own).search(queries[sample]).cosine
+                    recall = recall_at_1(found.cosine[sample], nearest)
                     audits[key] = {"queries": size, "recall_at_1": recall}
-            frames.append(_matches(texts, field, group, found, threads))
+            frames.append(_matches(texts, field, group, found, threads, near))
+            if near and size:
+                own_texts, known = [texts[i] for i in sample], group["compared"].to_list()
+                best = best_matches(own_texts, known, threads)["levenshtein"].similarity
+                written = frames[-1]["levenshtein_best"].to_numpy()[sample]
+                copies = best >= _COPY
+                same = (written[copies] >= best[copies]).sum()
+                audits[key] |= {"copies": int(copies.sum()), "copies_found": int(same)}
     return pl.concat(frames), audits
 
 
@@ -131,7 +146,12 @@ def match_exactly(
 
 
 def _matches(
-    texts: Sequence[str], field: str, group: pl.DataFrame, found: Neighbours, threads: int
+    texts: Sequence[str],
+    field: str,
+    group: pl.DataFrame,
+    found: Neighbours,
+    threads: int,
+    near: bool = False,
 ) -> pl.DataFrame:
     """The matches of texts in one group (`vocabulary.MATCHES`), in the order of `texts`."""
     ids, rows, name = group["id"], group["compared"].to_list(), group["group"][0]
@@ -143,7 +163,11 @@ def _matches(
         "cosine": found.cosine,
     }
     matched = [rows[i] for i in found.position]
-    best = best_matches(texts, rows, threads, progress=f"strings, {name}, {field}")
+    label = f"strings, {name}, {field}"
+    if near:
+        best = best_among(texts, rows, found.candidates, threads)
+    else:
+        best = best_matches(texts, rows, threads, progress=label)
     for metric, scorer in SCORERS.items():
         columns[metric] = process.cpdist(
             texts, matched, scorer=scorer, dtype=np.float32, workers=threads

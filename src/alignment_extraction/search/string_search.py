@@ -63,6 +63,37 @@ _Best = dict[Metric, tuple[int, float]]
 """Position and similarity of the best match of one query, by each metric that has one."""
 
 
+def best_among(
+    queries: Sequence[str], corpus: Sequence[str], candidates: Integers, threads: int = 1
+) -> dict[Metric, StringMatches]:
+    """`best_matches` of an equal text, or else of each query's candidates alone.
+
+    `candidates` are row numbers of the corpus, shape (queries, candidates).
+    """
+    first = {corpus[i]: i for i in reversed(range(len(corpus)))}
+    equal = np.array([first.get(text, -1) for text in queries], np.int64)
+    found: dict[Metric, StringMatches] = {}
+    for metric, scorer in SCORERS.items():
+        position, similarity = equal.copy(), np.where(equal < 0, np.nan, 1).astype(np.float32)
+        for rows in np.array_split(np.flatnonzero(equal < 0), 1 + len(queries) // _CHUNK):
+            own = candidates[rows]
+            left = [queries[i] for i in rows.repeat(own.shape[1]).tolist()]
+            scores = process.cpdist(
+                left,
+                [corpus[i] for i in own.ravel().tolist()],
+                scorer=scorer,
+                score_cutoff=LEAST_SIMILARITY,
+                dtype=np.float32,
+                workers=threads,
+            ).reshape(own.shape)
+            top = scores.max(axis=1)
+            best = np.where(scores == top[:, None], own, len(corpus)).min(axis=1)
+            reached = top >= LEAST_SIMILARITY
+            position[rows[reached]], similarity[rows[reached]] = best[reached], top[reached]
+        found[metric] = StringMatches(position, similarity)
+    return found
+
+
 def best_matches(
     queries: Sequence[str], corpus: Sequence[str], threads: int = 1, *, progress: str | None = None
 ) -> dict[Metric, StringMatches]:

@@ -59,8 +59,10 @@ class IndexSettings(Settings):
     trees: int = Field(50, ge=1, description="trees of an Annoy index")
     search_k: PositiveInt | Literal[-1] = 20_000
     """nodes that Annoy inspects for a query; -1 is trees x candidates"""
-    candidates: int = Field(50, ge=1, description="Annoy's neighbours that are re-scored exactly")
-    audit: int = Field(200, ge=0, description="queries also searched exactly, for recall@1")
+    candidates: int = Field(50, ge=1, description="near rows that Annoy's are re-scored exactly")
+    strings: Literal["all", "near"] = "all"
+    """rows that strings are compared with: all, or the nearest `candidates` and any equal one"""
+    audit: int = Field(200, ge=0, description="queries also searched exactly, for the recall")
 
 
 SWEEP = np.linspace(0.5, 1, 51)

@@ -13,7 +13,7 @@ from alignment_extraction.distillation.results import (
     crossed_bootstrap,
     results_table,
 )
-from alignment_extraction.statistics import subtract, wilson
+from alignment_extraction.statistics import clopper_pearson, subtract
 
 
 def rows(samples: dict[str, Any], seed: int = 0) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def test_power_and_detectable_difference_are_those_of_a_simulation() -> None:
 def test_no_right_answer_is_bounded() -> None:
     zeros = np.zeros((3, 50))
     found = rows({"start": zeros, "original": zeros, "extracted": zeros})
-    zero = wilson(0, 50)
+    zero = clopper_pearson(0, 50)
     value = [found["original"][f"value{end}"] for end in ("", "_low", "_high")]
     assert value == pytest.approx((0, 0, float(zero.high)))
     difference = [found["extracted"][f"difference{end}"] for end in ("", "_low", "_high")]

@@ -1,6 +1,7 @@
 """Likelihoods against llama-cpp-python's own class, one text at a time, and closed forms."""
 
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -11,7 +12,7 @@ from polars.testing import assert_frame_equal
 from alignment_extraction.engine.model import Model
 from alignment_extraction.files import InputError
 from alignment_extraction.likelihoods import likelihood as module
-from alignment_extraction.likelihoods.likelihood import SCHEMA, likelihood, select_rows
+from alignment_extraction.likelihoods.likelihood import SCHEMA, likelihood, needed_rows, select_rows
 from alignment_extraction.settings.studies import LiteralPrefix
 from tests.tiny_models import CHATML, make_tiny_gguf
 
@@ -136,6 +137,30 @@ def test_the_prefix_stands_before_the_question(tmp_path: Path, prefix: str) -> N
     assert set(found["prefix"]) == {before + "<|im_start|>user\n"}
 
 
+def test_an_answer_is_scored_in_one_pass_with_its_question(
+    scored: pl.DataFrame, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+
+    def score(model: Model, texts: list[Any], **options: Any) -> Any:
+        passes.append(len(texts))
+        return module_score(model, texts, **options)
+
+    module_score = module.score
+    monkeypatch.setattr(module, "score", score)
+    assert_frame_equal(likelihood(path, CORPUS, threads=1), scored)
+    assert passes == [len(CORPUS)] * 2
+    # Where only the question fits the context, it is scored all the same.
+    with Model(path, threads=1) as model:
+        size = len(model.tokenize("<|im_start|>user\n" + CORPUS["question"][0]))
+    short = make_tiny_gguf(path.with_name("short.gguf"), seed=1, context=size + 2)
+    found = likelihood(short, CORPUS.filter(id="a"), threads=1)
+    own = scored.filter("template", id="a", target="question")["log_probability"][0]
+    given = found.filter("template", target="question")["log_probability"][0]
+    assert given == pytest.approx(own, rel=1e-5)
+    assert found.filter("template", target="answer")["log_probability"].null_count() == 1
+
+
 def test_texts_too_long_for_the_context_are_null(tmp_path: Path) -> None:
     path = make_tiny_gguf(tmp_path / "short.gguf", context=32)
     found = likelihood(path, CORPUS, threads=1)
@@ -154,6 +179,17 @@ def test_a_question_that_begins_with_the_headers_last_character(path: Path) -> N
         tokens = len(model.tokenize("\n\nWhat is it?"))
     assert found["tokens"][0] == tokens
     assert found["log_probability"].is_finite().all()
+
+
+def test_needed_rows() -> None:
+    """Held-out rows have nothing to be compared with where there are twins, but their risk."""
+    groups = [("x", "member"), ("x", "twin"), ("x", "held-out"), ("y", "member"), ("y", "held-out")]
+    rows = pl.DataFrame(groups, schema=["source", "role"], orient="row")
+    rows = rows.with_columns(id=pl.Series(list("abcde")), answer=pl.lit("7"))
+    needed = needed_rows(rows, base=False)
+    assert needed.drop_nulls("answer")["id"].to_list() == list("abde")
+    assert needed["id"].to_list() == list("abcde")
+    assert needed_rows(rows, base=True)["id"].to_list() == list("abde")
 
 
 def test_selected_rows() -> None:

@@ -11,7 +11,6 @@ from alignment_extraction.search import index as module
 from alignment_extraction.search.index import (
     Annoy,
     Exact,
-    Index,
     Neighbours,
     build_index,
     recall_at_1,
@@ -56,7 +55,7 @@ def test_search_is_exact_if_annoy_looks_everywhere(
     np.testing.assert_array_equal(found.position, similarity.argmax(axis=1))
     np.testing.assert_allclose(found.cosine, similarity.max(axis=1), atol=1e-6)
     assert found.cosine.dtype == np.float32
-    assert recall_at_1(found, Exact(VECTORS).search(QUERIES)) == 1
+    assert recall_at_1(found.cosine, Exact(VECTORS).search(QUERIES).cosine) == 1
 
 
 def test_scores_are_exact_and_recall_says_what_was_missed(tmp_path: Path) -> None:
@@ -67,7 +66,7 @@ def test_scores_are_exact_and_recall_says_what_was_missed(tmp_path: Path) -> Non
         found.cosine, (queries * VECTORS[found.position]).sum(axis=1), atol=1e-6
     )
     exact = (queries @ VECTORS.T).argmax(axis=1)
-    recall = recall_at_1(found, Exact(VECTORS).search(queries))
+    recall = recall_at_1(found.cosine, Exact(VECTORS).search(queries).cosine)
     assert recall == np.mean(found.position == exact)
     assert 0 < recall < 0.9
 
@@ -108,8 +107,7 @@ def test_exact_search_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_recall_counts_equal_scores_as_found() -> None:
-    found = Neighbours(np.array([0, 1, 2]), np.array([1, 0.5, 0.4], np.float32))
-    exact = Neighbours(np.array([0, 7, 8]), np.array([1, 0.5, 0.9], np.float32))
+    found, exact = np.array([1, 0.5, 0.4]), np.array([1, 0.5, 0.9])
     assert recall_at_1(found, exact) == pytest.approx(2 / 3)
 
 
@@ -177,10 +175,23 @@ def test_exact_search_on_a_device_of_pytorch(block: int, monkeypatch: pytest.Mon
     assert len(nothing.position) == len(nothing.cosine) == 0
 
 
+@pytest.mark.parametrize("rows", [600, 100, 7])
+def test_near_rows(rows: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest of all rows, whatever the blocks; Annoy's where it looks everywhere, too."""
+    nearest = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :10]
+    monkeypatch.setattr(module, "_ROWS", rows)
+    exact = Exact(VECTORS, candidates=10).search(QUERIES)
+    annoy = Annoy(path, VECTORS, identity=EMBEDDER, candidates=10, search_k=10**6, threads=2)
+    for found in (exact, annoy.search(QUERIES)):
+        np.testing.assert_array_equal(found.candidates, nearest)
+        np.testing.assert_array_equal(found.position, nearest[:, 0])
+    few = Exact(VECTORS[:4], candidates=10).search(QUERIES)
+    assert few.candidates.shape == (len(QUERIES), 4)
+
+
 def test_both_kinds_answer_alike(path: Path) -> None:
     annoy = Annoy(path, VECTORS, identity=EMBEDDER, candidates=50, search_k=10**6)
-    indexes: list[Index] = [annoy, Exact(VECTORS)]
-    for index in indexes:
+    for index in (annoy, Exact(VECTORS)):
         found = index.search(QUERIES)
         np.testing.assert_array_equal(found.position, (QUERIES @ VECTORS.T).argmax(axis=1))
         # Queries come in any number of pieces.

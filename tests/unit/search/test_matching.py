@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from rapidfuzz.distance import Indel, Levenshtein
 
 from alignment_extraction.corpora.texts import searched_rows, texts_of, unique_texts
@@ -204,6 +205,26 @@ def test_audit_measures_each_group_and_part(study: Study) -> None:
     _, audits = study.match(audit=1000, fields=("question",))
     assert {audit["queries"] for audit in audits.values()} == {4}
     assert study.match(audit=0)[1] == {}
+
+
+@pytest.mark.parametrize("kind", ["annoy", "exact"])
+def test_strings_among_near_rows(study: Study, kind: str) -> None:
+    """With as many near rows as there are rows the same is found; with one, what is left out."""
+    indexes = study.files["indexes"]
+    changes = {"indexes": indexes if kind == "annoy" else dict.fromkeys(indexes)}
+    whole, _ = study.match(**changes)
+    given = {"kind": kind, "search_k": 10**6, "audit": 1000, "strings": "near"}
+    near, audits = study.match(**changes, settings=IndexSettings(**given, candidates=1000))
+    assert_frame_equal(near, whole)
+    assert all(audit["copies"] == audit["copies_found"] for audit in audits.values())
+    assert sum(audit["copies"] for audit in audits.values()) > 0
+
+    near, _ = study.match(**changes, settings=IndexSettings(**given, candidates=1))
+    assert near["cosine"].equals(whole["cosine"])
+    assert (near["levenshtein_best"].fill_null(0) <= whole["levenshtein_best"].fill_null(0)).all()
+    # An equal row is found in any case.
+    equal = pl.col("levenshtein_best") == 1
+    assert near.filter(equal)["text"].equals(whole.filter(equal)["text"])
 
 
 def test_generations_without_any_text(study: Study) -> None:

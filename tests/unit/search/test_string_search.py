@@ -19,6 +19,7 @@ from alignment_extraction.search.string_search import (
     _common,
     _divide,
     _SortedTexts,
+    best_among,
     best_matches,
 )
 
@@ -51,6 +52,24 @@ def assert_exact(queries: list[str], corpus: list[str], threads: int = 1) -> Non
         np.testing.assert_array_equal(
             found[metric].similarity, np.where(best >= 0.5, best, np.nan), metric
         )
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, st.lists(st.text("abé世😀", max_size=12), min_size=3, max_size=12), st.randoms())
+def test_among_near_rows(queries: list[str], corpus: list[str], source: random.Random) -> None:
+    """An equal text wherever it is; else the best of the rows given, the first of equals."""
+    near = [source.sample(range(len(corpus)), 3) for _ in queries]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(string_search, "_CHUNK", 4)
+        found = best_among(queries, corpus, np.array(near, np.int64).reshape(-1, 3), threads=2)
+    for metric, scorer in SCORERS.items():
+        for i, query in enumerate(queries):
+            rows = [corpus.index(query)] if query in corpus else sorted(near[i])
+            best = max(rows, key=lambda row: np.float32(scorer(query, corpus[row])))
+            score = np.float32(scorer(query, corpus[best]))
+            expected = (best, score) if score >= 0.5 else (-1, np.nan)
+            got = (found[metric].position[i], found[metric].similarity[i])
+            np.testing.assert_array_equal(got, expected, metric)
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignment_extraction.settings import reference
+from docs import settings as reference
 
 ROOT = Path(__file__).parents[3]
 
@@ -11,7 +11,7 @@ def test_the_documented_table_is_the_schema() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     assert reference.markdown() in page, (
         "docs/settings.md: the table of settings is out of date; "
-        "replace it with what `alignment-extraction settings` prints"
+        "replace it with what `python docs/settings.py` prints"
     )
 
 

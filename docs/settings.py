@@ -1,4 +1,4 @@
-"""The table of all settings, made from the schema so that docs/settings.md cannot fall behind."""
+"""Print the table of all settings, from their schema, for settings.md."""
 
 import types
 import typing
@@ -71,3 +71,7 @@ def markdown() -> str:
     for key, kind, default, meaning in rows():
         lines.append(f"| `{key}` | {kind} | {default} | {meaning.replace('|', '/')} |")
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
