@@ -126,7 +126,7 @@ def _rows(params: Params, corpus: str) -> int:
         searched = [own for name, own in groups if name.rpartition(".")[2] in SEARCHED_ROLES]
         return sum(own.get("usable", own["rows"]) for own in searched)
     counts = [
-        source.limit or source.rows or sum(source.datasets.values())
+        source.limit or source.rows or 0
         for source in params.corpora[corpus].sources
         if source.role in SEARCHED_ROLES
     ]

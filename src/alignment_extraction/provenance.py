@@ -14,7 +14,7 @@ from alignment_extraction.vocabulary import Condition
 
 PACKAGES = (
     *("llama-cpp-python", "sentence-transformers", "torch", "transformers", "trl", "annoy"),
-    *("rapidfuzz", "polars", "numpy", "snakemake", "dvc", "mlflow", "reasoning-gym"),
+    *("rapidfuzz", "polars", "numpy", "snakemake", "dvc", "mlflow"),
 )
 
 

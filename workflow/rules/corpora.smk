@@ -28,7 +28,6 @@ rule corpus:
         corpus=either(name for name, corpus in PARAMS.corpora.items() if corpus.sources),
     params:
         sources=corpus_sources,
-        seed=PARAMS.seed,
     script:
         "../scripts/corpus.py"
 

@@ -1,4 +1,4 @@
-"""Build a corpus from files, hub data sets or generators."""
+"""Build a corpus from files or hub data sets."""
 
 from pathlib import Path
 
@@ -9,6 +9,5 @@ with step(snakemake.log[0]):
     output = snakemake.output
     write_corpus(
         snakemake.params.sources,
-        snakemake.params.seed,
         *map(Path, (output.corpus, output.rejects, output.statistics)),
     )

@@ -1,4 +1,4 @@
-"""Rows as conversations: files of published formats read row by row, and generated problems.
+"""Rows as conversations: files of published formats read row by row.
 
 A row that cannot be used becomes a `RowError`, in its place in the file; it stops nothing.
 """
@@ -11,8 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 from alignment_extraction.corpora.formats import Parsed, parse
 from alignment_extraction.corpora.rows import RowError, Rows, raw_rows
-from alignment_extraction.corpora.transcript import Turn
-from alignment_extraction.files import InputError
 
 Turns = Literal["first", "all"]
 """Which user turns of a conversation are rows: the first, or each with the reply to it."""
@@ -136,32 +134,3 @@ def _trees(rows: Rows) -> Rows:
             nodes[str(message.get("message_id"))] = node
         root = next(iter(nodes.values()))
         yield numbered[0][0], {"prompt": root, "message_tree_id": name[0]}
-
-
-def generate_rows(dataset: str, size: int, seed: int) -> Iterator[NumberedRow]:
-    """Draw `size` problems of a reasoning-gym data set; their metadata is its `entry`.
-
-    Raises:
-        InputError: reasoning-gym is not installed, or has no such data set.
-    """
-    try:
-        import reasoning_gym
-    except ImportError:
-        raise InputError(
-            "problems of reasoning-gym need the extra `train`: pip install "
-            "'alignment-extraction[train]'"
-        ) from None
-    try:
-        problems = reasoning_gym.create_dataset(dataset, seed=seed, size=size)
-    except ValueError as error:
-        raise InputError(f"reasoning-gym: {error}; correct the name in `datasets`") from error
-    for index in range(size):
-        row: Conversation | RowError
-        try:
-            entry = problems[index]
-            turns = [Turn("user", str(entry["question"])), Turn("assistant", str(entry["answer"]))]
-            row = conversations((turns, {"dataset": dataset, "entry": entry}))[0]
-        except Exception as error:
-            # A few generators divide by a zero that they drew themselves.
-            row = RowError(f"the generator failed ({error})")
-        yield NumberedRow(index + 1, row)

@@ -1,4 +1,4 @@
-"""Corpora: files, hub data sets and generated problems, brought into one schema."""
+"""Corpora: files and hub data sets, brought into one schema."""
 
 import itertools
 import logging
@@ -13,13 +13,11 @@ from tqdm import tqdm
 from alignment_extraction.corpora.conversations import (
     Conversation,
     NumberedRow,
-    generate_rows,
     read_rows,
 )
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError, atomic_path, write_json, write_parquet
-from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import CORPUS
 
 _logger = logging.getLogger(__name__)
@@ -42,9 +40,9 @@ class _Rows(NamedTuple):
 
 
 def write_corpus(
-    sources: Sequence[CorpusSource], seed: int, output: Path, rejects: Path, statistics: Path
+    sources: Sequence[CorpusSource], output: Path, rejects: Path, statistics: Path
 ) -> None:
-    """Read or generate every source, in memory that does not grow with the number of rows.
+    """Read every source, in memory that does not grow with the number of rows.
 
     A row's id is its source and its number there, rejected rows counted: it is the same in every
     build from the same files. The role comes in between unless that is `member` or `unknown`, and
@@ -54,18 +52,17 @@ def write_corpus(
 
     Args:
         sources: no two of one name and role.
-        seed: of generated problems; each data set has a random stream of its own.
         output: `CORPUS`, as Parquet.
         rejects: `REJECTS`, as Parquet.
         statistics: counts, as JSON; docs/files.md has their meaning.
 
     Raises:
         InputError: a file without a usable row; more than half of a source's rows unusable, unless
-            `allow_rejects`; or see `source_files`, `read_rows` and `generate_rows`.
+            `allow_rejects`; or see `source_files` and `read_rows`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        parts = {one.group: _read_source(one, seed, Path(folder, one.group)) for one in sources}
+        parts = {one.group: _read_source(one, Path(folder, one.group)) for one in sources}
         frame = pl.concat([part.frame for part in parts.values()])
         refused = pl.concat([part.rejects for part in parts.values()])
         roles = frame.group_by("role").len().collect(engine="streaming")
@@ -91,13 +88,13 @@ def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
     return {"usable": usable, "rejected": rejects.height, "duplicates": usable - distinct}
 
 
-def _read_source(source: CorpusSource, seed: int, folder: Path) -> _Rows:
+def _read_source(source: CorpusSource, folder: Path) -> _Rows:
     folder.mkdir(parents=True)
     pieces: list[Path] = []
     rejects = [REJECTS.to_frame()]
     count = files = 0
     with tqdm(desc=source.group, unit=" rows", unit_scale=True) as bar:
-        for file, numbered in _inputs(source, seed):
+        for file, numbered in _inputs(source):
             rows = _numbered(numbered, count, source.limit)
             usable, reason = 0, "it has no rows"
             while batch := list(itertools.islice(rows, _CHUNK)):
@@ -170,8 +167,7 @@ def _frames(
             good.append((f"{source.id_prefix}/{number:07d}{f'.{turn}' if turn > 1 else ''}", *row))
     fields = ("id", *Conversation._fields)
     frame = pl.DataFrame(good, schema={name: CORPUS[name] for name in fields}, orient="row")
-    template = file if source.datasets else None
-    given = {"source": source.name, "role": source.role, "template": template, "repetitions": 1}
+    given = {"source": source.name, "role": source.role, "repetitions": 1}
     literals = {name: pl.lit(value, CORPUS[name]) for name, value in given.items()}
     text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
     frame = pl.concat(
@@ -180,11 +176,8 @@ def _frames(
     return frame, pl.DataFrame(bad, schema=REJECTS, orient="row")
 
 
-def _inputs(source: CorpusSource, seed: int) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
-    """The files of a source, or its generated data sets, with their names and rows."""
-    for name, size in source.datasets.items():
-        own_seed = named_seed(seed, f"corpus/{source.id_prefix}/{name}")
-        yield name, generate_rows(name, size, own_seed)
+def _inputs(source: CorpusSource) -> Iterator[tuple[str, Iterator[NumberedRow]]]:
+    """The files of a source, with their names and rows."""
     fields = source.model_dump(include={"question_field", "answer_field", "turns"})
-    for name, path in [] if source.datasets else source_files(source):
+    for name, path in source_files(source):
         yield name, read_rows(path, name, **fields)

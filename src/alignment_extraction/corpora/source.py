@@ -46,9 +46,6 @@ class CorpusSource(BaseModel):
         None, description="with `hf`: the commit, or a branch or tag, pinned by sources.lock.yaml"
     )
     files: str | None = Field(None, min_length=1, description="with `hf`: glob of the files in it")
-    datasets: dict[str, PositiveInt] = Field(
-        {}, description="data sets of reasoning-gym, and how many problems of each"
-    )
     rows: PositiveInt | None = Field(
         None, description="rows that it has, for `plan`, where it is not there yet"
     )
@@ -56,16 +53,14 @@ class CorpusSource(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if sum((self.path is not None, self.hf is not None, bool(self.datasets))) != 1:
-            raise ValueError("give exactly one of `path`, `hf` and `datasets`")
+        if (self.path is None) == (self.hf is None):
+            raise ValueError("give exactly one of `path` and `hf`")
         if self.hf and not (self.revision and self.files):
             raise ValueError(
                 "`hf` needs `revision`, a commit (40 hex digits) or branch, and `files`, a glob"
             )
         if not self.hf and (self.revision or self.files):
             raise ValueError("`revision` and `files` go with `hf` alone")
-        if self.datasets and self.limit:
-            raise ValueError("`limit` is for files; `datasets` has sizes of its own")
         _ = self.hub
         return self
 

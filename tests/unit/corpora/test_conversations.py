@@ -7,13 +7,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-import reasoning_gym
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignment_extraction.corpora.conversations import Conversation, generate_rows, read_rows
+from alignment_extraction.corpora.conversations import Conversation, read_rows
 from alignment_extraction.corpora.rows import EXCERPT, RowError
-from alignment_extraction.files import InputError
 
 Read = Callable[..., list[tuple[int, Any]]]
 
@@ -236,39 +234,3 @@ def test_every_row_is_used_or_refused(
         assert row.answer is None or {"role": "assistant", "content": row.answer} in row.messages
         assert row.metadata is None or json.loads(row.metadata, parse_constant=pytest.fail)
         pl.DataFrame([row._asdict()]).write_ndjson()
-
-
-# Generated problems -----------------------------------------------------------------------------
-
-
-def test_generated_problems_depend_on_the_seed_and_can_be_verified() -> None:
-    first = list(generate_rows("chain_sum", 20, seed=1))
-    assert first == list(generate_rows("chain_sum", 20, seed=1))
-    assert first != list(generate_rows("chain_sum", 20, seed=2))
-    assert [number for number, _, _ in first] == list(range(1, 21))
-    for _, row, _ in first:
-        assert isinstance(row, Conversation)
-        assert row.metadata is not None
-        about = json.loads(row.metadata)
-        verifier = reasoning_gym.get_score_answer_fn(about["dataset"])
-        assert verifier(row.answer, about["entry"]) == 1.0
-        assert verifier("1e9", about["entry"]) < 1.0
-
-
-def test_a_data_set_that_reasoning_gym_lacks() -> None:
-    with pytest.raises(InputError, match=r"'no_such_set' not registered; correct the name"):
-        next(generate_rows("no_such_set", 1, 0))
-
-
-def test_a_generator_that_fails_costs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reasoning_gym.arithmetic.chain_sum import ChainSumDataset
-
-    generate = ChainSumDataset.__getitem__
-
-    def fail_once(self: Any, index: int) -> Any:
-        return 1 // 0 if index == 1 else generate(self, index)
-
-    monkeypatch.setattr(ChainSumDataset, "__getitem__", fail_once)
-    rows = [row for _, row, _ in generate_rows("chain_sum", 3, 0)]
-    assert [isinstance(row, Conversation) for row in rows] == [True, False, True]
-    assert str(rows[1]).startswith("the generator failed (integer division")

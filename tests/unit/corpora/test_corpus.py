@@ -47,16 +47,16 @@ class Built(NamedTuple):
     statistics: dict[str, Any]
 
 
-def build(sources: list[CorpusSource], seed: int) -> Built:
+def build(sources: list[CorpusSource]) -> Built:
     """The corpus, all of it in memory."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, "sub", name) for name in ("corpus", "rejects", "statistics")]
-        corpus.write_corpus(sources, seed, *files)
+        corpus.write_corpus(sources, *files)
         return Built(pl.read_parquet(files[0]), pl.read_parquet(files[1]), read_json(files[2]))
 
 
 def one(path: Path | str, **values: Any) -> Built:
-    return build([source(path=str(path), **{"allow_rejects": True} | values)], seed=0)
+    return build([source(path=str(path), **{"allow_rejects": True} | values)])
 
 
 # The settings -----------------------------------------------------------------------------------
@@ -69,11 +69,8 @@ def one(path: Path | str, **values: Any) -> Built:
         ({"path": "x", "role": "train"}, "role\n  Input should be 'member', 'twin'"),
         ({"path": "x", "turns": "last"}, "turns\n  Input should be 'first' or 'all'"),
         ({"path": "hf:x"}, "hf:x: not a data set of the hub; write hf:owner/name"),
-        ({}, "exactly one of `path`, `hf` and `datasets`"),
-        ({"path": "x", "hf": "a/b"}, "exactly one of `path`, `hf` and `datasets`"),
-        ({"path": "x", "datasets": {"gcd": 1}}, "exactly one of `path`, `hf` and `datasets`"),
-        ({"datasets": {"gcd": 1}, "limit": 1}, "`limit` is for files"),
-        ({"datasets": {"gcd": 0}}, "datasets.gcd\n  Input should be greater"),
+        ({}, "exactly one of `path` and `hf`"),
+        ({"path": "x", "hf": "a/b"}, "exactly one of `path` and `hf`"),
         ({"hf": "a/b", "files": "*"}, "`hf` needs `revision`"),
         ({"hf": "a/b", "revision": COMMIT}, "and `files`, a glob"),
         ({"hf": "a/b", "revision": "../a", "files": "*"}, "revision\n  String should match"),
@@ -91,7 +88,6 @@ def test_settings_that_do_not_fit_are_refused(values: dict[str, Any], message: s
 def test_settings_survive_the_way_through_json() -> None:
     for given_source in (
         source(path="x", limit=3, question_field="a.b", turns="all", allow_rejects=True),
-        source(datasets={"gcd": 3, "chain_sum": 2}),
         source(hf="a/b", revision=COMMIT, files="*.json"),
     ):
         again = json.loads(json.dumps(given_source.model_dump(exclude_none=True)))
@@ -104,7 +100,6 @@ def test_local_files(tmp_path: Path) -> None:
     found = source(path=f"{tmp_path}/**/*.jsonl").local_files()
     assert [path.name for path in found] == ["a.jsonl", "b.jsonl", "c.jsonl"]
     assert source(path="gone.jsonl").local_files() == [Path("gone.jsonl")]
-    assert source(datasets={"gcd": 1}).local_files() == []
     with pytest.raises(InputError, match=r"\*.json: matches no file; correct path of source data"):
         source(path=f"{tmp_path}/*.json").local_files()
 
@@ -156,7 +151,7 @@ def test_counts(tmp_path: Path) -> None:
         source(name="first", path=str(first)),
         source(name="second", path=str(second), role="control"),
     ]
-    built = build(sources, seed=0)
+    built = build(sources)
     # Every duplicate is kept: six and two rows.
     assert built.frame["source"].to_list() == ["first"] * 6 + ["second"] * 2
     assert built.statistics == {
@@ -215,18 +210,6 @@ def test_more_rows_than_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert built.statistics == whole.statistics
 
 
-def test_generated_sources(tmp_path: Path) -> None:
-    datasets = {"gsm_symbolic": 12, "chain_sum": 5}
-    sources = [source(name=name, datasets=datasets, role="unknown") for name in ("one", "two")]
-    built = build(sources, seed=3)
-    assert built.frame["template"].to_list() == (["gsm_symbolic"] * 12 + ["chain_sum"] * 5) * 2
-    assert built.frame.equals(build(sources, seed=3).frame)
-    # Every source and seed draws anew.
-    questions = built.frame["question"]
-    assert not questions[:17].equals(questions[17:])
-    assert not questions.equals(build(sources, seed=4).frame["question"])
-
-
 HUB = """
 import json, pathlib, sys
 import polars as pl
@@ -235,7 +218,7 @@ from alignment_extraction.corpora.source import CorpusSource
 from alignment_extraction.files import InputError
 files = [pathlib.Path(name) for name in ("corpus", "rejects", "statistics")]
 try:
-    write_corpus([CorpusSource(**json.loads(sys.argv[1]))], 0, *files)
+    write_corpus([CorpusSource(**json.loads(sys.argv[1]))], *files)
     questions, rejects = pl.read_parquet(files[0])["question"], pl.read_parquet(files[1])["file"]
     print(json.dumps([questions.to_list(), rejects.to_list()]))
 except InputError as error:
@@ -310,7 +293,7 @@ def test_one_source_in_several_roles(tmp_path: Path) -> None:
     """Twins and held-out rows of one source: groups of their own, and ids that never meet."""
     path = write_lines(tmp_path / "x.jsonl", gsm8k(("q", "a")))
     roles = ["member", "twin", "held-out", "control"]
-    built = build([source(path=str(path), role=role) for role in roles], seed=0)
+    built = build([source(path=str(path), role=role) for role in roles])
     assert built.frame.select("id", "source", "role").rows() == [
         ("data/0000001", "data", "member"),
         *((f"data.{role}/0000001", "data", role) for role in roles[1:]),
@@ -379,7 +362,7 @@ def test_the_three_commonest_reasons(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 def test_importing_it_is_cheap() -> None:
     """Every parse of the workflow imports it."""
-    heavy = "{'torch', 'datasets', 'reasoning_gym', 'huggingface_hub', 'pyarrow'}"
+    heavy = "{'torch', 'datasets', 'huggingface_hub', 'pyarrow'}"
     module = "alignment_extraction.corpora.corpus"
     code = f"import sys, {module}; sys.exit(str({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -467,6 +450,6 @@ def test_streamed_rows_are_the_bytes_of_rows_written_at_once(tmp_path: Path) -> 
         for name in ("one", "two")
     ]
     names = ("streamed", "rejects", "statistics")
-    corpus.write_corpus(sources, 0, *(tmp_path / f"{name}.parquet" for name in names))
-    write_parquet(build(sources, 0).frame, tmp_path / "whole.parquet")
+    corpus.write_corpus(sources, *(tmp_path / f"{name}.parquet" for name in names))
+    write_parquet(build(sources).frame, tmp_path / "whole.parquet")
     assert (tmp_path / "streamed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()

@@ -33,7 +33,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def test_shipped_params_are_valid() -> None:
     params = config.load(ROOT / "params.yaml")
     assert params.run == ("controlled",)
-    assert params.studies["smollm2"].prefix_names == ("full", "user", "bos")
+    assert params.studies["smollm2-published"].prefix_names == ("full", "user", "bos")
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_shipped_params_are_valid() -> None:
     [
         ("sede", 1, "sede: unknown key"),
         (
-            "studies/smollm2/sampling/tempreature",
+            "studies/smollm2-published/sampling/tempreature",
             1,
-            "studies.smollm2.sampling.tempreature: unknown",
+            "studies.smollm2-published.sampling.tempreature: unknown",
         ),
         ("seed", "three", "seed: Input should be a valid integer"),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),
@@ -54,23 +54,39 @@ def test_shipped_params_are_valid() -> None:
         ),
         ("run", ["nothing"], "run.0: 'nothing' is not in `studies`"),
         ("run", [], "run: "),
-        ("studies/smollm2/models", ["gpt"], "studies.smollm2.models.0: 'gpt' is not in `models`"),
-        ("studies/smollm2/corpus", "x", "studies.smollm2.corpus: 'x' is not in `corpora`"),
-        ("studies/smollm2/embedder", "x", "studies.smollm2.embedder: 'x' is not in `embedders`"),
-        ("studies/smollm2/title", ..., "studies.smollm2.title: missing"),
-        ("studies/smollm2/prefixes", ["user", "user"], "'user' is given twice"),
-        ("studies/smollm2/prefixes", ["usr"], "studies.smollm2.prefixes.0"),
         (
-            "studies/smollm2/thresholds",
+            "studies/smollm2-published/models",
+            ["gpt"],
+            "studies.smollm2-published.models.0: 'gpt' is not in `models`",
+        ),
+        (
+            "studies/smollm2-published/corpus",
+            "x",
+            "studies.smollm2-published.corpus: 'x' is not in `corpora`",
+        ),
+        (
+            "studies/smollm2-published/embedder",
+            "x",
+            "studies.smollm2-published.embedder: 'x' is not in `embedders`",
+        ),
+        ("studies/smollm2-published/title", ..., "studies.smollm2-published.title: missing"),
+        ("studies/smollm2-published/prefixes", ["user", "user"], "'user' is given twice"),
+        ("studies/smollm2-published/prefixes", ["usr"], "studies.smollm2-published.prefixes.0"),
+        (
+            "studies/smollm2-published/thresholds",
             {"semantic": 1.5},
-            "studies.smollm2.thresholds.semantic: Input should be less than or equal to 1",
+            "published.thresholds.semantic: Input should be less than or equal to 1",
         ),
         (
-            "studies/smollm2/thresholds",
+            "studies/smollm2-published/thresholds",
             {"string": -1.01},
-            "studies.smollm2.thresholds.string: Input should be greater than or equal to -1",
+            "published.thresholds.string: Input should be greater than or equal to -1",
         ),
-        ("studies/smollm2/fields", ["answer"], "fields: `answer` needs `sampling.answer: true`"),
+        (
+            "studies/smollm2-published/fields",
+            ["answer"],
+            "fields: `answer` needs `sampling.answer: true`",
+        ),
         ("models/smollm2", {}, "models.smollm2: give one of `source` (with its sha256), `tr"),
         ("models/smollm2/source/sha256", ..., "smollm2.source: `path` and `pypi` need `sha256`"),
         ("models/smollm2/source/sha256", "abc", "models.smollm2.source.sha256"),
@@ -94,16 +110,28 @@ def test_shipped_params_are_valid() -> None:
             {"sample": 3},
             "conditions.0.sampling: sample: unknown key",
         ),
-        ("studies/smollm2/fields", ["both"], "fields: `both` needs `sampling.answer: true`"),
-        ("studies/smollm2/seeds", [0, 0], "seeds: 0 is given twice; remove or rename one"),
-        ("studies/smollm2/seeds", [-1], "seeds.0: Input should be greater than or equal to 0"),
         (
-            "studies/smollm2/index",
+            "studies/smollm2-published/fields",
+            ["both"],
+            "fields: `both` needs `sampling.answer: true`",
+        ),
+        (
+            "studies/smollm2-published/seeds",
+            [0, 0],
+            "seeds: 0 is given twice; remove or rename one",
+        ),
+        (
+            "studies/smollm2-published/seeds",
+            [-1],
+            "seeds.0: Input should be greater than or equal to 0",
+        ),
+        (
+            "studies/smollm2-published/index",
             {"search_k": 0},
             "index.search_k: Input should be greater than 0",
         ),
-        ("studies/smollm2/index", {"kind": "faiss"}, "index.kind"),
-        ("studies/smollm2/sampling", {"slots": 1000}, "sampling.slots"),
+        ("studies/smollm2-published/index", {"kind": "faiss"}, "index.kind"),
+        ("studies/smollm2-published/sampling", {"slots": 1000}, "sampling.slots"),
         ("train", {"rl": {"generations": 7}}, "train: rl.batch_size = 64 is not a multiple"),
         ("controlled", {"sft_templates": 0}, "controlled.sft_templates"),
     ],
@@ -152,20 +180,19 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 def test_literal_prefix() -> None:
     literal = {"name": "paper", "text": "<|user|>"}
-    params = config.validate(changed("studies/smollm2/prefixes", ["user", literal]))
-    study = params.studies["smollm2"]
+    params = config.validate(changed("studies/smollm2-published/prefixes", ["user", literal]))
+    study = params.studies["smollm2-published"]
     assert study.prefix_names == ("user", "paper")
     assert study.prefix_named("paper") == LiteralPrefix(name="paper", text="<|user|>")
 
 
 def test_groups_and_sources() -> None:
     params = config.load(ROOT / "params.yaml")
-    assert params.corpora["reasoning-gym"].groups == ("reasoning-gym.unknown",)
     assert params.corpora["smol-smoltalk"].groups == ("smoltalk.member", "smoltalk.held-out")
     assert "sft.twin" in params.corpora["controlled"].groups
     trained = params.trained_on("controlled")
     assert (trained["base-q8"], trained["sft-q8"], trained["rl-q8"]) == ((), ("sft",), ("rl",))
-    assert params.trained_on("smollm2")["smollm2"] == ()
+    assert params.trained_on("smollm2-published")["smollm2"] == ()
 
 
 def test_served_models() -> None:
