@@ -54,6 +54,7 @@ _MODELS: dict[str, dict[str, Any]] = {
     "qwen2.5-7b": {"architecture": "qwen2", "chat_template": CHATML, "seed": 6},
     "smollm2": {"architecture": "llama", "chat_template": CHATML, "seed": 7},
 }
+AYA = "ai2-adapt-dev/tulu_v3.9_aya_100k"
 _ROWS = 40
 
 
@@ -98,7 +99,7 @@ def tulu() -> dict[str, bytes]:
             {
                 "id": [f"{part}_{i}" for i in range(_ROWS)],
                 "messages": messages(f"tulu {part}", _ROWS),
-                "source": ["ai2-adapt-dev/stand_in"] * _ROWS,
+                "source": ["ai2-adapt-dev/stand_in", AYA] * (_ROWS // 2),
             }
         )
         for part in range(2)
@@ -106,16 +107,23 @@ def tulu() -> dict[str, bytes]:
     return {name: _parquet(frame) for name, frame in halves.items()}
 
 
-def orz() -> dict[str, bytes]:
+def aya_unused() -> dict[str, bytes]:
+    """Rows of one of the mixture's sources that a shuffle left out; one is in it all the same."""
+    rows = [*messages("aya", _ROWS), messages("tulu 0", 1)[0]]
+    frame = pl.DataFrame({"messages": rows, "dataset": ["aya"] * len(rows)})
+    return {"data/train-00000-of-00001.parquet": _parquet(frame)}
+
+
+def orz(file: str, kind: str) -> dict[str, bytes]:
     """Open-Reasoner-Zero's RL data: a JSON list of pairs of turns."""
     rows = [
         [
             {"from": "human", "value": question},
             {"from": "assistant", "ground_truth": {"value": str(i)}},
         ]
-        for i, question in enumerate(questions("orz", _ROWS))
+        for i, question in enumerate(questions(kind, _ROWS))
     ]
-    return {"orz_math_57k_collection.json": json.dumps(rows).encode()}
+    return {file: json.dumps(rows).encode()}
 
 
 def smoltalk() -> dict[str, bytes]:
@@ -172,7 +180,11 @@ def repositories(params: Params, folder: Path) -> dict[str, dict[str, bytes]]:
     found = {
         "BAAI/bge-m3": embedder(folder),
         "allenai/tulu-3-sft-olmo-2-mixture": tulu(),
-        "Open-Reasoner-Zero/orz_math_57k_collection": orz(),
+        "ai2-adapt-dev/tulu_v3.9_aya_unused": aya_unused(),
+        **{
+            f"Open-Reasoner-Zero/{name}": orz(f"{name}.json", name)
+            for name in ("orz_math_57k_collection", "orz_math_72k_collection_extended")
+        },
         "HuggingFaceTB/smol-smoltalk": smoltalk(),
     }
     for name in _MODELS:

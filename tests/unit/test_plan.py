@@ -46,8 +46,8 @@ def test_olmo() -> None:
     # Two models of 4.9 bits per weight.
     assert found["models"].disk == pytest.approx(2 * 7.3e9 * 4.9 / 8)
     assert 4e9 < found["generate"].memory < 80e9
-    # One pass over all rows is far cheaper than a million samples.
-    assert found["row risk"].seconds < found["generate"].seconds
+    # One pass over all questions is far cheaper than a million samples.
+    assert 3 * found["row risk"].seconds < found["generate"].seconds
 
 
 def test_a_machine_twice_as_fast_takes_half_as_long() -> None:

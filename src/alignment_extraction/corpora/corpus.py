@@ -1,6 +1,7 @@
 """Corpora: files and hub data sets, brought into one schema."""
 
 import itertools
+import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +64,9 @@ def write_corpus(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         parts = {one.group: _read_source(one, Path(folder, one.group)) for one in sources}
+        members = [parts[one.group].frame for one in sources if one.role == "member"]
+        for name in (one.group for one in sources if one.unseen and members):
+            parts[name] = _unseen(name, parts[name], pl.concat(members))
         frame = pl.concat([part.frame for part in parts.values()])
         refused = pl.concat([part.rejects for part in parts.values()])
         roles = frame.group_by("role").len().collect(engine="streaming")
@@ -78,6 +82,17 @@ def write_corpus(
         write_json(counts, statistics)
         with atomic_path(output) as partial:  # never all of it in memory
             frame.sink_parquet(partial, compression="zstd", statistics=True, metadata={})
+
+
+def _unseen(name: str, part: _Rows, members: pl.LazyFrame) -> _Rows:
+    """The rows of a source whose question no member has, by hashes of 64 bits."""
+    key = pl.col("question").hash()
+    known = members.select(key.unique())
+    frame = part.frame.join(known, left_on=key, right_on="question", how="anti")
+    counts = _counts(frame, part.rejects)
+    if not counts["usable"]:
+        raise InputError(f"source {name}: members have all of its questions; leave it out")
+    return part._replace(frame=frame, statistics=part.statistics | counts)
 
 
 def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
@@ -159,14 +174,19 @@ def _frames(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The usable rows of a batch (`CORPUS`), and the others (`REJECTS`)."""
     good: list[tuple[Any, ...]] = []
+    templates: list[str | None] = []
+    key = source.template_field
     bad: list[tuple[Any, ...]] = []
     for number, (line, row, turn) in batch:
         if isinstance(row, RowError):
             bad.append((source.name, file, line, str(row), row.excerpt))
         else:
             good.append((f"{source.id_prefix}/{number:07d}{f'.{turn}' if turn > 1 else ''}", *row))
+            own = json.loads(row.metadata or "{}").get(key) if key else source.template
+            templates.append(None if own is None else str(own))
     fields = ("id", *Conversation._fields)
     frame = pl.DataFrame(good, schema={name: CORPUS[name] for name in fields}, orient="row")
+    frame = frame.with_columns(template=pl.Series(templates, dtype=pl.String))
     given = {"source": source.name, "role": source.role, "repetitions": 1}
     literals = {name: pl.lit(value, CORPUS[name]) for name, value in given.items()}
     text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)

@@ -15,7 +15,7 @@ from alignment_extraction.vocabulary import Role, group_name
 
 
 class CorpusSource(BaseModel):
-    """One data set: files on disk, files of a hub repository, or generated problems."""
+    """One data set: files on disk, or files of a hub repository."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,6 +35,15 @@ class CorpusSource(BaseModel):
         False, description="go on where more than half of the rows cannot be used"
     )
     role: Role = Field(description="what is known of its part in the target's training")
+    template: str | None = Field(
+        None, min_length=1, description="what kind its rows are of; members are compared within it"
+    )
+    template_field: str | None = Field(
+        None, min_length=1, description="the key of each row's kind, in place of one for all"
+    )
+    unseen: bool = Field(
+        False, description="leave out rows whose question a member row of the corpus has"
+    )
     path: str | None = Field(
         None,
         min_length=1,
@@ -61,6 +70,8 @@ class CorpusSource(BaseModel):
             )
         if not self.hf and (self.revision or self.files):
             raise ValueError("`revision` and `files` go with `hf` alone")
+        if self.unseen and self.role == "member":
+            raise ValueError("`unseen` is for rows that are held against members, not for members")
         _ = self.hub
         return self
 
