@@ -177,9 +177,8 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
         place, trees = "CPU", rows * dimension * 6
         searching = 10 * queries * min(rows, inspected) * dimension / _PRODUCT_RATE
     scored = [models[model] for model in (study.likelihood.models if study.likelihood else ())]
-    # Questions alone are half of it; else all with and without the template.
-    questions = study.likelihood is not None and study.likelihood.risk_only
-    read = rows * _TEXT_TOKENS * (0.5 if questions else 2)
+    passes = {"questions": 0.5, "conversations": 1, "all": 2}
+    read = rows * _TEXT_TOKENS * (passes[study.likelihood.scored] if study.likelihood else 0)
     scoring = read * sum(weights for weights, _ in scored) / rates.sampling
     largest = max((size for _, size in scored), default=0)
     compared = pairs if index.strings == "all" else queries * index.candidates

@@ -107,7 +107,7 @@ def test_the_study(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "models": ["mine"],
         "prefix": "full",
         "limit": None,
-        "risk_only": True,
+        "scored": "questions",
     }
     assert own["index"] == {"kind": "exact"}
     assert own["sampling"]["samples"] == own["sampling"]["shard"]
@@ -149,7 +149,7 @@ def test_a_base_fields_and_a_prefix_of_ones_own(here: Path) -> None:
         "models": ["own"],
         "prefix": "given",
         "limit": None,
-        "risk_only": True,
+        "scored": "questions",
     }
     assert own["prefixes"] == [{"name": "given", "text": "<|im_start|>user\n", "end": "<|im_end|>"}]
     assert own["embedder"] == "given"
@@ -194,7 +194,7 @@ def test_a_model_without_a_template_has_no_prefix_of_it(
         "models": ["bare"],
         "prefix": "none",
         "limit": None,
-        "risk_only": True,
+        "scored": "questions",
     }
 
 
@@ -419,7 +419,7 @@ def test_a_served_model(here: Path) -> None:
                 raise CliRunner().invoke(app, ["audit", *arguments]).exception  # type: ignore[misc]
     with Model(here / "mine.gguf") as model, Fake(model).running() as fake:
         written = write_study(f"{fake.url}#tiny", "rows.jsonl", *SERVED, "--name", "other")
-        assert written["studies"]["other"]["likelihood"]["risk_only"]
+        assert written["studies"]["other"]["likelihood"]["scored"] == "questions"
 
 
 def test_samples_grow_until_it_is_sure(toy: Callable[..., Toy]) -> None:

@@ -37,7 +37,7 @@ rule likelihood:
     params:
         sources=scored_sources,
         limit=lambda wildcards: study_of(wildcards).likelihood.limit,
-        risk_only=lambda wildcards: study_of(wildcards).likelihood.risk_only,
+        scored=lambda wildcards: study_of(wildcards).likelihood.scored,
         prefix=lambda wildcards: Given(study_of(wildcards).likelihood_prefix),
         gpu_layers=PARAMS.gpu_layers,
         sha256=lambda wildcards: PARAMS.models[scored(wildcards)].sha256,

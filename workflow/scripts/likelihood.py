@@ -17,7 +17,7 @@ with step(snakemake.log[0]):
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix.settings,
         template_of=snakemake.params.template_of or (Path(template[0]) if template else None),
-        risk_only=snakemake.params.risk_only,
+        scored=snakemake.params.scored,
         threads=snakemake.threads,
         gpu_layers=snakemake.params.gpu_layers,
         sha256=snakemake.params.sha256,

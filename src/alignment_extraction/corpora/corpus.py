@@ -1,7 +1,6 @@
 """Corpora: files and hub data sets, brought into one schema."""
 
 import itertools
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -174,26 +173,22 @@ def _frames(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The usable rows of a batch (`CORPUS`), and the others (`REJECTS`)."""
     good: list[tuple[Any, ...]] = []
-    templates: list[str | None] = []
-    key = source.template_field
     bad: list[tuple[Any, ...]] = []
     for number, (line, row, turn) in batch:
         if isinstance(row, RowError):
             bad.append((source.name, file, line, str(row), row.excerpt))
         else:
             good.append((f"{source.id_prefix}/{number:07d}{f'.{turn}' if turn > 1 else ''}", *row))
-            own = json.loads(row.metadata or "{}").get(key) if key else source.template
-            templates.append(None if own is None else str(own))
     fields = ("id", *Conversation._fields)
     frame = pl.DataFrame(good, schema={name: CORPUS[name] for name in fields}, orient="row")
-    frame = frame.with_columns(template=pl.Series(templates, dtype=pl.String))
-    given = {"source": source.name, "role": source.role, "repetitions": 1}
+    given = source.model_dump(include={"role", "template"})
+    given |= {"source": source.name, "repetitions": 1}
     literals = {name: pl.lit(value, CORPUS[name]) for name, value in given.items()}
+    if key := source.template_field:
+        literals["template"] = pl.col("metadata").str.json_path_match(f'$["{key}"]')
     text = pl.concat_str("question", "answer", separator="\n", ignore_nulls=True)
-    frame = pl.concat(
-        [CORPUS.to_frame(), frame.with_columns(text=text, **literals)], how="diagonal"
-    )
-    return frame, pl.DataFrame(bad, schema=REJECTS, orient="row")
+    whole = [CORPUS.to_frame(), frame.with_columns(text=text, **literals)]
+    return pl.concat(whole, how="diagonal"), pl.DataFrame(bad, schema=REJECTS, orient="row")
 
 
 def _inputs(source: CorpusSource) -> Iterator[tuple[str, Iterator[NumberedRow]]]:

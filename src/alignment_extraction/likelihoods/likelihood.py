@@ -24,7 +24,7 @@ from alignment_extraction.generations.prefix import prefix_tokens
 from alignment_extraction.generations.server import Server
 from alignment_extraction.gpu import usable_gpu_layers
 from alignment_extraction.likelihoods.min_k import Array, lowest_mean, normalised
-from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm
+from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm, Scored
 from alignment_extraction.statistics import named_seed
 
 _KEYS = {"id": pl.String(), "target": pl.String(), "template": pl.Boolean(), "prefix": pl.String()}
@@ -43,7 +43,7 @@ def likelihood(
     *,
     prefix: PrefixForm | LiteralPrefix = "user",
     template_of: Path | None = None,
-    risk_only: bool = False,
+    scored: Scored = "all",
     threads: int | None = None,
     gpu_layers: int = 0,
 ) -> pl.DataFrame:
@@ -56,7 +56,7 @@ def likelihood(
             template; its `end`, where it has one or the model no template, stands between them.
         template_of: a GGUF of the same vocabulary whose chat template is used, such as the trained
             model where this one is its base.
-        risk_only: questions after the prefix alone, and no Min-K%++: what row risk takes.
+        scored: of each row; of questions alone, which row risk takes, there is no Min-K%++.
         threads: of llama.cpp; None uses every core.
         gpu_layers: layers offloaded to a GPU; -1 is all.
 
@@ -77,8 +77,9 @@ def likelihood(
             require_same_vocabulary(model, speaker)
         scenes = _scenes(speaker, prefix)
         rows = corpus.select("id", pl.col("question", "answer").fill_null(""))
-        if risk_only:
-            scenes, rows = scenes[:1], rows.with_columns(answer=pl.lit(""))
+        scenes = scenes if scored == "all" else scenes[:1]
+        if scored == "questions":
+            rows = rows.with_columns(answer=pl.lit(""))
         total = len(scenes) * (len(rows) + int((rows["answer"] != "").sum()))
         bar = stack.enter_context(
             tqdm(total=total, unit="text", desc=f"likelihood under {model.path.stem}")
@@ -86,7 +87,7 @@ def likelihood(
         for some in rows.iter_slices(_ROWS):
             for chat, context in scenes:
                 keys, texts = _texts(speaker, chat, context, some)
-                found = _statistics(model, texts, bar, moments=not risk_only)
+                found = _statistics(model, texts, bar, moments=scored != "questions")
                 table.extend(_as_table(keys, found))
     if len(table) and table["log_probability"].null_count() == len(table):
         raise InputError(
@@ -238,13 +239,13 @@ def write_likelihood(
     """`likelihood` of corpus rows under a model, as Parquet.
 
     `model` is a GGUF, which must have `sha256` if given, or address and name of one that a server
-    has, which takes no more `options` of `likelihood` than `prefix` and `risk_only`.
+    has, which takes no more `options` of `likelihood` than `prefix` and `scored`.
 
     Raises:
         InputError: see `likelihood`, and the GGUF is another one or was replaced.
     """
     if isinstance(model, tuple):
-        asked = rows.with_columns(answer=None) if options.get("risk_only") else rows
+        asked = rows.with_columns(answer=None) if options.get("scored") == "questions" else rows
         frame = served_likelihood(model, asked, options["prefix"])
         about = " at ".join(model[::-1])
     else:

@@ -85,6 +85,9 @@ class ThresholdSettings(Settings):
         return SWEEP[: 0 if METRICS[metric].threshold is None else None]
 
 
+Scored = Literal["questions", "conversations", "all"]
+
+
 class LikelihoodSettings(Settings):
     """Models under which the corpus's likelihood is taken: row risk, and change by training."""
 
@@ -93,8 +96,8 @@ class LikelihoodSettings(Settings):
     sources: tuple[str, ...] = ()
     """corpus sources to score; by default those that a model was trained on, or else all"""
     limit: PositiveInt | None = Field(None, description="random rows of each source and role")
-    risk_only: bool = False
-    """score questions after the prefix alone: no answers, plain documents or Min-K%++"""
+    scored: Scored = "all"
+    """questions after the prefix, with answers and Min-K%++, or all, as plain documents too"""
 
 
 def _rate(value: Any) -> Any:

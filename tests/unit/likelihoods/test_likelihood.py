@@ -56,7 +56,7 @@ def naive(llama: llama_cpp.Llama, context: str, text: str) -> tuple[int, float]:
 
 
 def test_row_risk_takes_questions_after_the_prefix_alone(scored: pl.DataFrame, path: Path) -> None:
-    own = likelihood(path, CORPUS, threads=1, risk_only=True)
+    own = likelihood(path, CORPUS, threads=1, scored="questions")
     right = scored.filter("template", target="question").drop("min_k_plus_plus")
     assert_frame_equal(own.drop("min_k_plus_plus"), right, rel_tol=1e-5)
     assert own["min_k_plus_plus"].null_count() == len(CORPUS)
