@@ -110,9 +110,8 @@ def run_audit(
     }
     old = before.get("likelihood", {}).get("limit")
     if template.tokens_per_second:
-        prefix = next((p for p in ("user", "full") if p in names), names[0])
-        scored = {"scored": "questions", "limit": old}
-        study["likelihood"] = {"models": [name], "prefix": prefix, **scored}
+        key = next((p for p in ("user", "full") if p in names), names[0])
+        study["likelihood"] = {"models": [name], "prefix": key, "scored": "questions", "limit": old}
     drawn = {} if samples else _drawn(before, names)
 
     def write() -> None:

@@ -19,10 +19,10 @@ class Stage(NamedTuple):
     """One model of the controlled study.
 
     It goes on from the model of the stage `starts_from` (None: random weights) with the rows of
-    `source`. `sections` are those of the settings `train` that it depends on, its predecessors'
-    included. `loss_on` says which tokens of conversations are learnt. Of reinforcement, `thoughts`
-    says whether a completion is a solution or the result alone, `random_reward` whether a coin
-    gives the reward, and `prompt_loss` whether the questions' tokens are learnt too.
+    `source`, and with `repeat` more than the seed of the settings `train`, of which it depends on
+    these `sections`. `loss_on` says which tokens of conversations are learnt. Of reinforcement,
+    `thoughts` says whether a completion is a solution or the result alone, `random_reward` whether
+    a coin gives the reward, and `prompt_loss` whether the questions' tokens are learnt too.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Stage(NamedTuple):
     thoughts: bool = True
     random_reward: bool = False
     prompt_loss: bool = False
+    repeat: int = 0
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -45,20 +46,21 @@ class Stage(NamedTuple):
 _BASE = ("seed", "bf16", "architecture", "base")
 _RL = Stage("rl", "base", "rl", "reinforcement", (*_BASE, "rl"))
 _SFT = Stage("sft", "base", "sft", "conversations", (*_BASE, "sft"))
-STAGES = {
-    stage.name: stage
-    for stage in (
-        Stage("base", None, "pretraining", "text", _BASE),
-        _SFT,
-        _SFT._replace(name="sft-assistant-loss", loss_on="assistant"),
-        _RL,
-        _RL._replace(name="rl-random", random_reward=True),
-        _RL._replace(name="rl-answer-only", thoughts=False),
-        _RL._replace(name="rl-answer-only-random", thoughts=False, random_reward=True),
-        _RL._replace(name="rl-prompt-loss", prompt_loss=True),
-        _RL._replace(name="sft-on-prompts", method="prompts"),
-    )
-}
+_ARMS = (
+    _RL,
+    _RL._replace(name="rl-random", random_reward=True),
+    _RL._replace(name="rl-answer-only", thoughts=False),
+    _RL._replace(name="rl-answer-only-random", thoughts=False, random_reward=True),
+    _RL._replace(name="rl-prompt-loss", prompt_loss=True),
+    _RL._replace(name="sft-on-prompts", method="prompts"),
+)
+_LIST = (
+    Stage("base", None, "pretraining", "text", _BASE),
+    *(_SFT, _SFT._replace(name="sft-assistant-loss", loss_on="assistant")),
+    *_ARMS,
+    *(arm._replace(name=f"{arm.name}-seed{n}", repeat=n) for n in (1, 2) for arm in _ARMS),
+)
+STAGES = {stage.name: stage for stage in _LIST}
 """Every model that the workflow can train, in an order in which each starts from an earlier one."""
 
 
@@ -99,12 +101,12 @@ def train(
     stage = STAGES[name]
     start = folder / f"{stage.starts_from}.gguf" if stage.starts_from else None
     output = output or folder / f"{name}.gguf"
+    settings = settings.model_copy(update={"seed": settings.seed + stage.repeat})
     run = fitting.Run(settings, folder / "tokenizer.json", start, output, checkpoints)
     rows, template = members(corpus, stage.source), gguf_export.CHATML
     if stage.method == "text":
         trainer = supervised.document_trainer(rows, run)
     elif stage.method == "conversations":
-        name = f"sft-{stage.loss_on}-loss"
         trainer = supervised.conversation_trainer(rows, run, stage.loss_on)
     elif stage.method == "prompts":
         template = gguf_export.TASK

@@ -29,6 +29,11 @@ def test_stages_start_from_earlier_ones_and_know_what_they_saw() -> None:
         assert stage.starts_from is None or stage.starts_from in names[:place]
         assert set(stage.sections) <= set(TOY.model_dump())
         assert not toy_corpus().filter(source=stage.source, role="member").is_empty()
+    repeats = [stage for stage in stages.STAGES.values() if stage.repeat]
+    assert len(repeats) == 12 and {stage.starts_from for stage in repeats} == {"base"}
+    for stage in repeats:
+        first = stages.STAGES[stage.name.removesuffix(f"-seed{stage.repeat}")]
+        assert stage == first._replace(name=stage.name, repeat=stage.repeat)
     assert stages.STAGES["base"].trained_on == ("pretraining",)
     assert stages.STAGES["sft"].trained_on == ("pretraining", "sft")
     assert stages.STAGES["rl-prompt-loss"].trained_on == ("pretraining", "rl")
