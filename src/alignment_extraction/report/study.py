@@ -99,6 +99,5 @@ def _search(study: StudySettings, audits: Sequence[Path], statistics: Path) -> l
     queries = sum(entry["queries"] for entry in audited)
     found = sum(entry["queries"] * entry["recall_at_1"] for entry in audited)
     copies, copied = (sum(e.get(key, 0) for e in audited) for key in ("copies", "copies_found"))
-    about = {"index": study.index, "queries": queries, "found": found}
-    about |= {"copies": copies, "copies_found": copied, "counts": read_json(statistics)}
-    return list(paragraphs("search.txt", **about))
+    about = {"index": study.index, "copies": copies, "copies_found": copied, "queries": queries}
+    return list(paragraphs("search.txt", found=found, counts=read_json(statistics), **about))

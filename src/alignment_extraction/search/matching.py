@@ -22,7 +22,7 @@ from alignment_extraction.settings.studies import IndexSettings
 from alignment_extraction.statistics import named_seed
 from alignment_extraction.vocabulary import MATCHES
 
-_COPY = 0.8  # Levenshtein similarity from which an audit counts a row as copied
+_COPY = 0.9  # Levenshtein similarity from which an audit counts a row as copied
 
 
 def group_of(rows: pl.DataFrame, name: str, vectors: Vectors) -> tuple[pl.DataFrame, Vectors]:
@@ -80,9 +80,8 @@ def match(
 
     Returns:
         The matches (`vocabulary.MATCHES`), and for each `group/field` the audit's `queries` and
-        `recall_at_1`; of exact search, all queries and 1. Where strings are compared with near rows
-        alone, `copies`, the audit's queries that have a row at Levenshtein 0.8 or more, and
-        `copies_found`, how many of these the near rows have one for that is as similar.
+        `recall_at_1`; of exact search, all queries and 1. With strings of near rows alone `copies`,
+        the queries with a row at Levenshtein 0.9 or more, and `copies_found`, those found as well.
 
     Raises:
         InputError: a group or field that the corpus lacks, or embeddings and indexes of other
@@ -119,13 +118,20 @@ def match(
                     audits[key] = {"queries": size, "recall_at_1": recall}
             frames.append(_matches(texts, field, group, found, threads, near))
             if near and size:
-                own_texts, known = [texts[i] for i in sample], group["compared"].to_list()
-                best = best_matches(own_texts, known, threads)["levenshtein"].similarity
                 written = frames[-1]["levenshtein_best"].to_numpy()[sample]
-                copies = best >= _COPY
-                same = (written[copies] >= best[copies]).sum()
-                audits[key] |= {"copies": int(copies.sum()), "copies_found": int(same)}
+                known = group["compared"].to_list()
+                audits[key] |= _copies([texts[i] for i in sample], written, known, threads)
     return pl.concat(frames), audits
+
+
+def _copies(texts: list[str], written: Any, rows: list[str], threads: int) -> dict[str, int]:
+    """How many texts copy any of the rows, and how many such have as good a match in `written`."""
+    options: Any = {"score_cutoff": _COPY, "dtype": np.float32, "workers": threads}
+    pieces = [texts[i : i + 8] for i in range(0, len(texts), 8)]  # a million scores of each
+    scorer = SCORERS["levenshtein"]
+    best = np.hstack([process.cdist(p, rows, scorer=scorer, **options).max(axis=1) for p in pieces])
+    same = (best > 0) & (written >= best)
+    return {"copies": int((best > 0).sum()), "copies_found": int(same.sum())}
 
 
 def match_exactly(

@@ -42,11 +42,9 @@ LEAST_SIMILARITY = 0.5
 _LENGTH_RATIO = 2 / LEAST_SIMILARITY - 1  # longer over shorter above which it is out of reach
 _KINDS = 96  # of characters, by code point: printable ASCII is all apart
 _FREQUENT_SHARE = 0.6  # of all characters are frequent ones: it makes both parts as dear
-_SAMPLE = 2048  # texts that show which are frequent
 _RARE, _FREQUENT, _WHOLE = range(3)  # parts of a text, in the order in which they lower a bound
 _CHUNK = 4096  # texts divided at one time
 _FIRST, _GROWTH = 16, 8  # candidates compared first, and how many times as many come next
-_DELAY = 2.0  # seconds after which a search shows its progress bar
 _TOLERANCE = 1e-6  # what rounding to float32 can take off a similarity
 
 
@@ -66,10 +64,7 @@ _Best = dict[Metric, tuple[int, float]]
 def best_among(
     queries: Sequence[str], corpus: Sequence[str], candidates: Integers, threads: int = 1
 ) -> dict[Metric, StringMatches]:
-    """`best_matches` of an equal text, or else of each query's candidates alone.
-
-    `candidates` are row numbers of the corpus, shape (queries, candidates).
-    """
+    """`best_matches` of an equal text, or else of each query's `candidates` alone, (queries, k)."""
     first = {corpus[i]: i for i in reversed(range(len(corpus)))}
     equal = np.array([first.get(text, -1) for text in queries], np.int64)
     found: dict[Metric, StringMatches] = {}
@@ -119,7 +114,7 @@ def best_matches(
 
     distinct = list(dict.fromkeys(queries))
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        bar = {"total": len(distinct), "unit": "text", "delay": _DELAY, "disable": progress is None}
+        bar = {"total": len(distinct), "unit": "text", "delay": 2.0, "disable": progress is None}
         searched = tqdm(pool.map(search, distinct), desc=progress, **bar)
         found = dict(zip(distinct, searched, strict=True))
 
@@ -153,7 +148,7 @@ class _SortedTexts(NamedTuple):
         lengths = np.array([len(text) for text in numbered], np.int64)
         order = np.argsort(lengths, kind="stable")
         texts = np.array(list(numbered), np.object_)[order]
-        some = texts[:: 1 + len(texts) // _SAMPLE].tolist()
+        some = texts[:: 1 + len(texts) // 2048].tolist()
         total = np.bincount(_code_points(some) % _KINDS, minlength=_KINDS)
         ranked = np.argsort(-total, kind="stable")
         share = total[ranked].cumsum() / max(1, total.sum())
