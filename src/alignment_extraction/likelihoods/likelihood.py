@@ -78,8 +78,7 @@ def likelihood(
         scenes = _scenes(speaker, prefix)
         rows = corpus.select("id", pl.col("question", "answer").fill_null(""))
         scenes = scenes if scored == "all" else scenes[:1]
-        if scored == "questions":
-            rows = rows.with_columns(answer=pl.lit(""))
+        rows = rows if scored != "questions" else rows.with_columns(answer=pl.lit(""))
         total = len(scenes) * (len(rows) + int((rows["answer"] != "").sum()))
         bar = stack.enter_context(
             tqdm(total=total, unit="text", desc=f"likelihood under {model.path.stem}")

@@ -43,6 +43,7 @@ _LENGTH_RATIO = 2 / LEAST_SIMILARITY - 1  # longer over shorter above which it i
 _KINDS = 96  # of characters, by code point: printable ASCII is all apart
 _FREQUENT_SHARE = 0.6  # of all characters are frequent ones: it makes both parts as dear
 _RARE, _FREQUENT, _WHOLE = range(3)  # parts of a text, in the order in which they lower a bound
+_DELAY = 2.0  # seconds after which a search shows its progress bar
 _CHUNK = 4096  # texts divided at one time
 _FIRST, _GROWTH = 16, 8  # candidates compared first, and how many times as many come next
 _TOLERANCE = 1e-6  # what rounding to float32 can take off a similarity
@@ -114,7 +115,7 @@ def best_matches(
 
     distinct = list(dict.fromkeys(queries))
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        bar = {"total": len(distinct), "unit": "text", "delay": 2.0, "disable": progress is None}
+        bar = {"total": len(distinct), "unit": "text", "delay": _DELAY, "disable": progress is None}
         searched = tqdm(pool.map(search, distinct), desc=progress, **bar)
         found = dict(zip(distinct, searched, strict=True))
 
