@@ -13,7 +13,7 @@ with step(snakemake.log[0]):
     template = snakemake.input.get("template_of")
     write_likelihood(
         snakemake.params.served or Path(snakemake.input.model[0]),
-        needed_rows(rows, base=bool(snakemake.wildcards.base)),
+        needed_rows(rows),
         Path(snakemake.output[0]),
         prefix=snakemake.params.prefix.settings,
         template_of=snakemake.params.template_of or (Path(template[0]) if template else None),

@@ -273,14 +273,11 @@ def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None)
     return chosen
 
 
-def needed_rows(rows: pl.DataFrame, *, base: bool) -> pl.DataFrame:
-    """Of these corpus rows what a study's tables need scored, under a model or under its base.
+def needed_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """These corpus rows, with the answers that a study's tables need scored.
 
-    Where a source has twins they are what members are compared with; of its held-out rows there is
-    the risk alone, which takes their questions under the model.
+    Where a source has twins, they are what members are compared with before and after training; of
+    its held-out rows the tables take how likely their questions are, and nothing else.
     """
     twins = (pl.col("role") == "twin").any().over("source")
-    spare = (pl.col("role") == "held-out") & twins
-    if base:
-        return rows.filter(~spare)
-    return rows.with_columns(answer=pl.when(~spare).then("answer"))
+    return rows.with_columns(answer=pl.when((pl.col("role") != "held-out") | ~twins).then("answer"))
