@@ -22,6 +22,7 @@ TOY_DATA = ControlledSettings(
     rl_templates=("short/more", "short/less"),
     rl_instances=6,
     rl_twins=6,
+    rl_wide_instances=4,
 )
 TOY = TrainingSettings.model_validate(
     {

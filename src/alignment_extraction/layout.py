@@ -125,5 +125,5 @@ def tables(params: Params, study: str) -> list[str]:
     """Names of the tables of a study's results, those of students aside."""
     about = params.studies[study]
     risk = RISK_TABLES if about.likelihood else ()
-    edits = EDIT_TABLES if params.corpora[about.corpus].controlled else ()
+    edits = EDIT_TABLES if "sft" in params.corpora[about.corpus].controlled else ()
     return [*ATTRIBUTION_TABLES, *risk, *edits]

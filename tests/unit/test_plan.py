@@ -95,7 +95,7 @@ def test_a_wrong_study_is_named_before_anything_is_measured() -> None:
 
 def test_a_built_corpus_counts_its_searched_rows(tmp_path: Path) -> None:
     """Corpora that the workflow draws have fewer counts than those that are read."""
-    drawn = controlled.post_training(controlled.build(ControlledSettings(), 0))
+    drawn = controlled.post_training(controlled.build(ControlledSettings(), 0), ["sft", "rl"])
     write_json(controlled.statistics(drawn), tmp_path / layout.corpus_files("orz-57k")[2])
     searched = drawn.filter(pl.col("role") != "control").height
     assert steps("orz-7b", RATES)["corpus"].amount == searched < drawn.height

@@ -69,7 +69,7 @@ def edit(values: dict[str, Any]) -> None:
         "base": {"trained": "base", "trained_on": []},
         "sft": {"trained": "sft", "trained_on": ["sft", "rl"], "base": "base"},
     }
-    values["corpora"] = {"toy": {"controlled": True}}
+    values["corpora"] = {"toy": {"controlled": ["sft", "rl"]}}
     values["controlled"], values["train"] = (s.model_dump(mode="json") for s in (DATA, TRAIN))
     values["studies"]["toy"] |= {
         "models": ["sft"],

@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
             "sft-f16": {"trained": "sft"},
             "q8": {"trained": "rl", "quantisation": "Q8_0"},
         }
-        values["corpora"] |= {"controlled": {"controlled": True}}
+        values["corpora"] |= {"controlled": {"controlled": ["sft", "rl"]}}
         # The models of the studies in `run` are trained, and no other.
         values["models"] |= {"loss": {"trained": "sft-assistant-loss"}}
         values["run"] = ["controlled"]

@@ -88,7 +88,7 @@ rule risk:
 EDITED = either(
     name
     for name, study in PARAMS.studies.items()
-    if PARAMS.corpora[study.corpus].controlled
+    if "sft" in PARAMS.corpora[study.corpus].controlled
 )
 
 

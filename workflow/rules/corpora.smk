@@ -51,6 +51,8 @@ rule known_corpus:
             for name, corpus in PARAMS.corpora.items()
             if corpus.controlled or corpus.conversations
         ),
+    params:
+        searched=lambda wildcards: PARAMS.corpora[wildcards.corpus].member_sources,
     script:
         "../scripts/known_corpus.py"
 

@@ -8,7 +8,8 @@ from alignment_extraction.step import step
 from alignment_extraction.training import controlled
 
 with step(snakemake.log[0]):
-    corpus = controlled.post_training(read_parquet(Path(snakemake.input.corpus)))
+    rows = read_parquet(Path(snakemake.input.corpus))
+    corpus = controlled.post_training(rows, snakemake.params.searched)
     write_parquet(REJECTS.to_frame(), Path(snakemake.output.rejects))
     write_json(controlled.statistics(corpus), Path(snakemake.output.statistics))
     write_parquet(corpus, Path(snakemake.output.corpus))

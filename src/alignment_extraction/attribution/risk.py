@@ -7,7 +7,6 @@ from alignment_extraction import statistics
 from alignment_extraction.attribution.predictions import chance
 from alignment_extraction.attribution.tables import table
 from alignment_extraction.statistics import Array
-from alignment_extraction.vocabulary import SEARCHED_ROLES
 
 SAMPLES = np.round(10 ** np.arange(0, 9.5, 0.5)).astype(np.int64)
 """Numbers of samples: 1 to 10^9 in half decades."""
@@ -29,8 +28,7 @@ def risk(rows: pl.DataFrame, seed: int, predicted: pl.DataFrame) -> pl.DataFrame
         predicted: from `predictions.predictions`, to lay the sampled curve beside the expected one.
     """
     distinct = (
-        rows.filter(pl.col("role").is_in(SEARCHED_ROLES))
-        .sort("id")
+        rows.sort("id")
         .unique(["source", "role", "question"], keep="first", maintain_order=True)
         .drop_nulls("log_probability")
     )

@@ -10,7 +10,7 @@ from alignment_extraction.attribution import tables
 from alignment_extraction.attribution.levels import compared_rows
 from alignment_extraction.attribution.predictions import asked, chance, questions
 from alignment_extraction.settings.studies import ThresholdSettings
-from alignment_extraction.vocabulary import CONDITION
+from alignment_extraction.vocabulary import CONDITION, SEARCHED_ROLES
 
 CHANCES = {"chance_1e3": 1e3, "chance_1e4": 1e4, "chance_1e6": 1e6, "chance_1e9": 1e9}
 """Numbers of samples for which `rows` gives a row's chance to appear."""
@@ -49,7 +49,7 @@ def rows(
     Raises:
         InputError: see `predictions.questions`.
     """
-    table = asked(likelihood, corpus)
+    table = asked(likelihood, corpus.filter(pl.col("role").is_in(SEARCHED_ROLES)))
     score = pl.col("log_probability")
     if base is None:
         table = table.with_columns(base_log_probability=None)

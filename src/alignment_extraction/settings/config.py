@@ -82,16 +82,17 @@ class EmbedderSettings(Settings):
 
 
 class CorpusSettings(Settings):
-    """A post-training data set: files or generators in one schema, or the controlled data."""
+    """A post-training data set: files in one schema, or data that the workflow draws."""
 
-    sources: tuple[CorpusSource, ...] = Field((), description="files, hub data sets, generators")
-    controlled: bool = Field(False, description="use the data of the section `controlled`")
+    sources: tuple[CorpusSource, ...] = Field((), description="files, hub data sets")
+    controlled: tuple[Literal["sft", "rl", "rl-wide"], ...] = ()
+    """searched sources of the section `controlled`"""
     conversations: bool = Field(False, description="use the conversations of the section `adapter`")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if bool(self.sources) + self.controlled + self.conversations != 1:
-            raise ValueError("give one of `sources`, `controlled: true` and `conversations: true`")
+        if bool(self.sources) + bool(self.controlled) + self.conversations != 1:
+            raise ValueError("give one of `sources`, `controlled` and `conversations: true`")
         if len({source.group for source in self.sources}) < len(self.sources):
             raise ValueError("two sources have one name and role")
         return self
@@ -99,12 +100,11 @@ class CorpusSettings(Settings):
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups that are searched: the rows of one source and role."""
-        if self.controlled:
-            # Of RL no template is held out.
-            return ("sft.member", "sft.twin", "sft.held-out", "rl.member", "rl.twin")
-        if self.conversations:
-            return ("conversations.member", "conversations.twin")
-        return tuple(source.group for source in self.sources if source.role in SEARCHED_ROLES)
+        given = [source.group for source in self.sources if source.role in SEARCHED_ROLES]
+        for name in (*self.controlled, *["conversations"] * self.conversations):
+            roles = ("member", "twin", "held-out") if name == "sft" else ("member", "twin")
+            given += [f"{name}.{role}" for role in roles]
+        return tuple(given)
 
     @property
     def member_sources(self) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ class Params(Settings):
                         f"base {base!r}, so both must be files or both served"
                     )
             if study.distillation and not self.corpora[study.corpus].controlled:
-                raise ValueError(f"studies.{name}.distillation: needs a `controlled: true` corpus")
+                raise ValueError(f"studies.{name}.distillation: needs a `controlled` corpus")
         return self
 
     def trained_on(self, study: str) -> dict[str, tuple[str, ...]]:

@@ -26,6 +26,7 @@ class ControlledSettings(Settings):
     """short templates that RL asks problems of"""
     rl_instances: PositiveInt = Field(34, description="questions of each that are trained on")
     rl_twins: PositiveInt = Field(340, description="questions of each that never are; no fewer")
+    rl_wide_instances: PositiveInt = Field(1000, description="more of each in `rl-wide`, and twins")
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:

@@ -6,14 +6,14 @@ Problems are independent draws from the templates of `problems`. Three sources:
   templates that RL asks problems of;
 - `sft`: conversations. A coin holds half of the templates out. In the others the draws come in
   pairs, and a coin says which one is trained on (`member`) and which one is not (`twin`);
-- `rl`: questions of short templates; lots decide which are trained on.
+- `rl`, and many more in `rl-wide`: questions of short templates; lots decide which are trained on.
 
 A row that equals another one stays: chance hits are counted by the twins, not removed.
 """
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import polars as pl
@@ -101,19 +101,18 @@ def _sft(
             yield _row("sft", role, template.name, f"{k:03d}/{role}", problem, **about)
 
 
-def _rl(name: str, settings: ControlledSettings, seed: int) -> Iterator[Row]:
+def _rl(source: str, name: str, size: int, twins: int, seed: int) -> Iterator[Row]:
     """The rows of an RL template: lots decide which draws are trained on.
 
     Each of these is paired with one of the others; the rest are twins without a pair.
     """
-    template, source = problems.SHORT_TEMPLATES[name], _stream(seed, f"rl/{name}")
-    size = settings.rl_instances
-    drawn = [template.write(template.draw(source)) for _ in range(size + settings.rl_twins)]
-    source.shuffle(drawn)
+    template, stream = problems.SHORT_TEMPLATES[name], _stream(seed, f"{source}/{name}")
+    drawn = [template.write(template.draw(stream)) for _ in range(size + twins)]
+    stream.shuffle(drawn)
     for k, problem in enumerate(drawn):
         role = "member" if k < size else "twin"
-        pair = f"rl/{name}/{k % size:03d}" if k < 2 * size else None
-        yield _row("rl", role, name, f"{k:04d}/{role}", problem, pair=pair)
+        pair = f"{source}/{name}/{k % size:03d}" if k < 2 * size else None
+        yield _row(source, role, name, f"{k:04d}/{role}", problem, pair=pair)
 
 
 def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
@@ -148,13 +147,15 @@ def build(settings: ControlledSettings, seed: int) -> pl.DataFrame:
     for k, template in enumerate(available[raw : raw + wanted]):
         rows += _sft(template, settings, seed, held_out=k >= wanted // 2)
     for name in settings.rl_templates:
-        rows += _rl(name, settings, seed)
+        rows += _rl("rl", name, settings.rl_instances, settings.rl_twins, seed)
+    for name in settings.rl_templates:
+        rows += _rl("rl-wide", name, settings.rl_wide_instances, settings.rl_wide_instances, seed)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def post_training(frame: pl.DataFrame) -> pl.DataFrame:
-    """The corpus as it is searched: pretraining text, which no prefix is for, is a `control`."""
-    role = pl.when(source="pretraining").then(pl.lit("control")).otherwise(pl.col("role"))
+def post_training(frame: pl.DataFrame, searched: Collection[str]) -> pl.DataFrame:
+    """The corpus as it is searched: rows of other sources than these are of role `control`."""
+    role = pl.when(pl.col("source").is_in(searched)).then("role").otherwise(pl.lit("control"))
     return frame.with_columns(role=role)
 
 

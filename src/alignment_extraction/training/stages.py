@@ -58,6 +58,7 @@ _LIST = (
     Stage("base", None, "pretraining", "text", _BASE),
     *(_SFT, _SFT._replace(name="sft-assistant-loss", loss_on="assistant")),
     *_ARMS,
+    _RL._replace(name="rl-wide", source="rl-wide"),
     *(arm._replace(name=f"{arm.name}-seed{n}", repeat=n) for n in (1, 2) for arm in _ARMS),
 )
 STAGES = {stage.name: stage for stage in _LIST}

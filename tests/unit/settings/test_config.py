@@ -94,8 +94,8 @@ def test_shipped_params_are_valid() -> None:
         ("models/Bad Name", {"trained": "sft"}, "not 'Bad Name'"),
         (
             "corpora/controlled/controlled",
-            False,
-            "give one of `sources`, `controlled: true` and `conversations: true`",
+            [],
+            "give one of `sources`, `controlled` and `conversations: true`",
         ),
         (
             "studies/controlled/likelihood/models",

@@ -21,6 +21,7 @@ TOY = ControlledSettings(
     sft_seed_problems=2,
     rl_instances=3,
     rl_twins=8,
+    rl_wide_instances=5,
 )
 
 
@@ -48,6 +49,8 @@ def test_it_has_the_corpus_schema_and_sizes(corpus: pl.DataFrame) -> None:
         ("sft", "held-out"): 3 * rows,
         ("rl", "member"): 3 * 3,
         ("rl", "twin"): 3 * 8,
+        ("rl-wide", "member"): 3 * 5,
+        ("rl-wide", "twin"): 3 * 5,
     }
     assert corpus["id"].is_unique().all()
 
@@ -180,8 +183,9 @@ def test_sizes_that_do_not_agree_are_refused(changes: dict[str, int]) -> None:
 
 
 def test_pretraining_text_is_a_control_of_what_is_searched(corpus: pl.DataFrame) -> None:
-    found = post_training(corpus)
+    found = post_training(corpus, ["sft", "rl"])
     assert found.drop("role").equals(corpus.drop("role"))
     assert set(found.filter(source="pretraining")["role"]) == {"control"}
-    others = pl.col("source") != "pretraining"
+    assert set(found.filter(source="rl-wide")["role"]) == {"control"}
+    others = pl.col("source").is_in(["sft", "rl"])
     assert found.filter(others).equals(corpus.filter(others))
