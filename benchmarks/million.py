@@ -104,7 +104,7 @@ def make(folder: Path, rows: int, generations: int, dimension: int) -> dict[str,
 
     kind = stream.integers(25, size=generations)  # 0: a copy, 1: a near copy
     source = stream.integers(rows // 2, size=generations)
-    shard, pieces = generations // 10, []
+    shard, pieces = max(1, generations // 10), []
     made = np.lib.format.open_memmap(BUILD / "made.npy", "w+", np.float32, (generations, dimension))
     for number, start in enumerate(range(0, generations, shard)):
         here = slice(start, start + shard)
@@ -183,7 +183,7 @@ def params(folder: Path, generations: int, kind: str) -> dict[str, Any]:
         "embedder": "made",
         "fields": ["both"],
         "prefixes": ["user"],
-        "sampling": {"samples": generations, "answer": True, "shard": generations // 10},
+        "sampling": {"samples": generations, "answer": True, "shard": max(1, generations // 10)},
         "index": {"kind": kind, "strings": "near", "candidates": 20},
         "likelihood": {"models": ["m"], "scored": "questions"},
     }

@@ -108,7 +108,7 @@ def tulu() -> dict[str, bytes]:
 
 
 def aya_unused() -> dict[str, bytes]:
-    """Rows of one of the mixture's sources that a shuffle left out; one is in it all the same."""
+    """Rows of one of the mixture's sources that a shuffle left out; one text is in both."""
     rows = [*messages("aya", _ROWS), messages("tulu 0", 1)[0]]
     frame = pl.DataFrame({"messages": rows, "dataset": ["aya"] * len(rows)})
     return {"data/train-00000-of-00001.parquet": _parquet(frame)}

@@ -172,7 +172,7 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
         rate = _GPU_PRODUCT_RATE if device == "GPU" else _PRODUCT_RATE * cores
         searching = pairs * dimension / rate
     else:
-        # Annoy looks at so many rows for a query, on one thread, slower than a product by far.
+        # Annoy looks at so many rows for a query, slower than a product by far.
         inspected = index.search_k if index.search_k > 0 else index.trees * index.candidates
         place, trees = "CPU", rows * dimension * 6
         searching = 10 * queries * min(rows, inspected) * dimension / _PRODUCT_RATE
@@ -181,8 +181,11 @@ def plan(params: Params, name: str, rates: Rates) -> list[Step]:
     read = rows * _TEXT_TOKENS * (passes[study.likelihood.scored] if study.likelihood else 0)
     scoring = read * sum(weights for weights, _ in scored) / rates.sampling
     largest = max((size for _, size in scored), default=0)
-    compared = pairs if index.strings == "all" else queries * index.candidates
-    files, comparing = sum(size for _, size in models.values()), compared / _PAIR_RATE / cores
+    files, compared = sum(size for _, size in models.values()), pairs
+    comparing = pairs / _PAIR_RATE / cores
+    if index.strings == "near":  # and of the audit's texts every row, with a cutoff
+        compared = queries * index.candidates * len(params.corpora[study.corpus].groups)
+        comparing = (compared / 2e4 + index.audit * rows * fields / 4e5) / cores
     generating, embedding = work / rates.sampling, texts * embedder / rates.embedding
     return [
         Step("models", len(models), "files", disk=files),

@@ -42,7 +42,7 @@ def test_olmo() -> None:
     assert found["embed"].disk == texts * 1024 * 4
     assert found["search"].amount == rows * 1_030_000 * 2
     assert found["search"].device == "GPU"
-    assert found["strings"].amount == 20 * 1_030_000 * 2
+    assert found["strings"].amount == 20 * 1_030_000 * 2 * 2
     # Two models of 4.9 bits per weight.
     assert found["models"].disk == pytest.approx(2 * 7.3e9 * 4.9 / 8)
     assert 4e9 < found["generate"].memory < 80e9

@@ -63,9 +63,6 @@ def write_corpus(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         parts = {one.group: _read_source(one, Path(folder, one.group)) for one in sources}
-        members = [parts[one.group].frame for one in sources if one.role == "member"]
-        for name in (one.group for one in sources if one.unseen and members):
-            parts[name] = _unseen(name, parts[name], pl.concat(members))
         frame = pl.concat([part.frame for part in parts.values()])
         refused = pl.concat([part.rejects for part in parts.values()])
         roles = frame.group_by("role").len().collect(engine="streaming")
@@ -81,17 +78,6 @@ def write_corpus(
         write_json(counts, statistics)
         with atomic_path(output) as partial:  # never all of it in memory
             frame.sink_parquet(partial, compression="zstd", statistics=True, metadata={})
-
-
-def _unseen(name: str, part: _Rows, members: pl.LazyFrame) -> _Rows:
-    """The rows of a source whose question no member has, by hashes of 64 bits."""
-    key = pl.col("question").hash()
-    known = members.select(key.unique())
-    frame = part.frame.join(known, left_on=key, right_on="question", how="anti")
-    counts = _counts(frame, part.rejects)
-    if not counts["usable"]:
-        raise InputError(f"source {name}: members have all of its questions; leave it out")
-    return part._replace(frame=frame, statistics=part.statistics | counts)
 
 
 def _counts(frame: pl.LazyFrame, rejects: pl.DataFrame) -> dict[str, int]:
@@ -130,6 +116,11 @@ def _read_source(source: CorpusSource, folder: Path) -> _Rows:
             if count == source.limit:
                 break
     read, rejected = pl.scan_parquet(pieces), pl.concat(rejects)
+    if source.template_field and not read.select(pl.col("template").count()).collect().item():
+        raise InputError(
+            f"source {source.group}: no row has the key {source.template_field!r}; correct its "
+            "template_field"
+        )
     counted = rejected["reason"].value_counts().sort(-pl.col("count").cast(int), "reason")
     reasons: dict[str, int] = dict(counted.head(3).iter_rows())
     check_rejects(source.group, count, rejected.height, reasons, source.allow_rejects)

@@ -39,10 +39,9 @@ class CorpusSource(BaseModel):
         None, min_length=1, description="what kind its rows are of; members are compared within it"
     )
     template_field: str | None = Field(
-        None, min_length=1, description="the key of each row's kind, in place of one for all"
-    )
-    unseen: bool = Field(
-        False, description="leave out rows whose question a member row of the corpus has"
+        None,
+        pattern=r'^[^"\\]+$',
+        description="the key of each row's kind, in place of one for all",
     )
     path: str | None = Field(
         None,
@@ -70,8 +69,8 @@ class CorpusSource(BaseModel):
             )
         if not self.hf and (self.revision or self.files):
             raise ValueError("`revision` and `files` go with `hf` alone")
-        if self.unseen and self.role == "member":
-            raise ValueError("`unseen` is for rows that are held against members, not for members")
+        if self.template and self.template_field:
+            raise ValueError("give one of `template`, of all rows, and `template_field`, a key")
         _ = self.hub
         return self
 

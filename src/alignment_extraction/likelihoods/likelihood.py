@@ -26,6 +26,7 @@ from alignment_extraction.gpu import usable_gpu_layers
 from alignment_extraction.likelihoods.min_k import Array, lowest_mean, normalised
 from alignment_extraction.settings.studies import LiteralPrefix, PrefixForm, Scored
 from alignment_extraction.statistics import named_seed
+from alignment_extraction.vocabulary import SEARCHED_ROLES
 
 _KEYS = {"id": pl.String(), "target": pl.String(), "template": pl.Boolean(), "prefix": pl.String()}
 _KEYS |= {"tokens": pl.Int64(), "zlib_bytes": pl.Int64()}
@@ -274,10 +275,11 @@ def select_rows(corpus: pl.DataFrame, sources: Sequence[str], limit: int | None)
 
 
 def needed_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """These corpus rows, with the answers that a study's tables need scored.
+    """Of these corpus rows those, with the answers, that a study's tables need scored.
 
     Where a source has twins, they are what members are compared with before and after training; of
     its held-out rows the tables take how likely their questions are, and nothing else.
     """
+    rows = rows.filter(pl.col("role").is_in(SEARCHED_ROLES))
     twins = (pl.col("role") == "twin").any().over("source")
     return rows.with_columns(answer=pl.when((pl.col("role") != "held-out") | ~twins).then("answer"))

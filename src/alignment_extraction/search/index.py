@@ -160,6 +160,8 @@ class Exact:
                 near, values = np.hstack([near, top[0] + row]), np.hstack([values, top[1]])
                 kept = np.argsort(-values, axis=1, kind="stable")[:, : self._candidates]
                 near, values = (np.take_along_axis(each, kept, axis=1) for each in (near, values))
+            lacking = (near != position[here][:, None]).all(axis=1)  # the first of many equals
+            near[lacking, -1] = position[here][lacking]
             candidates[here] = near
         return Neighbours(position, np.clip(cosine, -1, 1), candidates)
 

@@ -93,7 +93,8 @@ class CorpusSettings(Settings):
     def _one_origin(self) -> Self:
         if bool(self.sources) + bool(self.controlled) + self.conversations != 1:
             raise ValueError("give one of `sources`, `controlled` and `conversations: true`")
-        if len({source.group for source in self.sources}) < len(self.sources):
+        names = [*(source.group for source in self.sources), *self.controlled]
+        if len(set(names)) < len(names):
             raise ValueError("two sources have one name and role")
         return self
 
@@ -166,8 +167,11 @@ class Params(Settings):
                         f"studies.{name}.likelihood.models.{i}: {scored!r} is compared with its "
                         f"base {base!r}, so both must be files or both served"
                     )
-            if study.distillation and not self.corpora[study.corpus].controlled:
-                raise ValueError(f"studies.{name}.distillation: needs a `controlled` corpus")
+            searched = self.corpora[study.corpus].controlled
+            for family, own in study.distillation.families.items() if study.distillation else ():
+                if own.source not in searched:
+                    key = f"studies.{name}.distillation.{family}.source"
+                    raise ValueError(f"{key}: {own.source!r} is no searched source of the corpus")
         return self
 
     def trained_on(self, study: str) -> dict[str, tuple[str, ...]]:

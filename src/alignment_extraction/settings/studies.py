@@ -59,7 +59,7 @@ class IndexSettings(Settings):
     trees: int = Field(50, ge=1, description="trees of an Annoy index")
     search_k: PositiveInt | Literal[-1] = 20_000
     """nodes that Annoy inspects for a query; -1 is trees x candidates"""
-    candidates: int = Field(50, ge=1, description="near rows that Annoy's are re-scored exactly")
+    candidates: int = Field(50, ge=1, description="nearest rows of a query that are re-scored")
     strings: Literal["all", "near"] = "all"
     """rows that strings are compared with: all, or the nearest `candidates` and any equal one"""
     audit: int = Field(200, ge=0, description="queries also searched exactly, for the recall")

@@ -145,13 +145,13 @@ def evaluate(
 
 
 def write_accuracy(corpus: pl.DataFrame, run: Run, template: ChatTemplate) -> None:
-    """Count right greedy answers to the RL questions, beside the model as "accuracy".
+    """Count right greedy answers to a corpus's questions, beside the model as "accuracy".
 
     Columns moment ("raw": the base model without the template, "before", "after"), role, template,
     questions (number of them), right (how many have the verifier's full score).
     """
     assert run.start is not None
-    questions = corpus.filter(source="rl").sort("role", "template")
+    questions = corpus.sort("role", "template")
     limit = run.settings.rl.max_tokens
     # What is shipped is the GGUF, so that is what answers.
     before, after = (run.start, template), (run.output, template)

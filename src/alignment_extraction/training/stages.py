@@ -120,4 +120,4 @@ def train(
         trainer = reinforcement.grpo_trainer(questions, rewarded, run, template, weight)
     run.finish(trainer, name, template)
     if stage.method == "reinforcement":
-        reinforcement.write_accuracy(corpus, run, template)
+        reinforcement.write_accuracy(corpus.filter(source=stage.source), run, template)

@@ -75,7 +75,8 @@ def one(path: Path | str, **values: Any) -> Built:
         ({"hf": "a/b", "revision": COMMIT}, "and `files`, a glob"),
         ({"hf": "a/b", "revision": "../a", "files": "*"}, "revision\n  String should match"),
         ({"path": "x", "files": "*"}, "`revision` and `files` go with `hf` alone"),
-        ({"path": "x", "unseen": True}, "`unseen` is for rows that are held against members"),
+        ({"path": "x", "template": "a", "template_field": "b"}, "give one of `template`, of all"),
+        ({"path": "x", "template_field": 'a"b'}, "template_field\n  String should match pattern"),
         ({"path": "x", "limit": 0}, "limit\n  Input should be greater than 0"),
         ({"path": "x", "split": "a"}, "split\n  Extra inputs"),
     ],
@@ -211,29 +212,21 @@ def test_more_rows_than_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert built.statistics == whole.statistics
 
 
-def test_unseen_rows_and_kinds(tmp_path: Path) -> None:
-    """Held-out rows without those that members have; kinds by a key, or one for all."""
+def test_kinds_of_rows(tmp_path: Path) -> None:
+    """By a key of each row, or one for all; a twin that equals a member stays, and is counted."""
     mine, others = tmp_path / "mine.jsonl", tmp_path / "others.jsonl"
     rows = [{"question": f"{i}?", "answer": "a", "part": f"p{i % 2}"} for i in range(4)]
-    write_lines(mine, [json.dumps(row) for row in [*rows, {"question": "x?", "answer": "a"}]])
-    write_lines(others, gsm8k(("1?", "b"), ("9?", "b"), ("8?", "b"), ("8?", "b")))
-    members = source(path=str(mine), template_field="part")
-    held_out = {"path": str(others), "role": "held-out", "template": "p1"}
-    built = build([members, source(**held_out, unseen=True)])
-    found = built.frame.select("role", "question", "template").rows()
-    assert found[:5] == [
+    write_lines(mine, [*rows, {"question": "x?", "answer": "a"}])
+    write_lines(others, gsm8k(("1?", "b"), ("9?", "b")))
+    twins = source(path=str(others), role="twin", template="p1")
+    built = build([source(path=str(mine), template_field="part"), twins])
+    assert built.frame.select("role", "question", "template").rows() == [
         *(("member", f"{i}?", f"p{i % 2}") for i in range(4)),
-        ("member", "x?", None),
+        *(("member", "x?", None), ("twin", "1?", "p1"), ("twin", "9?", "p1")),
     ]
-    assert sorted(found[5:]) == [("held-out", f"{n}?", "p1") for n in (8, 8, 9)]
-    assert built.statistics["questions_in_several_roles"] == 0
-    about = built.statistics["sources"]["data.held-out"]
-    assert (about["rows"], about["usable"], about["duplicates"]) == (4, 3, 1)
-    assert len(build([members, source(**held_out)]).frame) == 9
-
-    write_lines(others, gsm8k(("1?", "b")))
-    with pytest.raises(InputError, match=r"data.held-out: members have all of its questions"):
-        build([members, source(**held_out, unseen=True)])
+    assert built.statistics["questions_in_several_roles"] == 1
+    with pytest.raises(InputError, match=r"data.member: no row has the key 'prt'; correct"):
+        build([source(path=str(mine), template_field="prt")])
 
 
 HUB = """

@@ -184,8 +184,9 @@ def test_a_question_that_begins_with_the_headers_last_character(path: Path) -> N
 def test_needed_rows() -> None:
     """Answers of held-out rows have nothing to be compared with where there are twins."""
     groups = [("x", "member"), ("x", "twin"), ("x", "held-out"), ("y", "member"), ("y", "held-out")]
+    groups += [("y", "control")]
     rows = pl.DataFrame(groups, schema=["source", "role"], orient="row")
-    rows = rows.with_columns(id=pl.Series(list("abcde")), answer=pl.lit("7"))
+    rows = rows.with_columns(id=pl.Series(list("abcdef")), answer=pl.lit("7"))
     needed = needed_rows(rows)
     assert needed.drop_nulls("answer")["id"].to_list() == list("abde")
     assert needed["id"].to_list() == list("abcde")

@@ -8,6 +8,7 @@ import yaml
 from alignment_extraction.files import InputError, read_json, write_json, write_parquet
 from alignment_extraction.report.gate import BAD_INPUT, CANNOT_TELL, EXCEEDED, OK
 from alignment_extraction.report.study import (
+    _search,
     check_study,
     show_report,
     write_report,
@@ -54,6 +55,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shards={Condition("sft-q8", "user", 0): tmp_path / "shard.parquet"},
     )
     return folder
+
+
+def test_what_is_said_of_the_search(tmp_path: Path) -> None:
+    """How much of what string search among near rows could find it found, where that is asked."""
+    audit, statistics = tmp_path / "audit.json", tmp_path / "statistics.json"
+    write_json({"usable": 9, "rejected": 1, "duplicates": 0}, statistics)
+    found = {"queries": 4, "recall_at_1": 0.75, "copies": 3, "copies_found": 2}
+    write_json({"a/question": found, "b/question": found | {"copies_found": 3}}, audit)
+    near = StudySettings.model_validate(STUDY | {"index": {"strings": "near", "candidates": 7}})
+    said = " ".join(_search(near, [audit], statistics))
+    assert "75.0% of 8 generations" in said
+    assert "compared with the 7 rows nearest" in said and "of 6 pairs" in said
+    assert "5 had one as similar" in " ".join(said.split())
+    whole = _search(StudySettings.model_validate(STUDY), [audit], statistics)
+    assert "nearest by meaning" not in " ".join(whole)
 
 
 def test_files_and_what_is_masked(here: Path, tmp_path: Path) -> None:

@@ -185,6 +185,10 @@ def test_near_rows(rows: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for found in (exact, annoy.search(QUERIES)):
         np.testing.assert_array_equal(found.candidates, nearest)
         np.testing.assert_array_equal(found.position, nearest[:, 0])
+    # The first of more equals than there are near rows is one of these.
+    same = np.concatenate([VECTORS[:1]] * 41 + [VECTORS[1:]])
+    found = Exact(same, candidates=5).search(VECTORS[:1])
+    assert found.position.tolist() == [0] and 0 in found.candidates[0]
     few = Exact(VECTORS[:4], candidates=10).search(QUERIES)
     assert few.candidates.shape == (len(QUERIES), 4)
 

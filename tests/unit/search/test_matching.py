@@ -219,7 +219,8 @@ def test_strings_among_near_rows(study: Study, kind: str) -> None:
     assert all(audit["copies"] == audit["copies_found"] for audit in audits.values())
     assert sum(audit["copies"] for audit in audits.values()) > 0
 
-    near, _ = study.match(**changes, settings=IndexSettings(**given, candidates=1))
+    near, audits = study.match(**changes, settings=IndexSettings(**given, candidates=1))
+    assert all(audit["copies_found"] <= audit["copies"] for audit in audits.values())
     assert near["cosine"].equals(whole["cosine"])
     assert (near["levenshtein_best"].fill_null(0) <= whole["levenshtein_best"].fill_null(0)).all()
     # An equal row is found in any case.

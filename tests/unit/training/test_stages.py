@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from alignment_extraction.files import InputError
+from alignment_extraction.settings.controlled import TrainingSettings
 from alignment_extraction.training import fitting, stages
 from alignment_extraction.training.fitting import Run
 from tests.toy_training import TOY, toy_corpus
@@ -37,6 +38,21 @@ def test_stages_start_from_earlier_ones_and_know_what_they_saw() -> None:
     assert stages.STAGES["base"].trained_on == ("pretraining",)
     assert stages.STAGES["sft"].trained_on == ("pretraining", "sft")
     assert stages.STAGES["rl-prompt-loss"].trained_on == ("pretraining", "rl")
+
+
+def test_a_repeat_has_another_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+
+    def run(settings: TrainingSettings, *_: object) -> None:
+        seeds.append(settings.seed)
+        raise InterruptedError
+
+    monkeypatch.setattr(fitting, "Run", run)
+    given = TOY.model_copy(update={"seed": 5})
+    for name in ("rl", "rl-seed1", "sft-on-prompts-seed2"):
+        with pytest.raises(InterruptedError):
+            stages.train(name, toy_corpus(), tmp_path, given, tmp_path)
+    assert seeds == [5, 6, 7]
 
 
 def test_the_list_of_stages_is_light() -> None:
