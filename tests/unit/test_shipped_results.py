@@ -99,7 +99,7 @@ def test_differences_of_the_documents_are_the_shipped_ones() -> None:
 
 
 ARMS = ("rl", "rl-random", "rl-answer-only", "rl-answer-only-random")
-REPEATED = [f"{arm}{seed}" for arm in ARMS for seed in ("", "-seed1")]
+REPEATED = [*ARMS, "rl-seed1", "rl-random-seed1", "rl-answer-only-seed1"]
 CONTROLS = ["rl-prompt-loss", "sft-on-prompts"]
 
 
@@ -169,4 +169,20 @@ def test_rl_raises_no_questions_likelihood_beyond_that_of_twins() -> None:
     )
     own = found.filter(pl.col("model").is_in([f"{stage}-q8" for stage in REPEATED]))
     assert own.height == len(REPEATED)
+    assert (own["low"] < 0).all() and (own["high"] > 0).all()
+    assert f"{own['detectable'].min():.2f} nats" in text
     assert f"{own['detectable'].max():.2f} nats" in text
+
+
+def test_no_arm_of_rl_writes_its_questions_or_pairs() -> None:
+    text = (ROOT / "docs/results.md").read_text()
+    rates = table("attribution", "arms").filter(at="fixed", source="rl", level="rows")
+    own = rates.filter(pl.col("model").is_in([f"{stage}-q8" for stage in REPEATED]))
+    assert set(own["field"]) == {"question", "both"}
+    assert own["member_wins"].sum() == 0
+    pairs = rates.filter(model="rl-prompt-loss-q8", field="both", metric="cosine")
+    wins = pairs.select("member_wins", "twin_wins", "n").row(0)
+    assert (
+        f"{wins[0]:.0f} of {wins[2]:,} generations of `rl-prompt-loss` (twins {wins[1]:.0f})"
+        in " ".join(text.split())
+    )
