@@ -15,6 +15,9 @@ localrules:
     all,
     datasets,
     generations,
+    known_corpus,
+    distill,
+    trained_models,
 
 
 def of_studies(files):

@@ -1,10 +1,5 @@
 """Corpora: one Parquet schema, embedded and indexed."""
 
-
-localrules:
-    known_corpus,
-
-
 CORPUS = dict(zip(("corpus", "rejects", "statistics"), layout.corpus_files("{corpus}")))
 
 
@@ -69,7 +64,9 @@ rule embed_corpus:
         "logs/embed_corpus/{corpus}/{embedder}/{field}.log",
     benchmark:
         "logs/benchmarks/embed_corpus/{corpus}/{embedder}/{field}.tsv"
-    threads: 2
+    priority: 1
+    # So few rows as a controlled study's need no second core, which would be waited for.
+    threads: lambda wildcards: 1 if PARAMS.corpora[wildcards.corpus].controlled else 2
     resources:
         gpu=GPU,
     params:

@@ -102,10 +102,6 @@ def distilled(study):
     return study in DISTILLED and (asked or all(path.exists() for path in made))
 
 
-localrules:
-    distill,
-
-
 rule distill:
     input:
         [file for name in PARAMS.run if name in DISTILLED for file in final_files(name)],

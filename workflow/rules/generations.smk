@@ -20,6 +20,8 @@ rule generate:
         "logs/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.log",
     benchmark:
         "logs/benchmarks/generate/{study}/{model}/{prefix}/seed-{seed}/{shard}.tsv"
+    # What scores need goes first: likelihoods fill the gaps.
+    priority: 1
     resources:
         gpu=GPU,
     params:

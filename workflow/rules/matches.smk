@@ -43,6 +43,7 @@ rule match:
         "logs/match/{study}/{model}.log",
     benchmark:
         "logs/benchmarks/match/{study}/{model}.tsv"
+    priority: 1
     resources:
         gpu=lambda wildcards: int(study_of(wildcards).index.kind == "exact" and GPU),
     params:

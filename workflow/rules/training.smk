@@ -51,10 +51,6 @@ def trained_from(files, name="{stage}"):
     return settled(files, record_file(name), settings, "train")
 
 
-localrules:
-    trained_models,
-
-
 rule trained_models:
     input:
         expand(

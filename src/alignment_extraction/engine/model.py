@@ -96,7 +96,7 @@ class Model(AbstractContextManager["Model"]):
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, gpu_layers: int = 0) -> None:
-        """Load a GGUF; `threads` None is all that this process may use, `gpu_layers` -1 is all.
+        """Load a GGUF; `threads` None means every CPU of this process, `gpu_layers` -1 every layer.
 
         Raises:
             InputError: no such file, not a GGUF, damaged, or a model that llama.cpp cannot load
