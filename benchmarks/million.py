@@ -196,8 +196,8 @@ def params(folder: Path, generations: int, kind: str) -> dict[str, Any]:
         "fields": ["both"],
         "prefixes": ["user"],
         "sampling": {"samples": generations, "answer": True, "shard": max(1, generations // 10)},
-        # A quarter of the default's nodes: the audit says what share of nearest rows that finds.
-        "index": {"kind": kind, "search_k": 5_000, "strings": "near", "candidates": 20},
+        # A tenth of the default's nodes: the audit says what share of nearest rows that finds.
+        "index": {"kind": kind, "search_k": 2_000, "strings": "near", "candidates": 20},
         "likelihood": {"models": ["m"], "scored": "questions"},
     }
     return {

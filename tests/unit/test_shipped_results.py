@@ -99,7 +99,7 @@ def test_differences_of_the_documents_are_the_shipped_ones() -> None:
 
 
 ARMS = ("rl", "rl-random", "rl-answer-only", "rl-answer-only-random")
-REPEATED = [*ARMS, "rl-seed1", "rl-random-seed1", "rl-answer-only-seed1"]
+REPEATED = [*ARMS, *(f"{arm}-seed1" for arm in ARMS)]
 CONTROLS = ["rl-prompt-loss", "sft-on-prompts"]
 
 

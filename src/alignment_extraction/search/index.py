@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from annoy import AnnoyIndex
+from tqdm import tqdm
 
 from alignment_extraction.files import InputError, atomic_path, read_json, write_json
 from alignment_extraction.search.embedding import Vectors
@@ -102,8 +103,7 @@ class Annoy:
 
     def search(self, queries: Vectors) -> Neighbours:
         """The nearest candidate of each query (unit-length float32, (queries, dimension))."""
-        cosine = np.zeros(len(queries), np.float32)
-        position = np.zeros(len(queries), np.int64)
+        position, cosine = np.zeros(len(queries), np.int64), np.zeros(len(queries), np.float32)
         candidates = np.zeros((len(queries), self._candidates), np.int64)
 
         def near(query: Vectors) -> list[int]:
@@ -113,13 +113,13 @@ class Annoy:
             return (found + found[:1] * (k - len(found))) or [0] * k
 
         with ThreadPoolExecutor(self._threads) as pool:
-            for start in range(0, len(queries), _BLOCK):
+            for start in tqdm(range(0, len(queries), _BLOCK), "by embedding", unit_scale=_BLOCK):
                 here = slice(start, start + _BLOCK)
                 found = np.array(list(pool.map(near, queries[here])), np.int64)
                 scores = np.einsum("qkd,qd->qk", self._vectors[found], queries[here])
                 best, rows = scores.argmax(axis=1), np.arange(len(found))
-                position[here], cosine[here] = found[rows, best], scores[rows, best]
-                candidates[here] = found
+                candidates[here], position[here] = found, found[rows, best]
+                cosine[here] = scores[rows, best]
         return Neighbours(position, np.clip(cosine, -1, 1), candidates)
 
 

@@ -71,7 +71,8 @@ def best_among(
     found: dict[Metric, StringMatches] = {}
     for metric, scorer in SCORERS.items():
         position, similarity = equal.copy(), np.where(equal < 0, np.nan, 1).astype(np.float32)
-        for rows in np.array_split(np.flatnonzero(equal < 0), 1 + len(queries) // _CHUNK):
+        blocks = np.array_split(np.flatnonzero(equal < 0), 1 + len(queries) // _CHUNK)
+        for rows in tqdm(blocks, f"by {metric}", unit=" blocks", delay=2):
             own = candidates[rows]
             left = [queries[i] for i in rows.repeat(own.shape[1]).tolist()]
             scores = process.cpdist(
