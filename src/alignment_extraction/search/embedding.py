@@ -4,6 +4,7 @@ Vectors lie in `NAME.npy` (float32, one row per text, unit length), and beside t
 which embedder made them and of which texts, so that vectors of two models are never compared.
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -13,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from alignment_extraction.files import InputError, atomic_path, read_json, sha256, write_json
-from alignment_extraction.gpu import torch_device
-from alignment_extraction.settings.config import EmbedderSettings
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -95,6 +94,7 @@ def _load(folder: Path, max_tokens: int, dtype: Dtype) -> Any:
     # Imported here: it takes seconds, and most steps do not embed.
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import is_flash_attn_2_available
 
     if dtype == "auto":
         dtype = "float16" if torch.cuda.is_available() else "float32"
@@ -112,6 +112,10 @@ def _load(folder: Path, max_tokens: int, dtype: Dtype) -> Any:
             f"{folder}: max_tokens is {max_tokens}, but the model takes {limit} tokens at most"
         )
     model.max_seq_length = max_tokens
+    if dtype != "float32" and is_flash_attn_2_available():  # which needs a GPU
+        # Not every model has it, nor every GPU.
+        with contextlib.suppress(AttributeError, ImportError, ValueError):
+            model.transformers_model.set_attn_implementation("flash_attention_2")
     return model
 
 
@@ -152,16 +156,6 @@ def _refuse_code(folder: Path) -> None:
                 f"{path}: asks for the class {name!r}, which is not of sentence-transformers "
                 "and so not run; take an embedder without code of its own"
             )
-
-
-def embed_file(
-    texts: Sequence[str], folder: Path, settings: EmbedderSettings, output: Path, gpu: bool = False
-) -> None:
-    """`write_embeddings` by the embedder in `folder`; `gpu`: say so if there is none to use."""
-    if gpu:
-        torch_device("embedding")
-    options = settings.model_dump(include={"max_tokens", "batch_size", "dtype"})
-    write_embeddings(Embedder(folder, **options), texts, output)
 
 
 def write_embeddings(model: Embedder, texts: Sequence[str], path: Path) -> None:

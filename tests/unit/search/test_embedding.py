@@ -329,6 +329,17 @@ def test_float16_is_near_float32(minilm: Path, embedder: Embedder) -> None:
     assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < 1e-3
 
 
+def test_where_flash_attention_cannot_be_had_attention_stays_as_it_is(
+    minilm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Embedder(minilm, dtype="float16")
+    # On a processor transformers refuses it, as it does on any machine for some architectures.
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
+    after = Embedder(minilm, dtype="float16")
+    assert after.identity == before.identity
+    np.testing.assert_array_equal(after.embed(TEXTS), before.embed(TEXTS))
+
+
 # Damaged weights -------------------------------------------------------------------------------
 
 
