@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedModel
 
 from alignment_extraction.corpora.texts import unique_texts
 from alignment_extraction.engine.model import Model
@@ -335,7 +336,18 @@ def test_where_flash_attention_cannot_be_had_attention_stays_as_it_is(
     before = Embedder(minilm, dtype="float16")
     # On a processor transformers refuses it, as it does on any machine for some architectures.
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
+    asked: list[str] = []
+    choose = PreTrainedModel.set_attn_implementation
+
+    def noted(model: PreTrainedModel, name: str) -> None:
+        asked.append(name)
+        choose(model, name)
+
+    monkeypatch.setattr(PreTrainedModel, "set_attn_implementation", noted)
     after = Embedder(minilm, dtype="float16")
+    assert asked == ["flash_attention_2"]
+    Embedder(minilm, dtype="float32")
+    assert len(asked) == 1  # it has no form for float32
     assert after.identity == before.identity
     np.testing.assert_array_equal(after.embed(TEXTS), before.embed(TEXTS))
 
