@@ -25,7 +25,7 @@ export CMAKE_ARGS ?= -DGGML_CUDA=on
 else ifneq ($(shell grep -sc amx_tile /proc/cpuinfo),)
 # GCC miscompiles ggml's AMX kernels (llama.cpp pull request 26954); AVX-512 takes their place.
 ifneq ($(shell grep -sc amx_tile /proc/cpuinfo),0)
-export CMAKE_ARGS ?= -DCMAKE_C_FLAGS=-mno-amx-tile -DCMAKE_CXX_FLAGS=-mno-amx-tile
+export CMAKE_ARGS ?= -DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8
 endif
 endif
 
