@@ -1,4 +1,4 @@
-"""The toy study on a real Slurm cluster of one machine: the same files, also after a killed job."""
+"""The toy study on a real Slurm cluster of one machine: the same files, also after a killed task."""
 
 import importlib.util
 import os
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 OPTIONS = [
     *("--workflow-profile", "profiles/slurm", "--seconds-between-status-checks", "2"),
     *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"),
-    # There is no accounting here, which sacct would ask.
+    # As docs/scale.md has it: the shards as tasks of one job.
+    *("--jobs", "1000", "--slurm-array-jobs", "generate", "--slurm-array-limit", "25"),
     *("--slurm-status-command", "squeue"),
 ]
 
@@ -64,7 +65,7 @@ def squeue(project: Project, *options: str) -> list[list[str]]:
     return [line.split() for line in done.stdout.splitlines()]
 
 
-def test_a_cluster_gives_the_files_of_one_machine_and_outlives_a_killed_job(
+def test_a_cluster_gives_the_files_of_one_machine_and_outlives_a_killed_task(
     fresh: Project, finished_project: Project
 ) -> None:
     with subprocess.Popen(
@@ -77,9 +78,11 @@ def test_a_cluster_gives_the_files_of_one_machine_and_outlives_a_killed_job(
     ) as process:
         killed = kill_sampling(fresh, process)
         output = process.communicate()[0]
-    assert killed
     assert process.returncode == 0, output[-5000:]
-    assert f"'{killed}'" in output or killed in output
+    assert "The individual task IDs are 1-3." in output
+    array, task = killed.split("_")
+    assert f"SLURM job ID {array}." in output
+    assert f"SLURM-job '{array}_{task}' failed" in output
     assert "Trying to restart" in output
     assert same_files(fresh, finished_project) >= {MATCHES, SHARD}
     # Nothing is left to do, for a run without the cluster either.
@@ -97,10 +100,11 @@ def test_a_whole_study_on_a_cluster(fresh: Project, finished_project: Project) -
 def kill_sampling(project: Project, process: "subprocess.Popen[str]") -> str:
     """Kill every process of the first sampling job that runs, as a failing node would; its id."""
     while process.poll() is None:
-        for job, comment in (row[:2] for row in squeue(project, "--states=R", "--format=%i %k")):
+        running = squeue(project, "--states=R", "--format=%i %A %k")
+        for job, number, comment in (row[:3] for row in running):
             if "generate" not in comment:
                 continue
-            listed = project.run("scontrol", "listpids", job).stdout.splitlines()
+            listed = project.run("scontrol", "listpids", number).stdout.splitlines()
             words = [line.split()[0] for line in listed if line.strip()]
             # Headers, messages, and -1 for a step without processes stand among them.
             pids = [int(word) for word in words if word.isdecimal()]
