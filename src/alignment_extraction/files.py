@@ -71,6 +71,8 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
         raise InputError(f"{path}: no such file; run the step that makes it first") from None
     except (pl.exceptions.PolarsError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [""])[0]  # Polars goes on with a plan
+        if isinstance(error, pl.exceptions.ColumnNotFoundError):
+            raise InputError(f"{path}: another table is expected here ({reason})") from None
         raise InputError(
             f"{path}: not {kind} ({reason}); delete it and run the step that makes it again"
         ) from error

@@ -1,4 +1,4 @@
-"""The toy study on a real Slurm cluster of one machine: the same files, also after a killed task."""
+"""The toy study on a real Slurm cluster of one machine: the same files, a task killed or not."""
 
 import importlib.util
 import os

@@ -5,17 +5,16 @@ from pathlib import Path
 import polars as pl
 
 from alignment_extraction.distillation import data_sets
+from alignment_extraction.distillation.curation import COLUMNS
 from alignment_extraction.files import read_parquet, write_json, write_parquet
 from alignment_extraction.settings.distillation import DistillationSettings
 from alignment_extraction.step import step
-
-COLUMNS = ["index", "question", "answer", "question_finish", "answer_finish"]
 
 with step(snakemake.log[0]):
     record, output = snakemake.params.record, snakemake.output
     generations = {
         family: pl.concat(
-            pl.read_parquet(files, columns=COLUMNS).with_columns(
+            pl.read_parquet(files, columns=list(COLUMNS)).with_columns(
                 model=pl.lit(condition.model),
                 prefix=pl.lit(condition.prefix),
                 seed=pl.lit(condition.seed, pl.Int64),

@@ -152,7 +152,7 @@ def curate(
 
     from alignment_extraction.distillation import curation
 
-    frame = pl.concat([read_parquet(path) for path in generations])
+    frame = pl.concat([read_parquet(path, curation.COLUMNS) for path in generations])
     if frame["answer"].null_count() == frame.height:
         raise InputError(
             f"{generations[0]}: its generations have no answers, which a data set needs; draw them "

@@ -19,6 +19,7 @@ import polars as pl
 
 from alignment_extraction.training.problems import ANSWER_MARK
 
+COLUMNS = ("index", "question", "answer", "question_finish", "answer_finish")  # of generations
 COUNTS = pl.Schema(
     {"step": pl.String(), **dict.fromkeys(("before", "dropped", "left"), pl.Int64())}
 )
@@ -114,8 +115,8 @@ def final_answer(column: str) -> pl.Expr:
 def curate(generations: pl.DataFrame, near_duplicate: float) -> Curated:
     """Keep the generations that one would train on (see the module for the steps).
 
-    They have columns question, answer, question_finish, answer_finish, and any others;
-    `near_duplicate` is the Jaccard similarity in (0, 1] at which the later of two is dropped.
+    They have `COLUMNS`; `near_duplicate` is the Jaccard similarity in (0, 1] at which the later
+    of two is dropped.
     """
     curated = Curated(generations)
     # Without an answer there is no finish of one: that is a matter of the next step.
