@@ -65,24 +65,23 @@ def squeue(project: Project, *options: str) -> list[list[str]]:
     return [line.split() for line in done.stdout.splitlines()]
 
 
-def test_a_cluster_gives_the_files_of_one_machine_and_outlives_a_killed_task(
+def test_a_cluster_gives_the_files_of_one_machine_through_a_killed_run_and_a_killed_task(
     fresh: Project, finished_project: Project
 ) -> None:
-    with subprocess.Popen(
-        ["snakemake", *OPTIONS, MATCHES],
-        cwd=fresh.folder,
-        env=fresh.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        killed = kill_sampling(fresh, process)
+    with started(fresh) as process:
+        sampling(fresh, process)
+        process.kill()
+    assert fresh.run("scancel", "--user=root").returncode == 0
+    assert fresh.run("snakemake", "--unlock").returncode == 0
+    with started(fresh) as process:
+        task, pids = sampling(fresh, process)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         output = process.communicate()[0]
     assert process.returncode == 0, output[-5000:]
     assert "The individual task IDs are 1-3." in output
-    array, task = killed.split("_")
-    assert f"SLURM job ID {array}." in output
-    assert f"SLURM-job '{array}_{task}' failed" in output
+    assert f"SLURM job ID {task.split('_')[0]}." in output
+    assert f"SLURM-job '{task}' failed" in output
     assert "Trying to restart" in output
     assert same_files(fresh, finished_project) >= {MATCHES, SHARD}
     # Nothing is left to do, for a run without the cluster either.
@@ -97,11 +96,22 @@ def test_a_whole_study_on_a_cluster(fresh: Project, finished_project: Project) -
     assert fresh.reruns(REPORT) == set()
 
 
-def kill_sampling(project: Project, process: "subprocess.Popen[str]") -> str:
-    """Kill every process of the first sampling job that runs, as a failing node would; its id."""
+def started(project: Project) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        ["snakemake", *OPTIONS, MATCHES],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def sampling(project: Project, process: "subprocess.Popen[str]") -> tuple[str, list[int]]:
+    """The first task that samples, and its processes, once it does."""
     while process.poll() is None:
         running = squeue(project, "--states=R", "--format=%i %A %k")
-        for job, number, comment in (row[:3] for row in running):
+        for task, number, comment in (row[:3] for row in running):
             if "generate" not in comment:
                 continue
             listed = project.run("scontrol", "listpids", number).stdout.splitlines()
@@ -109,11 +119,9 @@ def kill_sampling(project: Project, process: "subprocess.Popen[str]") -> str:
             # Headers, messages, and -1 for a step without processes stand among them.
             pids = [int(word) for word in words if word.isdecimal()]
             if any(b"generate" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
-                for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
-                return job
+                return task, pids
         time.sleep(0.2)
-    return ""
+    raise AssertionError(f"the run was over before it sampled: {process.communicate()[0][-5000:]}")
 
 
 def test_a_job_that_asks_for_a_gpu_sees_one(environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from datasets import load_dataset
 from typer.testing import CliRunner
 
 from alignment_extraction.cli import app
-from alignment_extraction.files import write_parquet
+from alignment_extraction.files import InputError, write_parquet
 
 ABOUT = {"model": "m.gguf", "model_sha256": "ab12", "prefix": "<s>", "seed": "0"}
 
@@ -36,3 +36,11 @@ def test_curated_generations_load_as_a_data_set(
     assert len(loaded) == 1
     assert "truncated: 1 of 3 left out" in found.output
     assert pl.read_parquet_metadata(output)["model_sha256"] == "ab12"
+
+
+def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
+    pl.DataFrame({"index": [0], "cosine": [0.5]}).write_parquet(tmp_path / "scores.parquet")
+    given = ["curate", str(tmp_path / "scores.parquet"), "--output", str(tmp_path / "made.parquet")]
+    with pytest.raises(InputError, match="another table is expected here"):
+        CliRunner().invoke(app, given, catch_exceptions=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]

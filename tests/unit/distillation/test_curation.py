@@ -2,21 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment_extraction.cli import steps
 from alignment_extraction.distillation.curation import (
     curate,
     final_answer,
     trl_columns,
     word_runs,
 )
-from alignment_extraction.files import InputError
 from alignment_extraction.training import problems
 
 STEPS = ["truncated", "empty", "ill-formed", "repeated", "exact-duplicate", "near-duplicate"]
@@ -141,11 +137,3 @@ def test_columns_for_trl() -> None:
         ([user], "2"),
         ([{"role": "user", "content": "R?"}], "yes"),
     ]
-
-
-def test_a_table_of_something_else_cannot_be_curated(tmp_path: Path) -> None:
-    path = tmp_path / "scores.parquet"
-    pl.DataFrame({"index": [0], "cosine": [0.5]}).write_parquet(path)
-    with pytest.raises(InputError, match="another table is expected here"):
-        steps.curate([path], tmp_path / "extracted.parquet")
-    assert list(tmp_path.iterdir()) == [path]
