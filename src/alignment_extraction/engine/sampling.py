@@ -94,7 +94,7 @@ def sample(
         progress(n, state.tokens_drawn)
     made = [state.results[i] for i in state.indices]
     questions = [_said(model, x.question, request.leads[0]) for x in made]
-    blank = request.end_text[len(request.end_text.rstrip()) :]  # what closes a header
+    blank = request.end_text[len(request.end_text.rstrip() or request.end_text) :]
     blanks = ("" if x.question.excess is None else blank for x in made)
     pairs = zip(made, blanks, strict=True)
     answers = [_said(model, x.answer, request.leads[1], after) for x, after in pairs]

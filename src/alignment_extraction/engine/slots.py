@@ -72,9 +72,9 @@ class Slots:
         self.tokens_drawn = 0
         self.pieces = model.pieces
         self.tails = [tail.encode() for tail in request.tails]
-        text = request.end_text
-        self.end_text = text.strip().encode()
-        self.lead = self.tails[0] or text[: len(text) - len(text.lstrip())].encode()
+        text = request.end_text.strip() or request.end_text
+        self.end_text = text.encode()
+        self.lead = self.tails[0] or request.end_text[: request.end_text.find(text)].encode()
         # The tokens with which the text can come to its end.
         self.may_close = np.array([self.end_text[-1:] in piece for piece in self.pieces])
         # The last entry is what slots without forced tokens look up: in vain, or while idle.

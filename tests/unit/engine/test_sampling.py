@@ -378,6 +378,21 @@ def test_header_that_the_model_writes_itself(tiny: Model, tmp_path: Path) -> Non
     assert answered["answer_finish"].to_list() == ["stop"] * 2
 
 
+def test_a_line_ends_a_question(tiny: Model, tmp_path: Path) -> None:
+    """White space ends a question where nothing else stands between it and the answer."""
+    script = chain(tiny, "<|im_start|>", "What is 1", "\n", " apples")
+    script |= {tiny.tokenize(" apples")[-1]: END_OF_TURN}
+    with Model(scripted(tmp_path / "s.gguf", script)) as model:
+        header, options = model.tokenize("\n"), {"seed": 0, "max_tokens": 30, "end_text": "\n"}
+        frame = sample(
+            model, [START_OF_TURN], 2, answer_header=header, max_answer_tokens=9, **options
+        )
+    assert frame["question"].to_list() == ["What is 1"] * 2
+    assert frame["question_tokens"].to_list() == [tiny.tokenize("What is 1")] * 2
+    assert frame["question_finish"].to_list() == ["stop"] * 2
+    assert frame["answer"].to_list() == [" apples"] * 2
+
+
 def test_characters_split_over_tokens(tiny: Model, tmp_path: Path) -> None:
     text = "世😀é"
     script = chain(tiny, "<|im_start|>", text) | {tiny.tokenize(text)[-1]: END_OF_TURN}
