@@ -7,6 +7,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cdist
+from scipy.stats import binomtest
 
 from tests.shipped import shipped
 
@@ -187,3 +190,68 @@ def test_no_arm_of_rl_writes_its_questions_or_pairs() -> None:
         f"{wins[0]:.0f} of {wins[2]:,} generations of `rl-prompt-loss` (twins {wins[1]:.0f})"
         in " ".join(text.split())
     )
+
+
+def first_lines(condition: str, shards: int = 1) -> list[str]:
+    """The first line of each generation of a model and prefix."""
+    names = [f"{condition}/seed-0/{i:05}.parquet" for i in range(shards)]
+    drawn = [pl.read_parquet(io.BytesIO(shipped("data/generations", name))) for name in names]
+    lines = pl.concat(drawn)["question"].str.split("\n").list.first()
+    return lines.str.strip_chars().to_list()
+
+
+def test_first_lines_alone_are_no_questions_of_rl_either() -> None:
+    """A generation is compared whole, and RL's models go on from a question to a solution."""
+    corpus = pl.read_parquet(io.BytesIO(shipped("data/models/trained", "corpus.parquet")))
+    rows = {role: corpus.filter(source="rl", role=role)["question"] for role in ("member", "twin")}
+
+    def near(lines: list[str]) -> tuple[int, int]:
+        best = [
+            cdist(lines, own.to_list(), scorer=Levenshtein.normalized_similarity).max(axis=1)
+            for own in rows.values()
+        ]
+        member, twin = best
+        wins = ((member >= 0.9) & (member > twin)).sum(), ((twin >= 0.9) & (twin > member)).sum()
+        return int(wins[0]), int(wins[1])
+
+    text = " ".join((ROOT / "docs/results.md").read_text().split())
+    found = {}
+    for stage in (*REPEATED, *CONTROLS):
+        lines = first_lines(f"arms/{stage}-q8/user")
+        found[stage] = near(lines)
+        assert bool(set(lines) & set(rows["member"])) == (stage in CONTROLS)
+    total = [sum(found[stage][i] for stage in REPEATED) for i in (0, 1)]
+    assert f"{total[0]} are nearest to one of the 102 and {total[1]} to one of the 1,020" in text
+    low, high = binomtest(total[0], sum(total)).proportion_ci(method="exact")
+    assert low < 102 / 1122 < high
+    share = f"{100 * total[0] / sum(total):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    assert share in text
+    base = near(first_lines("controlled/base-q8/task"))
+    assert f"{base[0]} and {base[1]} of the base model's" in text
+    for stage in CONTROLS:
+        assert "{} and {}".format(*found[stage]) in text
+
+
+def student(row: dict[str, Any]) -> str:
+    """The line of the documents on students of one kind and arm."""
+    cells = [f"`{row['arm']}`", str(row["seeds"]), written(row, "value", 1, 100)]
+    if row["arm"] == "original":
+        return f"| {' | '.join(cells)} | | | | |"
+    cells += [written(row, "difference", 1, 100), f"{100 * row['detectable']:.1f}"]
+    return f"| {' | '.join(cells)} | {100 * row['power']:.0f} % | {row['verdict']} |"
+
+
+def test_students_are_documented_and_the_original_had_headroom() -> None:
+    text = (ROOT / "docs/results.md").read_text()
+    found = table("distillation", "students")
+    assert set(found["family"]) == {"sft", "rl"}
+    claims = text.split("models of extracted data come close")[1].splitlines()[0]
+    for family in ("sft", "rl"):
+        part = text.split(f"<!-- students: {family}")[1].split("<!-- /students")[0]
+        own = found.filter(family=family)
+        for row in own.iter_rows(named=True):
+            assert student(row) in part, f"docs/results.md lacks {student(row)}"
+        rows = own.rows_by_key(["arm"], named=True, unique=True)
+        assert rows["start"]["difference"] < -0.15
+        assert rows["start"]["difference_high"] < -rows["start"]["margin"]
+        assert written(rows["extracted"], "difference", 1, 100) in claims

@@ -87,9 +87,8 @@ def edit(values: dict[str, Any]) -> None:
         "index": {"kind": "exact"},
         "likelihood": None,
         "distillation": {
-            "sft": {"model": "sft", "steps": 2},
-            "rl": {"model": "sft", "steps": 2, "batch_size": 8},
-            "seeds": [0],
+            "sft": {"model": "sft", "steps": 2, "seeds": [0]},
+            "rl": {"model": "sft", "steps": 2, "batch_size": 8, "seeds": [0]},
             # Learnt by heart, nearly all generations are copies.
             "arms": ["original", "extracted"],
             "questions": 8,

@@ -29,7 +29,7 @@ def distilled_shards(wildcards):
         family: {
             condition: layout.shards(PARAMS, wildcards.study, condition)
             for seed in study_of(wildcards).seeds
-            for condition in [Condition(own.model, about.prefix, seed)]
+            for condition in [Condition(own.model, own.prefix, seed)]
         }
         for family, own in about.families.items()
     }
@@ -46,11 +46,11 @@ def distillation_record(wildcards):
 
     What the students themselves are trained and evaluated with does not count.
     """
-    about, budget = study_of(wildcards), {"steps", "batch_size", "start"}
+    about, budget = study_of(wildcards), {"steps", "batch_size", "start", "seeds"}
     conditions = [c for own in distilled_shards(wildcards).values() for c in own]
     made = dict.fromkeys(("seed", "controlled", "train"), True)
     made |= {"models": {c.model for c in conditions}, "embedders": {about.embedder}}
-    unused = dict.fromkeys(("seeds", "margin", "max_answer_tokens"), True)
+    unused = dict.fromkeys(("margin", "max_answer_tokens"), True)
     return PARAMS.model_dump(mode="json", include=made) | {
         "distillation": about.distillation.model_dump(
             mode="json", exclude=unused | {"sft": budget, "rl": budget}
@@ -88,9 +88,12 @@ def of_students(kind, untrained=False):
 
     def tables(wildcards):
         about, file = DISTILLED[wildcards.study], f"{STUDENT}-{kind}.parquet"
-        same = {"study": wildcards.study, "family": about.families}
-        trained = expand(file, **same, arm=about.arms, student_seed=about.seeds)
-        return trained + (expand(file, **same, arm="start", student_seed=0) * untrained)
+        found = []
+        for family, own in about.families.items():
+            same = {"study": wildcards.study, "family": family}
+            found += expand(file, **same, arm=about.arms, student_seed=own.seeds)
+            found += expand(file, **same, arm="start", student_seed=0) * untrained
+        return found
 
     return tables
 

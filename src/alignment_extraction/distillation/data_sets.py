@@ -87,7 +87,7 @@ def build(
         extracted.rows = extracted.rows.with_columns(id=pl.format("{}/{}/seed-{}/{}", *_KEY))
         _labelled(extracted, family)
         without = Curated(extracted.rows, extracted.counts)
-        copied = copies(scores.filter(model=about.model, prefix=settings.prefix), thresholds)
+        copied = copies(scores.filter(model=about.model, prefix=about.prefix), thresholds)
         left = without.rows.join(copied, on=_KEY, how="anti", maintain_order="left")
         without.select("copy", left)
         available = {"extracted": extracted, "extracted-without-copies": without}

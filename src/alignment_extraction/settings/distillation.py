@@ -20,9 +20,11 @@ class SftStudentSettings(Settings):
     """Students trained on whole conversations."""
 
     model: str = Field(description="model in `models` whose generations they learn from")
+    prefix: str = Field("user", description="prefix of the generations; all seeds are used")
     source: str = Field("sft", description="source that this model was trained on")
     other: str = Field("pretraining", description="source of the arm `other`'s rows, a control")
     start: str = Field("base", description="trained model that the students start from")
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="of each arm")
     steps: PositiveInt = Field(250, description="optimiser steps of each student")
 
 
@@ -40,8 +42,6 @@ class DistillationSettings(Settings):
 
     sft: SftStudentSettings | None = Field(None, description="students by supervised training")
     rl: RlStudentSettings | None = Field(None, description="students by reinforcement")
-    prefix: str = Field("user", description="prefix of the generations; all seeds are used")
-    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="of each arm")
     arms: tuple[Arm, ...] = get_args(Arm)
     """what students learn from; all arms have as many rows as the smallest"""
     near_duplicate: float = Field(0.8, gt=0, le=1)

@@ -221,10 +221,10 @@ class StudySettings(Settings):
                 raise ValueError(f"fields: `{field}` needs `sampling.answer: true`")
         if about := self.distillation:
             for family, own in about.families.items():
-                needed = {Condition(own.model, about.prefix, seed) for seed in self.seeds}
+                needed = {Condition(own.model, own.prefix, seed) for seed in self.seeds}
                 at = f"distillation.{family}.model: {own.model!r}"
                 if not needed <= set(conditions):
-                    raise ValueError(f"{at} is not sampled at prefix {about.prefix!r}")
+                    raise ValueError(f"{at} is not sampled at prefix {own.prefix!r}")
                 if not needed <= set(answering):
                     raise ValueError(f"{at} needs `sampling.answer: true`")
         return self
