@@ -65,6 +65,8 @@ def lay_models(folder: Path) -> None:
 
 
 def edit(values: dict[str, Any]) -> None:
+    # Learnt by heart, nearly all generations are copies.
+    common = {"model": "sft", "seeds": [0], "arms": ["original", "extracted"]}
     values["models"] = {
         "base": {"trained": "base", "trained_on": []},
         "sft": {"trained": "sft", "trained_on": ["sft", "rl"], "base": "base"},
@@ -87,10 +89,8 @@ def edit(values: dict[str, Any]) -> None:
         "index": {"kind": "exact"},
         "likelihood": None,
         "distillation": {
-            "sft": {"model": "sft", "steps": 2, "seeds": [0]},
-            "rl": {"model": "sft", "steps": 2, "batch_size": 8, "seeds": [0]},
-            # Learnt by heart, nearly all generations are copies.
-            "arms": ["original", "extracted"],
+            "sft": {"steps": 2} | common,
+            "rl": {"steps": 2, "batch_size": 8} | common,
             "questions": 8,
             "max_answer_tokens": 8,
         },

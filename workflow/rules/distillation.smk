@@ -91,7 +91,7 @@ def of_students(kind, untrained=False):
         found = []
         for family, own in about.families.items():
             same = {"study": wildcards.study, "family": family}
-            found += expand(file, **same, arm=about.arms, student_seed=own.seeds)
+            found += expand(file, **same, arm=own.arms, student_seed=own.seeds)
             found += expand(file, **same, arm="start", student_seed=0) * untrained
         return found
 

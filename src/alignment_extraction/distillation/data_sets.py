@@ -94,12 +94,12 @@ def build(
         for arm, source in (("original", about.source), ("other", about.other)):
             rows = Curated(corpus.filter(source=source, role="member"))
             available[arm] = _labelled(rows, family)
-        arms = {arm: available[arm] for arm in settings.arms}
+        arms = {arm: available[arm] for arm in about.arms}
         number, smallest = min((rows.rows.height, arm) for arm, rows in arms.items())
         if not number:
             raise InputError(
                 f"distillation.{family}: nothing is left of the arm {smallest!r}; draw more "
-                "generations with `sampling.answer: true`, or leave it out of distillation.arms"
+                "generations with `sampling.answer: true`, or leave it out of `arms`"
             )
         for arm, rows in arms.items():
             _draw(rows, number, named_seed(seed, f"distillation/{family}/{arm}"))

@@ -24,6 +24,7 @@ class SftStudentSettings(Settings):
     source: str = Field("sft", description="source that this model was trained on")
     other: str = Field("pretraining", description="source of the arm `other`'s rows, a control")
     start: str = Field("base", description="trained model that the students start from")
+    arms: tuple[Arm, ...] = Field(get_args(Arm), description="all as large as the smallest")
     seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1, description="of each arm")
     steps: PositiveInt = Field(250, description="optimiser steps of each student")
 
@@ -42,8 +43,6 @@ class DistillationSettings(Settings):
 
     sft: SftStudentSettings | None = Field(None, description="students by supervised training")
     rl: RlStudentSettings | None = Field(None, description="students by reinforcement")
-    arms: tuple[Arm, ...] = get_args(Arm)
-    """what students learn from; all arms have as many rows as the smallest"""
     near_duplicate: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of word 5-grams at which the later of two generations is dropped"""
     margin: float = Field(0.03, gt=0, lt=1)
@@ -61,6 +60,7 @@ class DistillationSettings(Settings):
     def _something_to_compare(self) -> Self:
         if not self.families:
             raise ValueError("give `sft`, `rl` or both")
-        if "original" not in self.arms or len(set(self.arms)) < max(2, len(self.arms)):
-            raise ValueError("arms: expected `original` and at least one other, each once")
+        for family, own in self.families.items():
+            if "original" not in own.arms or len(set(own.arms)) < max(2, len(own.arms)):
+                raise ValueError(f"{family}.arms: expected `original` and another, each once")
         return self

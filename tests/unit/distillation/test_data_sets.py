@@ -16,6 +16,7 @@ from alignment_extraction.settings.distillation import DistillationSettings
 
 THRESHOLDS = {"semantic": 0.95, "string": 0.9}
 SETTINGS = DistillationSettings.model_validate({"sft": {"model": "m"}, "rl": {"model": "n"}})
+TWO = ("original", "extracted")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -111,7 +112,8 @@ def test_all_arms_have_the_same_number_of_different_rows() -> None:
 def test_each_arm_has_its_own_rows() -> None:
     made = make()["data"].filter(family="sft")
     starts = {"original": "sft/member/", "other": "pretraining/member/"}
-    for arm in SETTINGS.arms:
+    assert SETTINGS.sft
+    for arm in SETTINGS.sft.arms:
         ids = made.filter(arm=arm)["id"]
         assert ids.str.starts_with(starts.get(arm, "m/user/seed-")).all()
 
@@ -162,7 +164,7 @@ def test_rl_questions_occur_once_with_their_first_answer() -> None:
         index=pl.lit(90) + pl.int_range(2),
     )
     generations = {"rl": pl.concat([rows, again.cast(rows.schema)])}  # type: ignore[arg-type]
-    only = SETTINGS.model_copy(update={"sft": None, "arms": ("original", "extracted")})
+    only = DistillationSettings.model_validate({"rl": {"model": "n", "arms": TWO}})
     made = build(generations, scores(0).lazy(), corpus(), only, THRESHOLDS, 0)  # type: ignore[arg-type]
     labels = dict(made["data"].filter(arm="extracted").select("question", "label").iter_rows())
     assert len(labels) == 60
@@ -172,7 +174,8 @@ def test_rl_questions_occur_once_with_their_first_answer() -> None:
 def test_nothing_left_is_an_error_that_says_of_what() -> None:
     with pytest.raises(InputError, match="sft: nothing is left of the arm 'extracted-without-cop"):
         make(copied=70)
-    kept = SETTINGS.model_copy(update={"arms": ("original", "extracted")})
+    given = {"sft": {"model": "m", "arms": TWO}, "rl": {"model": "n", "arms": TWO}}
+    kept = DistillationSettings.model_validate(given)
     assert make(kept, copied=70)["data"].height == 2 * 2 * 60
 
 
