@@ -11,6 +11,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 from scipy.stats import binomtest
 
+from alignment_extraction.distillation.curation import final_answer
 from tests.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,3 +256,23 @@ def test_students_are_documented_and_the_original_had_headroom() -> None:
         assert rows["start"]["difference"] < -0.15
         assert rows["start"]["difference_high"] < -rows["start"]["margin"]
         assert written(rows["extracted"], "difference", 1, 100) in claims
+        for arm in rows.keys() - {"start", "original"}:
+            assert written(rows[arm], "recovered", 0, 100).replace(" (", " % (") in text
+
+
+def test_extracted_rows_that_are_training_questions_are_counted() -> None:
+    read = {
+        folder: pl.read_parquet(io.BytesIO(shipped(folder, name)))
+        for folder, name in (
+            ("data/models/trained", "corpus.parquet"),
+            ("data/distillation", "students/data.parquet"),
+        )
+    }
+    text = " ".join((ROOT / "docs/results.md").read_text().split())
+    members = read["data/models/trained"].filter(source="sft", role="member").unique("question")
+    known = members.select("question", right=final_answer("answer"))
+    rows = read["data/distillation"].filter(family="sft", arm="extracted")
+    copied = rows.join(known, on="question")
+    right = 100 * (copied["label"] == copied["right"]).mean()
+    assert f"Of the {rows.height:,} extracted rows {copied.height} are training questions" in text
+    assert f"and {right:.0f} % of these have the right answer" in text
