@@ -11,7 +11,6 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 from scipy.stats import binomtest
 
-from alignment_extraction.distillation.curation import final_answer
 from tests.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -260,19 +259,8 @@ def test_students_are_documented_and_the_original_had_headroom() -> None:
             assert written(rows[arm], "recovered", 0, 100).replace(" (", " % (") in text
 
 
-def test_extracted_rows_that_are_training_questions_are_counted() -> None:
-    read = {
-        folder: pl.read_parquet(io.BytesIO(shipped(folder, name)))
-        for folder, name in (
-            ("data/models/trained", "corpus.parquet"),
-            ("data/distillation", "students/data.parquet"),
-        )
-    }
+def test_curated_generations_that_are_copies_are_counted() -> None:
     text = " ".join((ROOT / "docs/results.md").read_text().split())
-    members = read["data/models/trained"].filter(source="sft", role="member").unique("question")
-    known = members.select("question", right=final_answer("answer"))
-    rows = read["data/distillation"].filter(family="sft", arm="extracted")
-    copied = rows.join(known, on="question")
-    right = 100 * (copied["label"] == copied["right"]).mean()
-    assert f"Of the {rows.height:,} extracted rows {copied.height} are training questions" in text
-    assert f"and {right:.0f} % of these have the right answer" in text
+    counts = table("distillation_counts", "students").filter(family="sft", step="copy")
+    row = counts.row(0, named=True)
+    assert f"{row['dropped']:,} of the {row['before']:,} curated generations are copies" in text

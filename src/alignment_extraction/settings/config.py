@@ -14,7 +14,6 @@ from alignment_extraction.settings.adapter import AdapterSettings
 from alignment_extraction.settings.base import Name, Names, Settings, checked
 from alignment_extraction.settings.controlled import ControlledSettings, TrainingSettings
 from alignment_extraction.settings.studies import StudySettings
-from alignment_extraction.training.stages import STAGES
 from alignment_extraction.vocabulary import SEARCHED_ROLES
 
 Quantisation = Literal["F16", "Q8_0", "Q4_K_M"]
@@ -151,8 +150,6 @@ class Params(Settings):
             if name not in (known := getattr(self, section)):
                 raise ValueError(f"{key}: {name!r} is not in `{section}` ({', '.join(known)})")
         for name, model in self.models.items():
-            if model.trained and model.trained not in STAGES:
-                raise ValueError(f"models.{name}.trained: expected one of {', '.join(STAGES)}")
             if model.adapter and model.base and self.models[model.base].served:
                 raise ValueError(f"models.{name}.base: {model.base!r} is served, not a file")
         for name, study in self.studies.items():

@@ -103,11 +103,6 @@ def test_shipped_params_are_valid() -> None:
             "likelihood.models.0: 'x' is not in `models`",
         ),
         ("models/smollm2/base", "x", "models.smollm2.base: 'x' is not in `models`"),
-        (
-            "models/rl-q8/trained",
-            "rl-seed3",
-            "models.rl-q8.trained: expected one of base, ",
-        ),
         ("studies/controlled/conditions/0/models", ["x"], "conditions.0.models: 'x' is not in"),
         ("studies/controlled/conditions/0/prefixes", ["x"], "conditions.0.prefixes: 'x' is not"),
         (
