@@ -11,20 +11,9 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 from scipy.stats import binomtest
 
-from tests.shipped import shipped
+from tests.shipped import shipped, table, written
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def table(name: str, study: str = "controlled") -> pl.DataFrame:
-    return pl.read_parquet(io.BytesIO(shipped("results", f"{study}/{name}.parquet")))
-
-
-def written(row: dict[str, Any], name: str, decimals: int, scale: float = 1) -> str:
-    """An estimate as the documents write it: value (low to high)."""
-    ends = ("low", "high") if f"{name}_low" not in row else (f"{name}_low", f"{name}_high")
-    value, low, high = (f"{row[key] * scale:.{decimals}f}" for key in (name, *ends))
-    return f"{value} ({low} to {high})"
 
 
 def fixed() -> pl.DataFrame:
