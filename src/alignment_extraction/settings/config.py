@@ -52,8 +52,7 @@ class ModelSettings(Settings):
             raise ValueError("`adapter` needs `base`, the model in `models` that it belongs to")
         if self.quantisation and not (self.trained or self.source):
             raise ValueError(
-                "`quantisation` goes with `trained` or `source`; an adapter's model "
-                "has that of its `base`"
+                "`quantisation` needs `trained` or `source`; an adapter has its base's"
             )
         return self
 
@@ -65,9 +64,8 @@ class ModelSettings(Settings):
     @property
     def sha256(self) -> str | None:
         """What its GGUF must be; None where that is not known beforehand."""
-        source = self.source
-        as_it_is = source and not source.split and not self.quantisation
-        return source.sha256 if source and as_it_is else None
+        source = None if self.quantisation else self.source
+        return source.sha256 if source and not source.split else None
 
 
 class EmbedderSettings(Settings):
@@ -110,8 +108,7 @@ class CorpusSettings(Settings):
     @property
     def member_sources(self) -> tuple[str, ...]:
         """Sources that have members: what a model can have been trained on."""
-        groups = [group.rpartition(".") for group in self.groups]
-        return tuple(source for source, _, role in groups if role == "member")
+        return tuple(g.removesuffix(".member") for g in self.groups if g.endswith(".member"))
 
 
 class Params(Settings):
@@ -128,6 +125,11 @@ class Params(Settings):
     train: TrainingSettings = TrainingSettings()
     adapter: AdapterSettings = AdapterSettings()
 
+    @property
+    def sources(self) -> list[str]:
+        """Names of all sources of all corpora that are searched."""
+        return sorted({g.rpartition(".")[0] for c in self.corpora.values() for g in c.groups})
+
     def _references(self) -> Iterator[tuple[str, str, str]]:
         """Every name of an entry of a section: the key that gives it, the name, the section."""
         yield from ((f"run.{i}", name, "studies") for i, name in enumerate(self.run))
@@ -136,13 +138,16 @@ class Params(Settings):
         for name, model in self.models.items():
             if model.base is not None:
                 yield f"models.{name}.base", model.base, "models"
+            yield from ((f"models.{name}.trained_on", s, "sources") for s in model.trained_on or ())
         for name, study in self.studies.items():
             at = f"studies.{name}"
             yield f"{at}.corpus", study.corpus, "corpora"
             yield f"{at}.embedder", study.embedder, "embedders"
-            scored = study.likelihood.models if study.likelihood else ()
-            for key, models in (("models", study.models), ("likelihood.models", scored)):
-                yield from ((f"{at}.{key}.{i}", name, "models") for i, name in enumerate(models))
+            yield from ((f"{at}.models.{i}", name, "models") for i, name in enumerate(study.models))
+            if about := study.likelihood:
+                for section in ("models", "sources"):
+                    for i, name in enumerate(getattr(about, section)):
+                        yield f"{at}.likelihood.{section}.{i}", name, section
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -163,10 +168,8 @@ class Params(Settings):
             for i, scored in enumerate(study.likelihood.models if study.likelihood else ()):
                 base = self.models[scored].base or scored
                 if bool(self.models[scored].served) != bool(self.models[base].served):
-                    raise ValueError(
-                        f"studies.{name}.likelihood.models.{i}: {scored!r} is compared with its "
-                        f"base {base!r}, so both must be files or both served"
-                    )
+                    both = f"studies.{name}.likelihood.models.{i}: {scored!r} and its base {base!r}"
+                    raise ValueError(f"{both} must both be files, or both served")
             searched = self.corpora[study.corpus].controlled
             for family, own in study.distillation.families.items() if study.distillation else ():
                 if own.source not in searched:

@@ -90,7 +90,7 @@ def test_shipped_params_are_valid() -> None:
         ("models/smollm2", {}, "models.smollm2: give one of `source` (with its sha256), `tr"),
         ("models/smollm2/source/sha256", ..., "smollm2.source: `path` and `pypi` need `sha256`"),
         ("models/smollm2/source/sha256", "abc", "models.smollm2.source.sha256"),
-        ("models/smollm2-tuned/quantisation", "Q8_0", "an adapter's model has that of its `base`"),
+        ("models/smollm2-tuned/quantisation", "Q8_0", "an adapter has its base's"),
         ("models/Bad Name", {"trained": "sft"}, "not 'Bad Name'"),
         (
             "corpora/controlled/controlled",
@@ -103,6 +103,16 @@ def test_shipped_params_are_valid() -> None:
             "likelihood.models.0: 'x' is not in `models`",
         ),
         ("models/smollm2/base", "x", "models.smollm2.base: 'x' is not in `models`"),
+        (
+            "models/sft-q8/trained_on",
+            ["sft", "stf"],
+            "models.sft-q8.trained_on: 'stf' is not in `sources` (conversations, ",
+        ),
+        (
+            "studies/controlled/likelihood/sources",
+            ["x"],
+            "studies.controlled.likelihood.sources.0: 'x' is not in `sources`",
+        ),
         ("studies/controlled/conditions/0/models", ["x"], "conditions.0.models: 'x' is not in"),
         ("studies/controlled/conditions/0/prefixes", ["x"], "conditions.0.prefixes: 'x' is not"),
         (
