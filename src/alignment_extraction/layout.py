@@ -22,7 +22,7 @@ RISK_TABLES = ("rows", "risk", "calibration", "shift", "tails", "membership")
 """Tables that likelihoods give."""
 EDIT_TABLES = ("edits", "variants")
 """Tables of corpora with labelled edits."""
-DISTILLATION_TABLES = ("distillation", "distillation_curves", "distillation_counts")
+DISTILLATION_TABLES = tuple(f"distillation{s}" for s in ("", "_curves", "_counts", "_answers"))
 """Tables of students."""
 
 

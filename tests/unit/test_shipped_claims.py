@@ -118,7 +118,8 @@ def likelihood() -> Iterator[str]:
     }
     own = only(table("shift"), model="rl-q8", source="rl", **keys)
     yield f"{written(own, 'difference', 2)} more than twins".replace(" (", " nats per question (")
-    yield f"another seed {written(arms['rl-seed1-q8'], 'difference', 2)}"
+    seeds = [written(arms[f"rl-seed{n}-q8"], "difference", 2) for n in (1, 2)]
+    yield f"other seeds {' and '.join(seeds)}"
     yield f"{own['members']} and {own['twins']:,} questions"
     yield f"{own['detectable']:.2f} nats"
     for control in ("rl-prompt-loss-q8", "sft-on-prompts-q8"):

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 from scipy.stats import binomtest
+from scipy.stats import t as student_t
 
 from tests.shipped import shipped, table, written
 
@@ -91,8 +93,8 @@ def test_differences_of_the_documents_are_the_shipped_ones() -> None:
 
 
 ARMS = ("rl", "rl-random", "rl-answer-only", "rl-answer-only-random")
-REPEATED = [*ARMS, *(f"{arm}-seed1" for arm in ARMS)]
-CONTROLS = ["rl-prompt-loss", "sft-on-prompts"]
+REPEATED = [*ARMS, *(f"{arm}-seed{n}" for n in (1, 2) for arm in ARMS)]
+CONTROLS = ["rl-prompt-loss", "sft-on-prompts", "sft-on-prompts-seed1"]
 
 
 def trained(stage: str) -> str:
@@ -117,14 +119,16 @@ def left(stage: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """The line on what an arm gives away, and the rows of tables that it comes from."""
     model = f"{stage}-q8"
     rates = table("attribution", "arms").filter(
-        at="fixed", field="question", source="rl", level="rows", model=model
+        at="fixed", field="question", source="rl", level="rows", model=model, prefix="user"
     )
     found = {name: rates.filter(metric=name).row(0, named=True) for name in ("verbatim", "cosine")}
     shift = table("shift", "arms").filter(
         "template", source="rl", target="question", per="question", model=model
     )
     risk = table("risk", "arms").filter(source="rl", role="member", samples=10**6, model=model)
-    counts = table("calibration", "arms").filter(source="rl", role="member", model=model)
+    counts = table("calibration", "arms").filter(
+        source="rl", role="member", model=model, prefix="user"
+    )
     found |= {"shift": shift.row(0, named=True), "risk": risk.row(0, named=True)}
     count = counts.row(0, named=True)
     digits = 1 if found["verbatim"]["attributable"] > 0.1 else 2
@@ -161,7 +165,16 @@ def test_rl_raises_no_questions_likelihood_beyond_that_of_twins() -> None:
     )
     own = found.filter(pl.col("model").is_in([f"{stage}-q8" for stage in REPEATED]))
     assert own.height == len(REPEATED)
-    assert (own["low"] < 0).all() and (own["high"] > 0).all()
+    assert (own["low"] < 0).all()
+    below = own.filter(pl.col("high") < 0)["model"].to_list()
+    assert below == ["rl-answer-only-seed2-q8"]
+    assert "In one, `rl-answer-only-seed2`, the trained questions lose more" in text
+    difference = dict(own.select("model", "difference").iter_rows())
+    for arm in ARMS:
+        of_seeds = [difference[f"{arm}{seed}-q8"] for seed in ("", "-seed1", "-seed2")]
+        half = student_t.ppf(0.975, 2) * np.std(of_seeds, ddof=1) / 3**0.5
+        mean = np.mean(of_seeds)
+        assert f"| `{arm}` | {mean:.2f} ({mean - half:.2f} to {mean + half:.2f}) |" in text
     assert f"{own['detectable'].min():.2f} nats" in text
     assert f"{own['detectable'].max():.2f} nats" in text
 
@@ -169,6 +182,7 @@ def test_rl_raises_no_questions_likelihood_beyond_that_of_twins() -> None:
 def test_no_arm_of_rl_writes_its_questions_or_pairs() -> None:
     text = (ROOT / "docs/results.md").read_text()
     rates = table("attribution", "arms").filter(at="fixed", source="rl", level="rows")
+    rates = rates.filter(prefix="user")
     own = rates.filter(pl.col("model").is_in([f"{stage}-q8" for stage in REPEATED]))
     assert set(own["field"]) == {"question", "both"}
     assert own.filter(pl.col("metric").is_in(["verbatim", "cosine"]))["member_wins"].sum() == 0
@@ -179,6 +193,30 @@ def test_no_arm_of_rl_writes_its_questions_or_pairs() -> None:
         f"{wins[0]:.0f} of {wins[2]:,} generations of `rl-prompt-loss` (twins {wins[1]:.0f})"
         in " ".join(text.split())
     )
+
+
+def lines() -> list[str]:
+    """The documents' table of questions that end with their line, in the study's order."""
+    found = table("attribution", "arms").filter(
+        at="fixed", source="rl", level="rows", field="question", prefix="line"
+    )
+    cells = []
+    for (model,), rows in found.group_by("model", maintain_order=True):
+        by = rows.rows_by_key("metric", named=True, unique=True)
+        cells.append([f"`{str(model).removesuffix('-q8')}`"])
+        for metric in ("verbatim", "cosine", "levenshtein"):
+            row = by[metric]
+            cells[-1].append(f"{written(row, 'attributable', 2, 100)} %")
+            cells[-1].append(f"{row['member_wins']:g} / {row['twin_wins']:g}")
+    return [f"| {' | '.join(row)} |" for row in cells]
+
+
+def test_questions_that_end_with_their_line_are_documented() -> None:
+    text = (ROOT / "docs/results.md").read_text().split("<!-- lines -->")[1]
+    assert text.split("<!-- /lines -->")[0].strip().splitlines()[2:] == lines()
+    reward = [line for line in lines() if "sft-on-prompts" not in line]
+    assert len(reward) == 5
+    assert all(line.split(" | ")[4].startswith("0 / ") for line in reward)
 
 
 def first_lines(condition: str, shards: int = 1) -> list[str]:

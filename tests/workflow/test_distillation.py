@@ -116,12 +116,17 @@ def project(distilled: Project, tmp_path: Path) -> Project:
 
 def test_tables_hold_every_student(distilled: Project) -> None:
     folder = distilled.folder / "results/toy"
-    table, curves, counts = (pl.read_parquet(folder / f"{n}.parquet") for n in DISTILLATION_TABLES)
+    tables = (pl.read_parquet(folder / f"{name}.parquet") for name in DISTILLATION_TABLES)
+    table, curves, counts, answers = tables
     found = set(table.select("family", "arm", "measure").iter_rows())
     assert found == set(itertools.product(FAMILIES, ARMS, ("accuracy",)))
     assert set(table["seeds"]) == {1}
     for family, metric in (("sft", "loss"), ("rl", "reward")):
         assert curves.filter(family=family, arm="extracted", metric=metric).height > 0
+    for row in table.iter_rows(named=True):
+        own = answers.filter(family=row["family"], arm=row["arm"])
+        assert own.height == row["items"] * row["seeds"]
+        assert own["right"].mean() == pytest.approx(row["value"])
     assert set(counts["family"]) == FAMILIES
     assert set(counts["data_set"]) == {"original", "extracted", "evaluation"}
 

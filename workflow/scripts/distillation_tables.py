@@ -1,6 +1,5 @@
 """Hold the students against each other: the tables of the experiment."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +11,7 @@ from alignment_extraction.step import step
 NAME = r"(?<family>sft|rl)-(?<arm>[a-z-]+)-seed-(?<seed>\d+)-[a-z]+\.parquet$"
 
 
-def named(files: Iterable[str]) -> pl.DataFrame:
+def named(files: list[str]) -> pl.DataFrame:
     """Tables of students as one, each row with its student's family, arm and seed."""
     rows = pl.read_parquet(list(files), include_file_paths="file")
     student = rows.select(pl.col("file").str.extract_groups(NAME).struct.unnest())
@@ -20,11 +19,12 @@ def named(files: Iterable[str]) -> pl.DataFrame:
 
 
 with step(snakemake.log[0]):
-    params = snakemake.params
+    answers = named(snakemake.input.evaluations)
     tables = (
-        results_table(named(snakemake.input.evaluations), params.margin, params.seed),
+        results_table(answers, snakemake.params.margin, snakemake.params.seed),
         named(snakemake.input.curves).filter(pl.col("metric").is_in(CURVES)),
         read_parquet(Path(snakemake.input.counts)),
+        answers,
     )
     for path, table in zip(snakemake.output, tables, strict=True):
         write_parquet(table, Path(path))

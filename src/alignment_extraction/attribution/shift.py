@@ -90,12 +90,14 @@ def shift(table: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def _difference(own: pl.DataFrame, column: str, seed: int) -> tuple[float, ...]:
-    """Columns member_change to detectable of the table."""
-    change, weight = own[column].to_numpy(), own["weight"].to_numpy()
-    member = own["member"].to_numpy()
+    """Columns member_change to detectable of the table.
+
+    A few templates can be alike by luck, so of two intervals it is the wider: over templates, or
+    over the rows of these templates that lots chose (a template's mean is the same on both sides).
+    """
+    weight, member = own["weight"].to_numpy(), own["member"].to_numpy()
     ours, theirs = weight * member, weight * ~member
-    columns = (change * ours, ours, change * theirs, theirs)
-    sums = statistics.cluster_sums(own["cluster"].to_numpy(), *columns)
+    within = own.select(pl.col(column) - pl.col(column).mean().over("cluster"))[column]
 
     def means(totals: Array) -> Array:
         # A resample of single rows may miss one side.
@@ -104,9 +106,14 @@ def _difference(own: pl.DataFrame, column: str, seed: int) -> tuple[float, ...]:
             second = totals[..., 2] / totals[..., 3]
         return np.stack([first, second, first - second], axis=-1)
 
-    found, error = statistics.cluster_bootstrap(sums, means, seed)
-    least = statistics.detectable(error[2], len(sums))
-    return (*found.estimate, found.low[2], found.high[2], least)
+    ends, lots = [], [(own["id"], within)] * (own["resampled"][0] == "template")
+    for clusters, values in (*lots, (own["cluster"], own[column])):
+        columns = (values.to_numpy() * ours, ours, values.to_numpy() * theirs, theirs)
+        sums = statistics.cluster_sums(clusters.to_numpy(), *columns)
+        found, error = statistics.cluster_bootstrap(sums, means, seed)
+        ends.append((-found.low[2], found.high[2], statistics.detectable(error[2], len(sums))))
+    low, high, least = np.max(ends, axis=0)
+    return (*found.estimate, -low, high, least)
 
 
 def tails(table: pl.DataFrame) -> pl.DataFrame:

@@ -10,11 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from tqdm import tqdm
 
-from alignment_extraction.corpora.conversations import (
-    Conversation,
-    NumberedRow,
-    read_rows,
-)
+from alignment_extraction.corpora.conversations import Conversation, NumberedRow, read_rows
 from alignment_extraction.corpora.rows import RowError
 from alignment_extraction.corpora.source import CorpusSource, source_files
 from alignment_extraction.files import InputError, atomic_path, write_json, write_parquet

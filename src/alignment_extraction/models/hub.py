@@ -77,11 +77,7 @@ def look_up(repo: str, revision: str, repo_type: RepoType) -> tuple[str, list[st
 
 
 def download_hub(
-    repo: str,
-    commit: str,
-    repo_type: RepoType,
-    patterns: Sequence[str],
-    folder: Path | None = None,
+    repo: str, commit: str, repo_type: RepoType, patterns: Sequence[str], folder: Path | None = None
 ) -> Path:
     """Download the files of a hub repository that match globs, whose `*` crosses folders.
 

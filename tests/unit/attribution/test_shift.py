@@ -77,6 +77,24 @@ def test_the_interval_covers_and_what_is_detectable_is_detected(templates: int) 
     assert np.mean(promised) == pytest.approx(quantiles * np.std(errors), rel=0.15)
 
 
+def test_templates_alike_by_luck_make_no_narrow_interval() -> None:
+    """Three templates of which twins lost one nat more each, in rows that vary by three."""
+    noise = np.random.default_rng(0).normal(0, 3, 30)
+    noise -= noise.mean()
+    corpus = make_corpus(
+        [("a", role, f"t{t}") for t in range(3) for role in ("member", "twin") for _ in noise]
+    )
+    before = make_likelihood(corpus, [-30.0] * len(corpus))
+    after = make_likelihood(
+        corpus, [x - 30 - lost for _ in range(3) for lost in (0, 1) for x in noise]
+    )
+    row = shift(compared("m", after, corpus, "b", before), seed=0).row(0, named=True)
+    assert row["difference"] == pytest.approx(1)
+    error = np.std(noise) * (2 / 90) ** 0.5
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(1.96 * error, rel=0.1)
+    assert row["detectable"] == pytest.approx(2.8 * error, rel=0.1)
+
+
 def test_tails_count_both_sides_before_and_after() -> None:
     corpus = make_corpus([("a", "member", None)] * 3 + [("a", "twin", None)] * 3)
     ten = np.log(10)
