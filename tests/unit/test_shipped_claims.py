@@ -138,7 +138,7 @@ def students() -> Iterator[str]:
     yield "SFT {} right where the original gives {}".format(*learnt)
     yield f"RL {value['rl', 'extracted']} and {value['rl', 'original']}"
     yield f"untrained {value['sft', 'start']} and {value['rl', 'start']}"
-    yield f"SFT on other rows {value['sft', 'other']}"
+    yield f"on other rows {value['sft', 'other']} and {value['rl', 'other']}"
     for row in (sft, rl):
         yield written(row, "difference", 1, 100)
         yield f"{row['items']:,} questions each"
