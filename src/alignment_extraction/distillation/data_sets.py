@@ -66,8 +66,7 @@ def build(
     """Curate what the models wrote, put the arms together, and choose the evaluation questions.
 
     Args:
-        generations: of each family's model: model, prefix, seed, index (both Int64), question,
-            answer, question_finish, answer_finish.
+        generations: of each family's model: `_KEY` (seed and index Int64), `curation.COLUMNS`.
         scores: table `scores` of the study.
         corpus: the training corpus, with the raw text of the base model.
         settings: of the experiment.
@@ -85,21 +84,23 @@ def build(
     for family, about in settings.families.items():
         extracted = curate(generations[family], settings.near_duplicate)
         extracted.rows = extracted.rows.with_columns(id=pl.format("{}/{}/seed-{}/{}", *_KEY))
-        _labelled(extracted, family)
-        without = Curated(extracted.rows, extracted.counts)
+        without = Curated(_labelled(extracted, family).rows, extracted.counts)
         copied = copies(scores.filter(model=about.model, prefix=about.prefix), thresholds)
-        left = without.rows.join(copied, on=_KEY, how="anti", maintain_order="left")
-        without.select("copy", left)
+        without.select(
+            "copy", without.rows.join(copied, on=_KEY, how="anti", maintain_order="left")
+        )
         available = {"extracted": extracted, "extracted-without-copies": without}
-        for arm, source in (("original", about.source), ("other", about.other)):
-            rows = Curated(corpus.filter(source=source, role="member"))
-            available[arm] = _labelled(rows, family)
+        members = corpus.filter(role="member")
+        own, other = (Curated(members.filter(source=s)) for s in (about.source, about.other))
+        shared = pl.col("template").is_in(own.rows["template"].drop_nulls().unique().implode())
+        other.keep("shared-template", ~shared.fill_null(False))
+        available |= {"original": _labelled(own, family), "other": _labelled(other, family)}
         arms = {arm: available[arm] for arm in about.arms}
         number, smallest = min((rows.rows.height, arm) for arm, rows in arms.items())
         if not number:
             raise InputError(
                 f"distillation.{family}: nothing is left of the arm {smallest!r}; draw more "
-                "generations with `sampling.answer: true`, or leave it out of `arms`"
+                "generations with `sampling.answer: true`, name another source, or omit the arm"
             )
         for arm, rows in arms.items():
             _draw(rows, number, named_seed(seed, f"distillation/{family}/{arm}"))

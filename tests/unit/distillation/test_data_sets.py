@@ -12,7 +12,7 @@ from alignment_extraction.distillation.data_sets import (
     evaluation_questions,
 )
 from alignment_extraction.files import InputError
-from alignment_extraction.settings.distillation import DistillationSettings
+from alignment_extraction.settings.distillation import DistillationSettings, Family
 
 THRESHOLDS = {"semantic": 0.95, "string": 0.9}
 SETTINGS = DistillationSettings.model_validate({"sft": {"model": "m"}, "rl": {"model": "n"}})
@@ -31,7 +31,7 @@ def corpus_rows(source: str, role: str, numbers: range) -> pl.DataFrame:
             "id": [f"{source}/{role}/{i}" for i in numbers],
             "source": source,
             "role": role,
-            "template": "t",
+            "template": f"of {source}",
             "question": [f"{source} asks {spelt(i)}?" for i in numbers],
             "answer": [f"#### {i}" for i in numbers],
             "metadata": [json.dumps({"result": i}) for i in numbers],
@@ -92,8 +92,11 @@ def scores(copied: int = 20) -> pl.DataFrame:
 def make(
     settings: DistillationSettings = SETTINGS, copied: int = 20, seed: int = 0
 ) -> dict[str, pl.DataFrame]:
-    generations = {"sft": written("m", range(70)), "rl": written("n", range(70))}
-    return build(generations, scores(copied).lazy(), corpus(), settings, THRESHOLDS, seed)  # type: ignore[arg-type]
+    generations: dict[Family, pl.DataFrame] = {
+        "sft": written("m", range(70)),
+        "rl": written("n", range(70)),
+    }
+    return build(generations, scores(copied).lazy(), corpus(), settings, THRESHOLDS, seed)
 
 
 def test_all_arms_have_the_same_number_of_different_rows() -> None:
@@ -116,6 +119,24 @@ def test_each_arm_has_its_own_rows() -> None:
     for arm in SETTINGS.sft.arms:
         ids = made.filter(arm=arm)["id"]
         assert ids.str.starts_with(starts.get(arm, "m/user/seed-")).all()
+
+
+def test_other_rows_share_no_template_with_the_original() -> None:
+    first_half = pl.col("id").str.extract(r"(\d+)$").cast(pl.Int64) < 25
+    of_the_original = pl.col("source").eq("pretraining") & first_half
+    mixed = corpus().with_columns(
+        pl.when(of_the_original).then(pl.lit("of sft")).otherwise("template").alias("template")
+    )
+    generations: dict[Family, pl.DataFrame] = {"sft": written("m", range(70))}
+    settings = DistillationSettings.model_validate({"sft": {"model": "m"}})
+    made = build(generations, scores().lazy(), mixed, settings, THRESHOLDS, 0)
+    expected = [f"pretraining/member/{i}" for i in range(25, 50)]
+    assert sorted(made["data"].filter(arm="other")["id"]) == expected
+    assert made["counts"].filter(step="shared-template")["dropped"].to_list() == [25]
+    # Rows of no template, as most people's are, stay.
+    without = mixed.with_columns(template=pl.lit(None, pl.String))
+    made = build(generations, scores().lazy(), without, settings, THRESHOLDS, 0)
+    assert made["data"].filter(arm="other").height == 50
 
 
 def test_copies_are_left_out_and_nothing_else() -> None:
@@ -163,7 +184,7 @@ def test_rl_questions_occur_once_with_their_first_answer() -> None:
         answer=pl.lit("a long way to another answer it is indeed\n#### 7"),
         index=pl.lit(90) + pl.int_range(2),
     )
-    generations = {"rl": pl.concat([rows, again.cast(rows.schema)])}  # type: ignore[arg-type]
+    generations = {"rl": pl.concat([rows, again.cast(rows.schema)])}
     only = DistillationSettings.model_validate({"rl": {"model": "n", "arms": TWO}})
     made = build(generations, scores(0).lazy(), corpus(), only, THRESHOLDS, 0)  # type: ignore[arg-type]
     labels = dict(made["data"].filter(arm="extracted").select("question", "label").iter_rows())
