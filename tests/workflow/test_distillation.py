@@ -170,6 +170,16 @@ def test_another_budget_trains_students_again(project: Project) -> None:
     assert project.reruns("--", "distill") - {"distill"} == STUDENTS | RESULTS
 
 
+def test_another_seed_trains_its_own_students_alone(project: Project) -> None:
+    def more(values: dict[str, Any]) -> None:
+        values["studies"]["toy"]["distillation"]["sft"]["seeds"] = [0, 1]
+
+    project.change(more)
+    curves = "data/distillation/toy/students/sft-original-seed-{}-curves.parquet"
+    assert project.reruns("--", curves.format(0)) == set()
+    assert project.reruns("--", curves.format(1)) == {"train_student"}
+
+
 def test_other_samples_make_other_data(project: Project) -> None:
     def warmer(values: dict[str, Any]) -> None:
         values["studies"]["toy"]["sampling"]["temperature"] = 0.8

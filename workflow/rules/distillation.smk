@@ -7,11 +7,7 @@ data/distillation/{study}/students. `snakemake --notemp distill` keeps the weigh
 `snakemake --forcerun distillation_data distill` makes everything again.
 """
 
-DISTILLED = {
-    name: study.distillation
-    for name, study in PARAMS.studies.items()
-    if study.distillation
-}
+DISTILLED = {n: s.distillation for n, s in PARAMS.studies.items() if s.distillation}
 DISTILLATION = "data/distillation/{study}"
 STUDENT = f"{DISTILLATION}/students/{{family}}-{{arm}}-seed-{{student_seed}}"
 
@@ -70,10 +66,15 @@ def distilled_from(files):
     return settled(files, path, distillation_record, "train", "distill")
 
 
+def family_of(wildcards):
+    """The settings of a family of students; what other seeds there are changes none."""
+    own = DISTILLED[wildcards.study].families[wildcards.family]
+    return own.model_copy(update={"seeds": ()})
+
+
 def starting_student(wildcards):
     """The model that a family's students start from."""
-    about = DISTILLED[wildcards.study].families[wildcards.family]
-    return layout.trained_file(about.start)
+    return layout.trained_file(family_of(wildcards).start)
 
 
 def student(wildcards):
@@ -147,9 +148,7 @@ rule train_student:
     # So small a model gains little from a second core; two students side by side do.
     threads: 1
     params:
-        budget=lambda wildcards: Given(
-            DISTILLED[wildcards.study].families[wildcards.family]
-        ),
+        budget=lambda wildcards: Given(family_of(wildcards)),
         train=Given(PARAMS.train),
         checkpoints="build/checkpoints/students/{study}/{family}-{arm}-seed-{student_seed}",
     script:
