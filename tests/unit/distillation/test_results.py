@@ -41,16 +41,17 @@ def test_items_are_shared_and_seeds_are_not() -> None:
     assert np.allclose(drawn["a"] - drawn["b"], 1)
 
 
-def test_intervals_cover_over_seeds_and_items() -> None:
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_intervals_cover_over_seeds_and_items(seeds: int) -> None:
     generator = np.random.default_rng(4)
     hits, runs = 0, 200
     for run in range(runs):
         common = generator.normal(0, 1, (1, 120))
         samples = {
             name: mean
-            + generator.normal(0, 0.2, (3, 1))
+            + generator.normal(0, 0.2, (seeds, 1))
             + common
-            + generator.normal(0, 1, (3, 120))
+            + generator.normal(0, 1, (seeds, 120))
             for name, mean in (("start", -9.0), ("original", 0.0), ("extracted", 0.5))
         }
         found = rows(samples, seed=run)["extracted"]
