@@ -77,6 +77,12 @@ def test_hostile_texts_are_escaped(text: str) -> None:
     assert len([tag for tag, a in tags(text) if tag == "script" and not a.get("type")]) == 1
 
 
+def test_where_rows_are_not_known_none_are_counted(text: str, tmp_path: Path) -> None:
+    page = build(results(rows=None), tmp_path / "report.html")
+    assert "were held against the rows of the corpus: near by meaning" in page
+    assert re.search(r"were held against [1-9][\d,]* rows: near by meaning", text)
+
+
 def test_its_first_screen(text: str) -> None:
     start = text[text.index("<main>") : text.index('id="rows"')]
     for part in ("Leaks", "Of 1,300 training rows", "What this does not say", "figure-overview"):
